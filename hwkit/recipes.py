@@ -1,0 +1,100 @@
+"""A recipe is all that decides a training run, and these are the named ones."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hwkit.diffusion import Denoiser, Prediction, Weighting
+from hwkit.model import UNet, UNetConfig
+from hwkit.schedule import SCHEDULES, Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The defaults are the report's."""
+
+    model: UNetConfig = UNetConfig()
+
+    T: int = 830  # noise levels
+    schedule: Literal["linear", "cosine"] = "linear"
+    prediction: Prediction = "epsilon"  # what the network puts out
+    weighting: Weighting = "uniform"  # of the squared error over noise levels
+
+    batch_size: int = 512
+    epochs: int = 175  # passes over the data, at most
+    minutes: float | None = None  # wall-clock bound, to which the learning-rate decay is fitted
+    patience: int | None = None  # stop after so many epochs without a better loss
+    lr: float = 2e-4  # of AdamW
+    beta2: float = 0.999  # of AdamW
+    warmup: int = 0  # steps over which the learning rate rises from 0
+    decay_from: float = 1.0  # part of the run after which the learning rate falls linearly to 0; 1 is never
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.999  # largest decay of the weights' moving average (see `ema_decay`)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of the convolutions; auto: the fastest
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("T", "batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Recipe: {name} is {getattr(self, name)}, but must be at least 1.")
+        for name in ("minutes", "patience", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"Recipe: {name} is {value}, but must be more than 0.")
+        if not 0 <= self.decay_from <= 1 or not 0 <= self.ema < 1 or self.warmup < 0 or self.seed < 0:
+            raise ValueError("Recipe: needs 0 ≤ decay_from ≤ 1, 0 ≤ ema < 1, warmup ≥ 0 and seed ≥ 0.")
+
+    def make_schedule(self) -> Schedule:
+        return SCHEDULES[self.schedule](self.T)
+
+    def denoiser(self, model: UNet) -> Denoiser:
+        return Denoiser(model, self.make_schedule(), self.prediction)
+
+    def lr_factor(self, step: int, progress: float) -> float:
+        """What `lr` is multiplied with at a step (0, 1, …), when the part `progress` (0 to 1) of the run is done."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        fall = min(1.0, (1 - progress) / (1 - self.decay_from)) if self.decay_from < 1 else 1.0
+        return rise * max(fall, 0.0)
+
+    def ema_decay(self, step: int) -> float:
+        """min(ema, (1 + n)/(10 + n)) at step n: below `ema`, the average covers the last tenth of the run."""
+        return min(self.ema, (1 + step) / (10 + step))
+
+
+# Exactly the report.
+REPORT = Recipe()
+
+# Digits in minutes without a GPU. x̂_0 instead of ε̂: the three channels of a grey digit carry independent noise, so
+# two thirds of ε is colour noise, which a network must copy pixel by pixel to predict ε, and which x_0 never holds.
+CPU = Recipe(
+    model=UNetConfig(patch=2, blocks=2, middle_blocks=2),
+    prediction="x0",
+    weighting="min_snr",
+    batch_size=64,
+    epochs=1000,
+    minutes=10,
+    lr=1e-3,
+    beta2=0.99,
+    warmup=100,
+    decay_from=0.3,
+    ema=0.9999,
+)
+
+# Seconds, for tests: everything is as in `cpu`, but small.
+SMOKE = replace(
+    CPU, model=UNetConfig(base=16, patch=2), batch_size=32, epochs=2, minutes=None, warmup=10, precision="fp32"
+)
+
+RECIPES = {
+    "report": REPORT,
+    "report-t1000": replace(REPORT, T=1000),
+    "report-cosine": replace(REPORT, schedule="cosine"),
+    "cpu": CPU,
+    "smoke": SMOKE,
+}
+DESCRIPTIONS = {
+    "report": "the report's: T = 830, linear, ε, batch 512, 175 epochs; for a GPU",
+    "report-t1000": "the report with T = 1000, its control",
+    "report-cosine": "the report with the cosine schedule, its comparison",
+    "cpu": "digits in 10 minutes without a GPU: x̂_0, min-SNR, 14×14 inside",
+    "smoke": "seconds, for tests; no digits to be expected",
+}

@@ -1,0 +1,379 @@
+"""The training loop: a generator of records, one an epoch.
+
+    for record in train(RECIPES["cpu"], images, Path("runs/cpu")):
+        print(record.epoch, record.loss)
+
+Everything random is a function of (seed, epoch) or (seed, step), so a resumed run draws what an uninterrupted one does.
+"""
+
+import contextlib
+import copy
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hwkit import checkpoint, figures
+from hwkit.data import PNGFolder, batches
+from hwkit.diffusion import diffusion_loss
+from hwkit.model import UNet
+from hwkit.recipes import CPU, Recipe
+from hwkit.samplers import Frame, ImageNoise, nodes, sample, times
+from hwkit.workspace import write_text
+
+MAY_CHANGE = ("epochs", "minutes", "patience", "precision")  # recipe fields that a resumed run may change
+CURVE_POINTS = 40  # losses kept for each epoch's part of the loss curve
+
+
+class Record(NamedTuple):
+    """One epoch, as it stands in a line of `history.jsonl`."""
+
+    epoch: int
+    loss: float  # mean over the epoch
+    is_best: bool
+    images_seen: int  # since the start of the run
+    seconds: float  # of training since the start of the run, interruptions left out
+    lr: float
+    images_per_second: float
+    curve: list[list[float]]  # [images seen, mean loss of the steps since the last point]
+
+
+@dataclass
+class State:
+    """All that changes while training, and so all that an exact resume needs."""
+
+    model: UNet
+    ema: UNet
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    precision: str  # of the convolutions: fp32, bf16 or fp16
+    epoch: int = 1  # the one under way
+    batch: int = 0  # batches of it that are done
+    step: int = 0  # batches done since the start
+    loss_sum: float = 0.0  # of this epoch's batches
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    seconds: float = 0.0
+    curve: list[list[float]] = field(default_factory=list)
+    window: list[float] = field(default_factory=list)  # losses since the last point of the curve
+    history: list[dict] = field(default_factory=list)
+
+    def state_dict(self) -> dict:
+        """Everything but the EMA weights, as tensors and plain types."""
+        fields = {name: value for name, value in vars(self).items() if name != "ema"}
+        return {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in fields.items()}
+
+    def load_state_dict(self, content: Mapping, ema: Mapping) -> None:
+        """Takes over what `state_dict` gave, and the EMA weights."""
+        self.ema.load_state_dict(ema)
+        for name, value in content.items():
+            if hasattr(getattr(self, name), "load_state_dict"):
+                getattr(self, name).load_state_dict(value)
+            else:
+                setattr(self, name, value)
+
+
+def train(
+    recipe: Recipe,
+    images: Tensor | PNGFolder,
+    run: Path | str,
+    device: torch.device | str | None = None,
+    resume: bool = True,
+    save_minutes: float = 2.0,
+    say: Callable = tqdm.write,
+) -> Iterator[Record]:
+    """Trains in the folder `run` and yields a `Record` an epoch, after its files are written.
+
+    images: uint8 (N, 1 or 3, 28, 28), or a `PNGFolder`. Files: `latest.pt` (all that an exact resume needs, also every
+    `save_minutes` within an epoch), `ema_latest.pt`, on a better loss `best.pt` and `ema_best.pt`, `history.jsonl`,
+    `previews/`. With `resume`, a run that stands in the folder goes on where it stopped. SIGINT and SIGTERM save first.
+
+    Raises ValueError for too few images or a run of another recipe or other data, and FloatingPointError when the loss
+    is no longer finite (the last good checkpoint stays).
+    """
+    run, device = Path(run), torch.device(device or best_device())
+    steps_per_epoch = len(images) // recipe.batch_size
+    if not steps_per_epoch:
+        raise ValueError(f"{len(images)} images do not fill one batch of {recipe.batch_size}: lower batch_size.")
+    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
+    content = checkpoint.load(run / "latest.pt", device) if resume and (run / "latest.pt").is_file() else None
+    if content:
+        check_same_run(content, recipe, run, len(images))
+        if not more_to_do(recipe, content["resume"]):
+            say(f"The run in {run} is finished: {content['images_seen']:,} images seen. --fresh starts over.")
+            return
+    speeds = measure_speeds(recipe, device, content["resume"]["precision"] if content else None)
+    state = new_state(recipe, device, precision=max(speeds, key=speeds.get))
+    if content:
+        state.load_state_dict(content["resume"], ema=content["ema"])
+        say(f"Going on with {run}: epoch {state.epoch}, {state.step * recipe.batch_size:,} images seen.")
+    say(expectation(recipe, state, device, speeds[state.precision], steps_per_epoch))
+    alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
+    save = partial(save_latest, run, recipe, state, len(images))
+
+    while more_to_do(recipe, vars(state)):
+        data = batches(images, recipe.batch_size, recipe.seed, state.epoch, state.batch, device)
+        title = f"Epoch {state.epoch}/{recipe.epochs}"
+        bar = tqdm(data, total=steps_per_epoch, initial=state.batch, desc=title, leave=False)
+        started = last_save = time.monotonic()
+        step_before, seconds_before = state.step, state.seconds
+        with stop_requests() as stopping, bar:
+            for x_0 in bar:
+                loss = training_step(state, recipe, x_0, alpha_bar, steps_per_epoch)
+                note_loss(state, recipe, loss, steps_per_epoch)
+                bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", refresh=False)
+                state.seconds = seconds_before + time.monotonic() - started
+                if stopping:
+                    save()
+                    say(f"Stopped in epoch {state.epoch}; all is saved in {run}. The same command goes on from here.")
+                    raise KeyboardInterrupt
+                if recipe.minutes and state.seconds >= 60 * recipe.minutes:
+                    break
+                if time.monotonic() - last_save > 60 * save_minutes:
+                    save()
+                    last_save = time.monotonic()
+        speed = (state.step - step_before) * recipe.batch_size / (time.monotonic() - started)
+        record = close_epoch(state, recipe, run, speed, save, say)
+        save_preview(state, recipe, run, device)
+        yield record
+
+
+# The parts of the loop, in the order of their use
+
+
+def best_device() -> str:
+    """cuda, mps or cpu: the first that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def new_state(recipe: Recipe, device: torch.device, precision: str) -> State:
+    """A network with weights seeded by the recipe, its EMA copy, optimizer and scaler."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = UNet(recipe.model).to(device)
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, (0.9, recipe.beta2), fused=device.type != "mps")
+    scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16" and device.type == "cuda")
+    return State(model, ema, optimizer, scaler, precision)
+
+
+def check_same_run(content: dict, recipe: Recipe, run: Path, count: int) -> None:
+    """Raises ValueError, and names what differs, unless recipe and data are those of the run's `latest.pt`."""
+    before, now = ({**r.pop("model"), **r} for r in (asdict(checkpoint.recipe_of(content)), asdict(recipe)))
+    names = [name for name in now if before[name] != now[name] and name not in MAY_CHANGE]
+    changed = [f"{name} {before[name]} → {now[name]}" for name in names]
+    if content["image_count"] != count:
+        changed.append(f"{content['image_count']:,} images → {count:,}")
+    if changed:
+        raise ValueError(
+            f"{run} holds another run ({'; '.join(changed)}): choose another --run, or start over with --fresh."
+        )
+
+
+def more_to_do(recipe: Recipe, state: Mapping) -> bool:
+    """Whether epochs, minutes and patience are left, judged by the fields of a `State`."""
+    in_time = recipe.minutes is None or state["seconds"] < 60 * recipe.minutes
+    patient = recipe.patience is None or state["epoch"] - 1 - state["best_epoch"] < recipe.patience
+    return state["epoch"] <= recipe.epochs and in_time and patient
+
+
+def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, steps_per_epoch: int) -> float:
+    """One step of algorithm 1 of Ho et al. 2020: draw t and ε, descend, average. Returns the loss."""
+    t, eps = draw(recipe, state.step, x_0)
+    with autocast(x_0.device, state.precision):
+        loss = diffusion_loss(state.model, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
+    lr = recipe.lr * recipe.lr_factor(state.step, progress(state, recipe, steps_per_epoch))
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.scaler.scale(loss).backward()
+    state.scaler.unscale_(state.optimizer)
+    torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    decay = recipe.ema_decay(state.step)
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
+    return loss.item()
+
+
+def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:
+    """This step's times t (B,), uniform in {1, …, T}, and noise ε of x_0's shape; they depend on (seed, step) alone."""
+    generator = torch.Generator(x_0.device).manual_seed(recipe.seed * 1_000_003 + step)
+    t = torch.randint(1, recipe.T + 1, (len(x_0),), generator=generator, device=x_0.device)
+    return t, torch.randn(x_0.shape, generator=generator, device=x_0.device)
+
+
+def progress(state: State, recipe: Recipe, steps_per_epoch: int) -> float:
+    """The part of the run that is done, 0 to 1, by steps or by the clock, whichever is further."""
+    by_steps = state.step / (recipe.epochs * steps_per_epoch)
+    return max(by_steps, state.seconds / (60 * recipe.minutes)) if recipe.minutes else by_steps
+
+
+def note_loss(state: State, recipe: Recipe, loss: float, steps_per_epoch: int) -> None:
+    """Counts the step and keeps its loss. FloatingPointError if it is not finite."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss is {loss} at step {state.step} (epoch {state.epoch}). The last checkpoint is untouched; "
+            "a lower --lr, or --precision fp32, usually mends it."
+        )
+    state.batch, state.step, state.loss_sum = state.batch + 1, state.step + 1, state.loss_sum + loss
+    state.window.append(loss)
+    if state.batch % max(1, steps_per_epoch // CURVE_POINTS) == 0:
+        state.curve.append([state.step * recipe.batch_size, sum(state.window) / len(state.window)])
+        state.window = []
+
+
+def close_epoch(state: State, recipe: Recipe, run: Path, speed: float, save: Callable, say: Callable) -> Record:
+    """Ends an epoch: history and checkpoints are written, and the state is that of the next one."""
+    loss = state.loss_sum / state.batch
+    record = Record(
+        epoch=state.epoch,
+        loss=loss,
+        is_best=loss < state.best_loss,
+        images_seen=state.step * recipe.batch_size,
+        seconds=round(state.seconds, 1),
+        lr=state.optimizer.param_groups[0]["lr"],
+        images_per_second=round(speed, 1),
+        curve=state.curve or [[state.step * recipe.batch_size, loss]],
+    )
+    say(f"Epoch {state.epoch}/{recipe.epochs} finished, average loss: {loss:.4f}")
+    state.history.append(record._asdict())
+    state.epoch, state.batch, state.loss_sum, state.curve, state.window = state.epoch + 1, 0, 0.0, [], []
+    if record.is_best:
+        state.best_loss, state.best_epoch = loss, record.epoch
+    facts = {"epoch": record.epoch, "loss": loss, "images_seen": record.images_seen}
+    if record.is_best:
+        checkpoint.save(run / "best.pt", recipe, state.model.state_dict(), **facts)
+        checkpoint.save(run / "ema_best.pt", recipe, state.ema.state_dict(), **facts)
+        say(f"New best model saved with loss: {loss:.4f}")
+    checkpoint.save(run / "ema_latest.pt", recipe, state.ema.state_dict(), **facts)
+    write_text(run / "history.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
+    save()  # last, so that an interruption before it repeats the epoch's end rather than loses a part of it
+    return record
+
+
+def save_latest(run: Path, recipe: Recipe, state: State, image_count: int) -> None:
+    """Writes `latest.pt`, from which `restore` goes on exactly."""
+    checkpoint.save(
+        run / "latest.pt",
+        recipe,
+        state.model.state_dict(),
+        ema=state.ema.state_dict(),
+        resume=state.state_dict(),
+        image_count=image_count,
+        epoch=state.epoch,
+        images_seen=state.step * recipe.batch_size,
+    )
+
+
+def save_preview(state: State, recipe: Recipe, run: Path, device: torch.device) -> None:
+    """Eight samples × eight times from the EMA weights and always the same noise, so that epochs compare."""
+    columns = nodes(recipe.T)
+    noise = ImageNoise(recipe.seed, range(1, 9), device=device)
+    steps = times(recipe.T, min(50, recipe.T), through=columns)
+    frames = sample(recipe.denoiser(state.ema), noise(), steps, recipe.make_schedule().alpha_bar)
+    shown: list[Frame] = [frame for frame in frames if frame.t in columns]
+    epoch = state.epoch - 1
+    figure = figures.diffusion_grid(shown, f"epoch {epoch}, {state.step * recipe.batch_size:,} images seen")
+    figures.save(figure, run / "previews" / f"epoch_{epoch:04d}.png", dpi=100)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list]:
+    """Within it, SIGINT and SIGTERM do not interrupt but fill the list; a second one interrupts as usual."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield asked
+        return
+
+    def note(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Before a long run: what can be expected
+
+
+def measure_speeds(recipe: Recipe, device: torch.device, before: str | None = None) -> dict[str, float]:
+    """Training images a second: in the recipe's precision, else in the one the run had before, else in each worth a try."""
+    if recipe.precision != "auto":
+        names = (recipe.precision,)
+    else:
+        names = (before,) if before in candidates(device) else candidates(device)
+    model = UNet(recipe.model).to(device)
+    return {name: images_per_second(recipe, model, device, name) for name in names}
+
+
+def expectation(recipe: Recipe, state: State, device: torch.device, speed: float, steps_per_epoch: int) -> str:
+    """How long the rest of the run will take, and a quicker way where that is long."""
+    left = max(0, recipe.epochs * steps_per_epoch - state.step) * recipe.batch_size / speed
+    here = f"on this device ({device.type}, {state.precision}, {speed:.0f} images/s)"
+    if recipe.minutes and 60 * recipe.minutes - state.seconds < left:
+        left = max(0.0, 60 * recipe.minutes - state.seconds)
+        return f"{duration(left)} ≈ {left * speed / (steps_per_epoch * recipe.batch_size):.1f} epochs {here}"
+    text = f"{recipe.epochs - state.epoch + 1} epochs ≈ {duration(left)} {here}"
+    if left > 120 * CPU.minutes:
+        text += f"\nThe recipe `cpu` would need {duration(60 * CPU.minutes)}: python -m hwkit train cpu"
+    return text
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Convolutions and matrix products in the named precision, all else in float32."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def candidates(device: torch.device) -> tuple[str, ...]:
+    """The precisions worth a try: a GPU before Ampere (Colab's T4) only emulates bf16; a CPU may be slow or quick."""
+    if device.type == "cuda":
+        return ("bf16",) if torch.cuda.get_device_capability(device)[0] >= 8 else ("fp16",)
+    return ("fp32", "bf16") if device.type == "cpu" else ("fp32",)
+
+
+def images_per_second(recipe: Recipe, model: UNet, device: torch.device, precision: str, steps: int = 10) -> float:
+    """Training speed, measured over `steps` steps that change nothing (learning rate 0), after two to warm up."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
+    x_0 = torch.zeros(
+        min(recipe.batch_size, 64) if device.type == "cpu" else recipe.batch_size, 3, 28, 28, device=device
+    )
+    t = torch.full((len(x_0),), recipe.T, device=device)
+    for step in range(2 + steps):
+        if step == 2:
+            started = time.monotonic()
+        with autocast(device, precision):
+            loss = diffusion_loss(model, x_0, t, torch.ones_like(x_0), alpha_bar, recipe.prediction, recipe.weighting)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()  # waits for a GPU
+    return steps * len(x_0) / (time.monotonic() - started)
+
+
+def duration(seconds: float) -> str:
+    """50 → `50 s`, 600 → `10 min`, 27600 → `7 h 40 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
