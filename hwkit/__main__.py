@@ -1,0 +1,246 @@
+"""The command line: `python -m hwkit --help`."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from hwkit.recipes import DESCRIPTIONS, RECIPES, Recipe
+from hwkit.workspace import runs
+
+RecipeChoice = tyro.extras.subcommand_type_from_defaults(RECIPES, DESCRIPTIONS)
+Folder = Path | None
+Device = Literal["cpu", "cuda", "mps"] | None
+MADE_BY_TRAINING = ("latest.pt", "ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")
+
+
+def data(source: str | None = None, split: Literal["train", "test", "both"] = "both", out: Folder = None) -> None:
+    """Prepares MNIST as folders of RGB PNGs.
+
+    Args:
+        source: a folder of IDX files or PNGs, an .npz, or the word `download` or `sample`; else HWKIT_MNIST, what is
+            there already, a download, and last the embedded sample of 5,000 digits.
+        split: which digits to prepare.
+        out: the folder to prepare them in; by default the kit's data/.
+    """
+    from hwkit.data import DATA, prepare
+
+    for part in ("train", "test") if split == "both" else (split,):
+        prepare(source, part, out or DATA)
+
+
+def train(
+    recipe: RecipeChoice,
+    run: Folder = None,
+    source: str | None = None,
+    fresh: bool = False,
+    yes: bool = False,
+    stream: bool = False,
+    save_minutes: float = 2.0,
+    device: Device = None,
+) -> None:
+    """Trains a recipe; goes on with the run where there is one. Every field of the recipe can be changed here.
+
+    Args:
+        run: folder of the run; by default runs/ and the recipe's name.
+        source: where MNIST is (see `python -m hwkit data --help`).
+        fresh: start over, and discard the run that stands in the folder.
+        yes: do not ask before that.
+        stream: read the PNGs while training (4 workers) rather than hold them in memory.
+        save_minutes: save so often within an epoch.
+        device: by default the best that is there.
+    """
+    from hwkit.data import PNGFolder, load_folder, prepare
+    from hwkit.train import train as train_run
+
+    run = run or default_run(recipe)
+    if fresh:
+        discard(run, yes)
+    folder = prepare(source, "train")
+    for _ in train_run(
+        recipe, PNGFolder(folder) if stream else load_folder(folder), run, device=device, save_minutes=save_minutes
+    ):
+        pass  # the records are in history.jsonl, and what a person wants of them is printed
+    print(f"Trained: {run}")
+
+
+def sample(
+    run: Folder = None,
+    checkpoint: Folder = None,
+    folder: Folder = None,
+    n: int = 10_000,
+    sampler: Literal["ddim", "ddpm", "dpm++"] = "ddim",
+    steps: int | None = None,
+    eta: float = 0.0,
+    variance: Literal["posterior", "beta"] = "posterior",
+    seed: int = 0,
+    batch: int = 100,
+    device: Device = None,
+) -> None:
+    """Writes N images as 00001.png … into a flat folder; called again, it makes the missing ones only.
+
+    Args:
+        run: folder of the run to sample; by default the one trained last.
+        checkpoint: a checkpoint rather than the run's.
+        folder: where the images go; by default generate/ in the run.
+        n: how many.
+        sampler: the report's are ddim and ddpm.
+        steps: network evaluations an image; by default 50 for ddim, 15 for dpm++, all T for ddpm.
+        eta: of ddim; 0 adds no noise, 1 as much as ddpm.
+        variance: of ddpm.
+        seed: image k depends on (seed, k) only.
+        batch: images made together.
+        device: by default the best that is there.
+    """
+    from hwkit.checkpoint import best_of
+    from hwkit.generate import Sampler, generate
+    from hwkit.train import best_device
+
+    checkpoint = checkpoint or best_of(run or last_run())
+    folder = folder or (run or checkpoint.parent) / "generate"
+    print(f"Sampling from {checkpoint}")
+    made = generate(checkpoint, folder, n, Sampler(sampler, steps, eta, variance), seed, batch, device or best_device())
+    print(f"Images: {n:,} in {folder} ({made:,} new)")
+
+
+def figures(
+    run: Folder = None,
+    checkpoint: Folder = None,
+    out: Folder = None,
+    seed: int = 0,
+    dpi: int = 150,
+    device: Device = None,
+) -> None:
+    """Draws both diffusion grids, the loss curve, a sheet of samples and the schedules.
+
+    Args:
+        run: folder of the run; by default the one trained last.
+        checkpoint: a checkpoint rather than the run's.
+        out: where the figures go; by default figures/ in the run.
+        seed: of the noise that both grids start from.
+        dpi: 300 for print.
+        device: by default the best that is there.
+    """
+    from hwkit.checkpoint import best_of
+    from hwkit.report import draw_figures
+    from hwkit.train import best_device
+
+    run = run or (checkpoint.parent if checkpoint else last_run())
+    for path in draw_figures(
+        run, checkpoint or best_of(run), out or run / "figures", seed, dpi, device or best_device()
+    ):
+        print(f"Figure: {path}")
+
+
+def report(
+    recipe: Literal["report", "report-t1000", "report-cosine", "cpu", "smoke"] | None = None,
+    minutes: float | None = None,
+    n: int = 10_000,
+    sampler: Literal["ddim", "ddpm", "dpm++"] = "ddim",
+    steps: int | None = None,
+    run: Folder = None,
+    source: str | None = None,
+    dpi: int = 150,
+) -> None:
+    """Everything, one after the other: data, training, N images, figures. Called again, it goes on where it stopped.
+
+    Args:
+        recipe: by default `report` on a GPU, else `cpu`.
+        minutes: bound of the training; by default the recipe's.
+        n: how many images.
+        sampler: the report's are ddim and ddpm.
+        steps: network evaluations an image.
+        run: folder of the run; by default runs/ and the recipe's name.
+        source: where MNIST is (see `python -m hwkit data --help`).
+        dpi: of the figures.
+    """
+    from dataclasses import replace
+
+    from hwkit.train import best_device
+
+    recipe = recipe or ("cpu" if best_device() == "cpu" else "report")
+    chosen = replace(RECIPES[recipe], minutes=minutes or RECIPES[recipe].minutes)
+    run = run or runs() / recipe
+    train(chosen, run, source)
+    sample(run, n=n, sampler=sampler, steps=steps)
+    figures(run, dpi=dpi)
+    print(f"\nAll of it is in {run.resolve()}:")
+    for name, what in (
+        ("generate/", f"{n:,} images, 00001.png …"),
+        ("figures/", "the two diffusion grids, loss curve, samples, schedules"),
+        ("previews/", "eight samples after each epoch"),
+        ("ema_latest.pt", "the weights for inference"),
+        ("history.jsonl", "the loss, epoch by epoch"),
+    ):
+        print(f"  {name:<15} {what}")
+
+
+COMMANDS = {"report": report, "data": data, "train": train, "sample": sample, "figures": figures}
+
+
+def default_run(recipe: Recipe) -> Path:
+    """runs/ and the name of the recipe that this one differs least from."""
+
+    def differences(name: str) -> int:
+        return sum(getattr(recipe, key) != getattr(RECIPES[name], key) for key in recipe.__dataclass_fields__)
+
+    return runs() / min(RECIPES, key=differences)
+
+
+def last_run() -> Path:
+    """The run trained last. FileNotFoundError where there is none."""
+    found = sorted(runs().glob("*/latest.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, or name it with --run."
+        )
+    return found[-1].parent
+
+
+def discard(run: Path, yes: bool) -> None:
+    """Deletes what training wrote in the run's folder, once the user has agreed."""
+    made = [run / name for name in MADE_BY_TRAINING if (run / name).exists()]
+    if not made:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ValueError(f"{run} holds a run, and nobody is there to ask: add --yes to discard it.")
+        if input(f"Discard the run in {run} ({', '.join(path.name for path in made)})? [y/N] ").lower() not in (
+            "y",
+            "yes",
+        ):
+            raise ValueError(f"{run} was left as it is; without --fresh the run goes on.")
+    for path in made:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; 0 if all went well, 2 with one sentence for what the user can mend, 130 when interrupted."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="python -m hwkit",
+            description="Train a DDPM from scratch on MNIST, sample it, draw it, measure it.",
+            args=arguments,
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.OmitSubcommandPrefixes,
+                tyro.conf.CascadeSubcommandArgs,
+                tyro.conf.FlagCreatePairsOff,
+            ),
+        )
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("HWKIT_DEBUG"):
+            raise
+        print(f"hwkit: {error.strerror if isinstance(error, OSError) and error.strerror else error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
