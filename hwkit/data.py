@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import socket
 import struct
 import zipfile
@@ -335,7 +336,7 @@ def batches(
     epoch: int,
     start: int = 0,
     device: torch.device | str = "cpu",
-    workers: int = 4,
+    workers: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[Tensor]:
     """One epoch of training batches, float32 (B, 3, 28, 28) in [−1, 1] on `device`, from batch `start` on.
 
@@ -346,8 +347,19 @@ def batches(
     indices = order[: len(images) // batch_size * batch_size].view(-1, batch_size)[start:]
     if isinstance(images, PNGFolder):
         cuda = torch.device(device).type == "cuda"
-        found = DataLoader(images, batch_sampler=indices.tolist(), num_workers=workers, pin_memory=cuda)
+        found = DataLoader(
+            images,
+            batch_sampler=indices.tolist(),
+            num_workers=workers,
+            pin_memory=cuda,
+            worker_init_fn=_ignore_ctrl_c,
+        )
     else:
         found = (images[index] for index in indices)
     for batch in found:
         yield normalize(batch.to(device, non_blocking=True))
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches every process; only the training process is to act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

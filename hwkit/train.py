@@ -102,47 +102,10 @@ def train(
     is no longer finite (the last good checkpoint stays).
     """
     run, device = Path(run), torch.device(device or best_device())
-    steps_per_epoch = len(images) // recipe.batch_size
-    if not steps_per_epoch:
-        raise ValueError(f"{len(images)} images do not fill one batch of {recipe.batch_size}: lower batch_size.")
-    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
-    content = checkpoint.load(run / "latest.pt", device) if resume and (run / "latest.pt").is_file() else None
-    if content:
-        check_same_run(content, recipe, run, len(images))
-        if not more_to_do(recipe, content["resume"]):
-            say(f"The run in {run} is finished: {content['images_seen']:,} images seen. --fresh starts over.")
-            return
-    speeds = measure_speeds(recipe, device, content["resume"]["precision"] if content else None)
-    state = new_state(recipe, device, precision=max(speeds, key=speeds.get))
-    if content:
-        state.load_state_dict(content["resume"], ema=content["ema"])
-        say(f"Going on with {run}: epoch {state.epoch}, {state.step * recipe.batch_size:,} images seen.")
-    say(expectation(recipe, state, device, speeds[state.precision], steps_per_epoch))
-    alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
+    state = start(recipe, images, run, device, resume, say)
     save = partial(save_latest, run, recipe, state, len(images))
-
     while more_to_do(recipe, vars(state)):
-        data = batches(images, recipe.batch_size, recipe.seed, state.epoch, state.batch, device)
-        title = f"Epoch {state.epoch}/{recipe.epochs}"
-        bar = tqdm(data, total=steps_per_epoch, initial=state.batch, desc=title, leave=False)
-        started = last_save = time.monotonic()
-        step_before, seconds_before = state.step, state.seconds
-        with stop_requests() as stopping, bar:
-            for x_0 in bar:
-                loss = training_step(state, recipe, x_0, alpha_bar, steps_per_epoch)
-                note_loss(state, recipe, loss, steps_per_epoch)
-                bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", refresh=False)
-                state.seconds = seconds_before + time.monotonic() - started
-                if stopping:
-                    save()
-                    say(f"Stopped in epoch {state.epoch}; all is saved in {run}. The same command goes on from here.")
-                    raise KeyboardInterrupt
-                if recipe.minutes and state.seconds >= 60 * recipe.minutes:
-                    break
-                if time.monotonic() - last_save > 60 * save_minutes:
-                    save()
-                    last_save = time.monotonic()
-        speed = (state.step - step_before) * recipe.batch_size / (time.monotonic() - started)
+        speed = run_epoch(state, recipe, images, device, save, save_minutes, say)
         record = close_epoch(state, recipe, run, speed, save, say)
         save_preview(state, recipe, run, device)
         yield record
@@ -156,6 +119,34 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def start(
+    recipe: Recipe, images: Tensor | PNGFolder, run: Path, device: torch.device, resume: bool, say: Callable
+) -> State:
+    """The state to begin or to go on with, after saying how long the run will take."""
+    steps_per_epoch = len(images) // recipe.batch_size
+    if not steps_per_epoch:
+        raise ValueError(f"{len(images)} images do not fill one batch of {recipe.batch_size}: lower batch_size.")
+    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
+    if not (resume and (run / "latest.pt").is_file()):
+        speeds = measure_speeds(recipe, device)
+        state = new_state(recipe, device, precision=max(speeds, key=speeds.get))
+        say(expectation(recipe, state, device, speeds[state.precision], steps_per_epoch))
+        return state
+    content = checkpoint.load(run / "latest.pt", device)
+    check_same_run(content, recipe, run, len(images))
+    state = new_state(
+        recipe, device, content["resume"]["precision"] if recipe.precision == "auto" else recipe.precision
+    )
+    state.load_state_dict({**content["resume"], "precision": state.precision}, ema=content["ema"])
+    if more_to_do(recipe, vars(state)):
+        say(f"Going on with {run}: epoch {state.epoch}, {state.step * recipe.batch_size:,} images seen.")
+        speed = images_per_second(recipe, device, state.precision)
+        say(expectation(recipe, state, device, speed, steps_per_epoch))
+    else:
+        say(f"The run in {run} is finished: {state.step * recipe.batch_size:,} images seen. --fresh starts over.")
+    return state
 
 
 def new_state(recipe: Recipe, device: torch.device, precision: str) -> State:
@@ -187,6 +178,41 @@ def more_to_do(recipe: Recipe, state: Mapping) -> bool:
     in_time = recipe.minutes is None or state["seconds"] < 60 * recipe.minutes
     patient = recipe.patience is None or state["epoch"] - 1 - state["best_epoch"] < recipe.patience
     return state["epoch"] <= recipe.epochs and in_time and patient
+
+
+def run_epoch(
+    state: State,
+    recipe: Recipe,
+    images: Tensor | PNGFolder,
+    device: torch.device,
+    save: Callable,
+    save_minutes: float,
+    say: Callable,
+) -> float:
+    """Trains to the end of the epoch, or of the time, and returns the images a second. Saves now and then."""
+    steps_per_epoch = len(images) // recipe.batch_size
+    alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
+    data = batches(images, recipe.batch_size, recipe.seed, state.epoch, state.batch, device)
+    title = f"Epoch {state.epoch}/{recipe.epochs}"
+    bar = tqdm(data, total=steps_per_epoch, initial=state.batch, desc=title, leave=False)
+    started = last_save = time.monotonic()
+    step_before, seconds_before = state.step, state.seconds
+    with stop_requests() as stopping, bar:
+        for x_0 in bar:
+            loss = training_step(state, recipe, x_0, alpha_bar, steps_per_epoch)
+            note_loss(state, recipe, loss, steps_per_epoch)
+            bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", refresh=False)
+            state.seconds = seconds_before + time.monotonic() - started
+            if stopping:
+                save()
+                say(f"Stopped in epoch {state.epoch}, all is saved. The same command goes on from here.")
+                raise KeyboardInterrupt
+            if recipe.minutes and state.seconds >= 60 * recipe.minutes:
+                break
+            if time.monotonic() - last_save > 60 * save_minutes:
+                save()
+                last_save = time.monotonic()
+    return (state.step - step_before) * recipe.batch_size / (time.monotonic() - started)
 
 
 def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, steps_per_epoch: int) -> float:
@@ -315,14 +341,10 @@ def stop_requests() -> Iterator[list]:
 # Before a long run: what can be expected
 
 
-def measure_speeds(recipe: Recipe, device: torch.device, before: str | None = None) -> dict[str, float]:
-    """Training images a second: in the recipe's precision, else in the one the run had before, else in each worth a try."""
-    if recipe.precision != "auto":
-        names = (recipe.precision,)
-    else:
-        names = (before,) if before in candidates(device) else candidates(device)
-    model = UNet(recipe.model).to(device)
-    return {name: images_per_second(recipe, model, device, name) for name in names}
+def measure_speeds(recipe: Recipe, device: torch.device) -> dict[str, float]:
+    """Training images a second in the recipe's precision, or in each that is worth a try."""
+    names = candidates(device) if recipe.precision == "auto" else (recipe.precision,)
+    return {name: images_per_second(recipe, device, name) for name in names}
 
 
 def expectation(recipe: Recipe, state: State, device: torch.device, speed: float, steps_per_epoch: int) -> str:
@@ -351,9 +373,10 @@ def candidates(device: torch.device) -> tuple[str, ...]:
     return ("fp32", "bf16") if device.type == "cpu" else ("fp32",)
 
 
-def images_per_second(recipe: Recipe, model: UNet, device: torch.device, precision: str, steps: int = 10) -> float:
-    """Training speed, measured over `steps` steps that change nothing (learning rate 0), after two to warm up."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+def images_per_second(recipe: Recipe, device: torch.device, precision: str, steps: int = 10) -> float:
+    """Training speed, measured over `steps` steps of a network of its own, after two to warm up."""
+    model = UNet(recipe.model).to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
     alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
     x_0 = torch.zeros(
         min(recipe.batch_size, 64) if device.type == "cpu" else recipe.batch_size, 3, 28, 28, device=device
