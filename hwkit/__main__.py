@@ -217,6 +217,13 @@ def discard(run: Path, yes: bool) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def sentence(error: Exception) -> str:
+    """What went wrong, without Python's decoration."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; 0 if all went well, 2 with one sentence for what the user can mend, 130 when interrupted."""
     try:
@@ -237,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("HWKIT_DEBUG"):
             raise
-        print(f"hwkit: {error.strerror if isinstance(error, OSError) and error.strerror else error}", file=sys.stderr)
+        print(f"hwkit: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

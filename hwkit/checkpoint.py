@@ -2,9 +2,9 @@
 
 import hashlib
 import io
-import pickle
 import platform
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -52,14 +52,17 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: `python -m hwkit train` makes one.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not compare the checksums
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint: take another one of the run.") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged ({damaged} fails its checksum): take another checkpoint of the run.")
+    try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a foreign pickle can make the restricted unpickler raise anything
         raise ValueError(
-            f"{path} is not a checkpoint of tensors and plain values: it is damaged, or holds code, and was not loaded."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is truncated or damaged and cannot be read: take another checkpoint of the run."
+            f"{path} holds more than tensors and plain values, perhaps code, and was not loaded."
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not an hwkit checkpoint of format {FORMAT!r}: it was written by another program.")

@@ -29,8 +29,8 @@ class UNetConfig:
         for name in ("base", "blocks", "middle_blocks", "patch", "channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"UNetConfig: {name} is {getattr(self, name)}, but must be at least 1.")
-        if self.base % 8:
-            raise ValueError(f"UNetConfig: base is {self.base}, but must be a multiple of 8 (for the group norms).")
+        if self.base % 16:  # 8 groups of at least 2 channels: a group of one would cancel the time added to it
+            raise ValueError(f"UNetConfig: base is {self.base}, but must be a multiple of 16 (for the group norms).")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"UNetConfig: multipliers is {self.multipliers}, but needs a number ≥ 1 for each level.")
 

@@ -32,9 +32,11 @@ def times(T: int, steps: int, through: Sequence[int] = ()) -> list[int]:
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}.")
     ts = torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long().tolist()
+    free = set(range(len(ts)))
     for node in through:
-        nearest = min(range(len(ts)), key=lambda i: abs(ts[i] - node))
+        nearest = min(free, key=lambda i: abs(ts[i] - node), default=0)
         ts[nearest] = node
+        free.discard(nearest)
     if any(t <= s for t, s in pairwise(ts)) or ts[0] != T or ts[-1] != 0 or not set(through) <= set(ts):
         raise ValueError(f"{steps} steps from T = {T} to 0 cannot pass through {list(through)}: use more steps.")
     return ts

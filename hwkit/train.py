@@ -133,6 +133,7 @@ def start(
         speeds = measure_speeds(recipe, device)
         state = new_state(recipe, device, precision=max(speeds, key=speeds.get))
         say(expectation(recipe, state, device, speeds[state.precision], steps_per_epoch))
+        save_latest(run, recipe, state, len(images))  # a folder that cannot be written shows now, not after an epoch
         return state
     content = checkpoint.load(run / "latest.pt", device)
     check_same_run(content, recipe, run, len(images))

@@ -28,8 +28,8 @@ def runs() -> Path:
 def whole_file(path: Path | str) -> Iterator[Path]:
     """Gives a temporary path to write to; then the file appears at `path` whole, by fsync and an atomic rename.
 
-    If anything fails on the way, what stood at `path` is untouched and the temporary file is gone. An OSError that a
-    person can mend (disk full, not permitted, …) is raised again as one sentence that says how.
+    If anything fails on the way, what stood at `path` is untouched and the temporary file is gone. An OSError (disk
+    full, not permitted, …) is raised again as one sentence that says what to do.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -102,7 +102,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _explained(error: OSError, path: Path) -> OSError:
-    hint = HINTS.get(error.errno)
-    if hint is None:
-        return error
+    hint = HINTS.get(error.errno, error.strerror)
     return OSError(error.errno, f"{path} was not written: {hint}. Nothing that was there before is damaged.")
