@@ -24,6 +24,7 @@ class Recipe:
     minutes: float | None = None  # wall-clock bound, to which the learning-rate decay is fitted
     patience: int | None = None  # stop after so many epochs without a better loss
     lr: float = 2e-4  # of AdamW
+    muon_lr: float | None = None  # of Muon, which then descends on the convolutions between stem and head
     beta2: float = 0.999  # of AdamW
     warmup: int = 0  # steps over which the learning rate rises from 0
     decay_from: float = 1.0  # part of the run after which the learning rate falls linearly to 0; 1 is never
@@ -36,7 +37,7 @@ class Recipe:
         for name in ("T", "batch_size", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Recipe: {name} is {getattr(self, name)}, but must be at least 1.")
-        for name in ("minutes", "patience", "lr", "clip"):
+        for name in ("minutes", "patience", "lr", "muon_lr", "clip"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"Recipe: {name} is {value}, but must be more than 0.")
@@ -73,6 +74,7 @@ CPU = Recipe(
     epochs=1000,
     minutes=10,
     lr=1e-3,
+    muon_lr=0.02,
     beta2=0.99,
     warmup=100,
     decay_from=0.3,

@@ -27,6 +27,7 @@ from hwkit import checkpoint, figures
 from hwkit.data import PNGFolder, batches
 from hwkit.diffusion import diffusion_loss
 from hwkit.model import UNet
+from hwkit.muon import Muon
 from hwkit.recipes import CPU, Recipe
 from hwkit.samplers import Frame, ImageNoise, nodes, sample, times
 from hwkit.workspace import write_text
@@ -54,7 +55,7 @@ class State:
 
     model: UNet
     ema: UNet
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
     precision: str  # of the convolutions: fp32, bf16 or fp16
     epoch: int = 1  # the one under way
@@ -70,16 +71,19 @@ class State:
 
     def state_dict(self) -> dict:
         """Everything but the EMA weights, as tensors and plain types."""
-        fields = {name: value for name, value in vars(self).items() if name != "ema"}
-        return {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in fields.items()}
+        content = {name: value for name, value in vars(self).items() if name != "ema"}
+        content["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
+        return content | {name: getattr(self, name).state_dict() for name in ("model", "scaler")}
 
     def load_state_dict(self, content: Mapping, ema: Mapping) -> None:
         """Takes over what `state_dict` gave, and the EMA weights."""
         self.ema.load_state_dict(ema)
+        for optimizer, saved in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         for name, value in content.items():
-            if hasattr(getattr(self, name), "load_state_dict"):
+            if name in ("model", "scaler"):
                 getattr(self, name).load_state_dict(value)
-            else:
+            elif name != "optimizers":
                 setattr(self, name, value)
 
 
@@ -151,14 +155,28 @@ def start(
 
 
 def new_state(recipe: Recipe, device: torch.device, precision: str) -> State:
-    """A network with weights seeded by the recipe, its EMA copy, optimizer and scaler."""
+    """A network with weights seeded by the recipe, its EMA copy, optimizers and scaler."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = UNet(recipe.model).to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.lr, (0.9, recipe.beta2), fused=device.type != "mps")
     scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16" and device.type == "cuda")
-    return State(model, ema, optimizer, scaler, precision)
+    return State(model, ema, make_optimizers(recipe, model, precision), scaler, precision)
+
+
+def make_optimizers(recipe: Recipe, model: UNet, precision: str) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights; or Muon for the convolutions between stem and head, and AdamW for the rest."""
+    hidden = [p for part in (model.down, model.middle, model.up) for p in part.parameters() if p.ndim == 4]
+    chosen = {id(p) for p in hidden} if recipe.muon_lr else set()
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    fused = rest[0].device.type != "mps"
+    optimizers = [torch.optim.AdamW(rest, recipe.lr, (0.9, recipe.beta2), fused=fused)]
+    if recipe.muon_lr:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        optimizers.append(Muon(hidden, recipe.muon_lr, dtype=dtype))
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["initial_lr"] = group["lr"]
+    return optimizers
 
 
 def check_same_run(content: dict, recipe: Recipe, run: Path, count: int) -> None:
@@ -221,15 +239,17 @@ def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, 
     t, eps = draw(recipe, state.step, x_0)
     with autocast(x_0.device, state.precision):
         loss = diffusion_loss(state.model, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
-    lr = recipe.lr * recipe.lr_factor(state.step, progress(state, recipe, steps_per_epoch))
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
     state.scaler.scale(loss).backward()
-    state.scaler.unscale_(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
-    state.scaler.step(state.optimizer)
+    lr_factor = recipe.lr_factor(state.step, progress(state, recipe, steps_per_epoch))
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * lr_factor
+        state.scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
     state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
     decay = recipe.ema_decay(state.step)
     with torch.no_grad():
         torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
@@ -272,7 +292,7 @@ def close_epoch(state: State, recipe: Recipe, run: Path, speed: float, save: Cal
         is_best=loss < state.best_loss,
         images_seen=state.step * recipe.batch_size,
         seconds=round(state.seconds, 1),
-        lr=state.optimizer.param_groups[0]["lr"],
+        lr=state.optimizers[0].param_groups[0]["lr"],
         images_per_second=round(speed, 1),
         curve=state.curve or [[state.step * recipe.batch_size, loss]],
     )
@@ -377,7 +397,7 @@ def candidates(device: torch.device) -> tuple[str, ...]:
 def images_per_second(recipe: Recipe, device: torch.device, precision: str, steps: int = 10) -> float:
     """Training speed, measured over `steps` steps of a network of its own, after two to warm up."""
     model = UNet(recipe.model).to(device)
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizers = make_optimizers(recipe, model, precision)
     alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
     x_0 = torch.zeros(
         min(recipe.batch_size, 64) if device.type == "cpu" else recipe.batch_size, 3, 28, 28, device=device
@@ -389,8 +409,9 @@ def images_per_second(recipe: Recipe, device: torch.device, precision: str, step
         with autocast(device, precision):
             loss = diffusion_loss(model, x_0, t, torch.ones_like(x_0), alpha_bar, recipe.prediction, recipe.weighting)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         loss.item()  # waits for a GPU
     return steps * len(x_0) / (time.monotonic() - started)
 
