@@ -61,7 +61,11 @@ def train(
         discard(run, yes)
     folder = prepare(source, "train")
     for _ in train_run(
-        recipe, PNGFolder(folder) if stream else load_folder(folder), run, device=device, save_minutes=save_minutes
+        recipe,
+        PNGFolder(folder) if stream else load_folder(folder),
+        run,
+        device=chosen_device(device),
+        save_minutes=save_minutes,
     ):
         pass  # the records are in history.jsonl, and what a person wants of them is printed
     print(f"Trained: {run}")
@@ -97,12 +101,11 @@ def sample(
     """
     from hwkit.checkpoint import best_of
     from hwkit.generate import Sampler, generate
-    from hwkit.train import best_device
 
     checkpoint = checkpoint or best_of(run or last_run())
     folder = folder or (run or checkpoint.parent) / "generate"
     print(f"Sampling from {checkpoint}")
-    made = generate(checkpoint, folder, n, Sampler(sampler, steps, eta, variance), seed, batch, device or best_device())
+    made = generate(checkpoint, folder, n, Sampler(sampler, steps, eta, variance), seed, batch, chosen_device(device))
     print(f"Images: {n:,} in {folder} ({made:,} new)")
 
 
@@ -126,12 +129,9 @@ def figures(
     """
     from hwkit.checkpoint import best_of
     from hwkit.report import draw_figures
-    from hwkit.train import best_device
 
     run = run or (checkpoint.parent if checkpoint else last_run())
-    for path in draw_figures(
-        run, checkpoint or best_of(run), out or run / "figures", seed, dpi, device or best_device()
-    ):
+    for path in draw_figures(run, checkpoint or best_of(run), out or run / "figures", seed, dpi, chosen_device(device)):
         print(f"Figure: {path}")
 
 
@@ -179,6 +179,15 @@ def report(
 
 
 COMMANDS = {"report": report, "data": data, "train": train, "sample": sample, "figures": figures}
+
+
+def chosen_device(device: Device) -> str:
+    """The device asked for, or else the best that is there. ValueError where the one asked for is not."""
+    from hwkit.train import best_device
+
+    if device not in (None, "cpu", best_device()):
+        raise ValueError(f"There is no device {device} here: leave --device out, which takes {best_device()}.")
+    return device or best_device()
 
 
 def default_run(recipe: Recipe) -> Path:

@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -88,7 +89,7 @@ def download(root: Path, say: Callable = print, timeout: float = 10) -> Path | N
             say(f"Data: trying to download MNIST from {mirror}")
             try:
                 type("MNIST", (MNIST,), {"mirrors": [mirror]})(partial, download=True)
-            except (OSError, RuntimeError) as error:  # OSError: URLError and time-outs; RuntimeError: torchvision's own
+            except (OSError, HTTPException, RuntimeError) as error:  # URLError, time-outs; torchvision's RuntimeError
                 say(f"Data: that mirror did not deliver ({str(error).splitlines()[-1]})")
                 continue
             partial.rename(root)
@@ -151,30 +152,31 @@ def _find_idx(folder: Path, name: str) -> Path | None:
 
 
 def _read_npz(path: Path, split: Split) -> Digits:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if f"x_{split}" in arrays:
-                images, labels = arrays[f"x_{split}"], arrays.get(f"y_{split}")
-            elif "images" in arrays:
-                held_out = len(arrays["images"]) // 10
-                part = slice(-held_out, None) if split == "test" else slice(None, -held_out or None)
-                images = arrays["images"][part]
-                labels = arrays["labels"][part] if "labels" in arrays else None
-            elif {"mu", "sigma"} <= set(arrays):
-                raise ValueError(
-                    f"{path} holds FID statistics (mu, sigma), not images: it serves as a reference for FID only."
-                )
-            else:
-                raise ValueError(f"{path} holds {sorted(arrays)}, but no array x_{split} or images.")
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a whole .npz file ({error}): fetch it again.") from error
+    arrays = _load_npz(path)
+    if f"x_{split}" in arrays:
+        images, labels = arrays[f"x_{split}"], arrays.get(f"y_{split}")
+    elif "images" in arrays:
+        held_out = len(arrays["images"]) // 10
+        part = slice(-held_out, None) if split == "test" else slice(None, -held_out or None)
+        images, labels = arrays["images"][part], arrays["labels"][part] if "labels" in arrays else None
+    elif {"mu", "sigma"} <= set(arrays):
+        raise ValueError(f"{path} holds FID statistics (mu, sigma), not images: it serves as a reference for FID only.")
+    else:
+        raise ValueError(f"{path} holds {sorted(arrays)}, but no array x_{split} or images.")
     if images.ndim not in (3, 4) or images.shape[1:3] != (SIDE, SIDE) or images.dtype != np.uint8 or not len(images):
-        raise ValueError(
-            f"{path} holds {images.dtype} images of shape {images.shape}, but uint8 (N, 28, 28) is needed."
-        )
+        raise ValueError(f"{path}: {images.dtype} of shape {images.shape}, but uint8 (N, 28, 28) is needed.")
     if images.shape[3:] not in ((), (1,), (3,)):
         raise ValueError(f"{path} holds images of {images.shape[3]} channels, but they must be grey or RGB.")
     return Digits(images[..., 0] if images.shape[3:] == (1,) else images, labels)
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz; ValueError where it is damaged, no .npz, or holds pickled objects."""
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({error}): fetch it again.") from error
 
 
 # The folder of PNGs
@@ -307,10 +309,10 @@ def _scan(folder: Path) -> tuple[list[Path], str]:
 def _read_cache(cache: Path, fingerprint: str) -> np.ndarray | None:
     """The cached images, or None where there is no cache, a stale one, or a broken one."""
     try:
-        with np.load(cache, allow_pickle=False) as arrays:
-            return arrays["images"] if str(arrays["fingerprint"]) == fingerprint else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = _load_npz(cache)
+    except ValueError:
         return None
+    return arrays["images"] if str(arrays.get("fingerprint")) == fingerprint else None
 
 
 # The batches
