@@ -164,7 +164,9 @@ def _read_npz(path: Path, split: Split) -> Digits:
     else:
         raise ValueError(f"{path} holds {sorted(arrays)}, but no array x_{split} or images.")
     if images.ndim not in (3, 4) or images.shape[1:3] != (SIDE, SIDE) or images.dtype != np.uint8 or not len(images):
-        raise ValueError(f"{path}: {images.dtype} of shape {images.shape}, but uint8 (N, 28, 28) is needed.")
+        raise ValueError(
+            f"{path} holds {images.dtype} images of shape {images.shape}, but uint8 (N, 28, 28) is needed."
+        )
     if images.shape[3:] not in ((), (1,), (3,)):
         raise ValueError(f"{path} holds images of {images.shape[3]} channels, but they must be grey or RGB.")
     return Digits(images[..., 0] if images.shape[3:] == (1,) else images, labels)
