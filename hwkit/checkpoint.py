@@ -77,8 +77,9 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
         model.load_state_dict(content["weights"])
         schedule = Schedule(content["schedule"], content["alpha_bar"].cpu())
         prediction = content["prediction"]
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path}: its weights do not fit the network that it describes ({error}).") from error
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]  # torch's own takes a line for each weight
+        raise ValueError(f"{path}: its weights do not fit the network that it describes ({detail}).") from error
     return Denoiser(model.to(device).eval(), schedule, prediction)
 
 
