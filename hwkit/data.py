@@ -249,7 +249,7 @@ def load_folder(folder: Path | str) -> Tensor:
     files and subfolders are passed over. Raises FileNotFoundError where there is no folder, and ValueError where there
     is no PNG, or one is broken, not 28×28, or neither grey nor RGB (it is named).
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.abspath(Path(folder).expanduser()))  # "." has no name to put a cache beside
     files, fingerprint = _scan(folder)
     cache = folder.with_name(f".{folder.name}.cache.npz")
     cached = _read_cache(cache, fingerprint)

@@ -96,11 +96,12 @@ def generate(
     same bytes as an undisturbed one. `<folder>.json`, beside it, says what made them.
     Raises ValueError for n < 1, for a folder with other files, or with images of another checkpoint, sampler or seed.
     """
-    folder, path = Path(folder), Path(checkpoint_path)
+    folder, path = Path(os.path.abspath(folder)), Path(checkpoint_path)  # "." has no name to put a manifest beside
     if not 1 <= n <= 99_999:
         raise ValueError(f"n is {n}, but must be between 1 and 99,999 (file names have five digits).")
-    if batch < 1:
-        raise ValueError(f"batch is {batch}, but must be at least 1.")
+    for name, value, least in (("batch", batch, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} is {value}, but must be at least {least}.")
     denoise = checkpoint.load_denoiser(path, device)
     sampler = sampler.resolve(denoise.schedule.T)
     present = _claim(folder, _manifest(path, sampler, seed, batch), n)
@@ -120,20 +121,29 @@ def _manifest(path: Path, sampler: Sampler, seed: int, batch: int) -> dict:
     return {**identity, "checkpoint": path.name, "versions": checkpoint.versions()}
 
 
+def _read_manifest(file: Path) -> dict:
+    """The manifest as it was written; nothing where it is missing or damaged, so that no image is taken for ours."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _claim(folder: Path, manifest: dict, n: int) -> set[int]:
     """The numbers of the images that the folder holds already, after a check that they are of this very run."""
     file = folder.with_name(folder.name + ".json")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder: choose another --folder.")
     names = set(os.listdir(folder)) if folder.is_dir() else set()
-    numbers = {int(name[:5]) for name in names if len(name) == 9 and name[:5].isdigit() and name.endswith(".png")}
+    numbers = {k for k in range(1, 100_000) if file_name(k) in names} if names else set()
     others = sorted(names - {file_name(k) for k in numbers})
     if others:
         raise ValueError(f"{folder} also holds {', '.join(others[:3])}: choose an empty --folder for the images.")
     if numbers and max(numbers) > n:
         raise ValueError(f"{folder} holds {len(numbers):,} images, up to {file_name(max(numbers))}, but n is {n:,}.")
     if numbers:
-        before = json.loads(file.read_text()) if file.is_file() else {}
+        before = _read_manifest(file)
         identity = ("checkpoint_sha256", "sampler", "seed", "batch")
         other = [key for key in identity if before.get(key) != manifest[key]]
         if other:

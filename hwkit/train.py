@@ -140,6 +140,8 @@ def start(
         save_latest(run, recipe, state, len(images))  # a folder that cannot be written shows now, not after an epoch
         return state
     content = checkpoint.load(run / "latest.pt", device)
+    if "resume" not in content:
+        raise ValueError(f"{run}/latest.pt holds weights only, not what a resume needs: start over with --fresh.")
     check_same_run(content, recipe, run, len(images))
     state = new_state(
         recipe, device, content["resume"]["precision"] if recipe.precision == "auto" else recipe.precision
@@ -235,14 +237,22 @@ def run_epoch(
 
 
 def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, steps_per_epoch: int) -> float:
-    """One step of algorithm 1 of Ho et al. 2020: draw t and ε, descend, average. Returns the loss."""
+    """One step of algorithm 1 of Ho et al. 2020: draw t and ε, descend, average.
+
+    Returns the loss; where it is not finite, or NaN where the gradient is not, the weights are left alone.
+    """
     t, eps = draw(recipe, state.step, x_0)
     with autocast(x_0.device, state.precision):
         loss = diffusion_loss(state.model, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
+    value = loss.item()
+    if not math.isfinite(value):
+        return value
     state.scaler.scale(loss).backward()
     for optimizer in state.optimizers:
         state.scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
+    if not (norm.isfinite() or state.scaler.is_enabled()):  # the scaler of fp16 skips such a step by itself
+        return math.nan
     lr_factor = recipe.lr_factor(state.step, progress(state, recipe, steps_per_epoch))
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
@@ -253,7 +263,7 @@ def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, 
     decay = recipe.ema_decay(state.step)
     with torch.no_grad():
         torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
-    return loss.item()
+    return value
 
 
 def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,8 +283,8 @@ def note_loss(state: State, recipe: Recipe, loss: float, steps_per_epoch: int) -
     """Counts the step and keeps its loss. FloatingPointError if it is not finite."""
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"The loss is {loss} at step {state.step} (epoch {state.epoch}). The last checkpoint is untouched; "
-            "a lower --lr, or --precision fp32, usually mends it."
+            f"The loss is {loss} at step {state.step} (epoch {state.epoch}), or its gradient. The last checkpoint "
+            "is untouched; a lower --lr, or --precision fp32, usually mends it."
         )
     state.batch, state.step, state.loss_sum = state.batch + 1, state.step + 1, state.loss_sum + loss
     state.window.append(loss)

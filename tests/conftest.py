@@ -1,0 +1,91 @@
+"""What the tests share: real digits, small networks, a trained run, and a fence around the kit's data/ and runs/."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+import hwkit.data
+from hwkit import checkpoint
+from hwkit.model import UNet, UNetConfig
+from hwkit.recipes import SMOKE
+from hwkit.train import train
+
+# The networks here are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("hwkit", deadline=None, derandomize=True, database=None, max_examples=200)
+hypothesis.settings.load_profile("hwkit")
+
+# The whole of MNIST where the environment names it, else the 5,000 digits that come with the kit.
+MNIST = os.environ.get("HWKIT_MNIST") or hwkit.data.SAMPLE
+
+# As `smoke`, but smaller still: twelve steps an epoch of 96 digits, in less than a second.
+TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
+
+
+@pytest.fixture(autouse=True)
+def fence(monkeypatch, tmp_path):
+    """No test finds MNIST by the environment, or writes into the kit's own data/ or runs/."""
+    monkeypatch.delenv("HWKIT_MNIST", raising=False)
+    monkeypatch.delenv("HWKIT_DEBUG", raising=False)
+    monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
+    defaults = [tmp_path / "data" if value == hwkit.data.DATA else value for value in hwkit.data.prepare.__defaults__]
+    assert tmp_path / "data" in defaults
+    monkeypatch.setattr(hwkit.data.prepare, "__defaults__", tuple(defaults))
+    monkeypatch.setattr(hwkit.data, "DATA", tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def digits() -> torch.Tensor:
+    """The first 96 digits of the embedded sample, uint8 (96, 1, 28, 28)."""
+    with np.load(hwkit.data.SAMPLE) as arrays:
+        return torch.from_numpy(arrays["images"][:96, None].copy())
+
+
+@pytest.fixture
+def digits_npz(digits, tmp_path) -> Path:
+    """The same digits as course staff hand them out: 64 in `x_train`, 32 in `x_test`."""
+    path = tmp_path / "mnist.npz"
+    np.savez(path, x_train=digits[:64, 0].numpy(), x_test=digits[64:, 0].numpy())
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(digits, tmp_path_factory) -> Path:
+    """A run of two epochs; tests only read from it."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    for _ in train(TINY, digits, run, device="cpu", say=lambda text: None):
+        pass
+    return run
+
+
+@pytest.fixture(scope="session")
+def vivid_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint with random weights in every layer, so that its images are neither empty nor clipped."""
+    path = tmp_path_factory.mktemp("vivid") / "ema_latest.pt"
+    recipe = replace(TINY, T=30)
+    checkpoint.save(path, recipe, vivid_unet(recipe.model).state_dict(), epoch=1, images_seen=96)
+    return path
+
+
+def vivid_unet(config: UNetConfig, seed: int = 0) -> UNet:
+    """A network in which the layers that start at zero are random too."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model = UNet(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def in_float64(scheduler):
+    """A scheduler of diffusers with its own β, but in float64: float32 holds 1 − ᾱ_1 = 1e-4 to four digits only."""
+    scheduler.alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
+    return scheduler
