@@ -1,5 +1,5 @@
 # make report   everything: data, training, 10,000 images, figures
-# make test     all tests
+# make test     all tests, but for those in a browser: make test-browser
 # Both make .venv first. To change: RECIPE=cpu MINUTES=10 N=10000 SAMPLER=ddim STEPS=50 RUN=runs/mine
 
 PYTHON ?= python3
@@ -8,13 +8,16 @@ N ?= 10000
 OPTIONS = --n $(N) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-.PHONY: report test lint clean
+.PHONY: report test test-browser lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
 
 test: $(BIN)/.installed-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+test-browser: $(BIN)/.installed-browser # its screenshots: tests/artefacts/
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(BIN)/.installed-tests
 	$(BIN)/ruff check .
@@ -29,6 +32,13 @@ $(BIN)/.installed: requirements.txt
 
 $(BIN)/.installed-tests: $(BIN)/.installed tests/requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+$(BIN)/.installed-browser: $(BIN)/.installed-tests tests/browser/requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r tests/browser/requirements.txt
+	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || \
+		{ apt-get update && apt-get install -y --no-install-recommends chromium; }
+	@command -v chromium >/dev/null || { echo "The tests in a browser need the command chromium: install it, then make test-browser again."; exit 1; }
 	@touch $@
 
 clean: # the environment and the caches; runs/ and data/ stay

@@ -8,6 +8,8 @@ from typing import Literal
 
 import tyro
 
+from hwkit.check import check
+from hwkit.evaluate import fid, fid_curve
 from hwkit.recipes import DESCRIPTIONS, RECIPES, Recipe
 from hwkit.workspace import runs
 
@@ -135,6 +137,35 @@ def figures(
         print(f"Figure: {path}")
 
 
+def slider(
+    run: Folder = None,
+    checkpoint: Folder = None,
+    html: Folder = None,
+    seed: int = 0,
+    device: Device = None,
+) -> None:
+    """Writes the timestep slider as one HTML file: t of eight samples from noise to digit, DDIM or DDPM, x_t or x̂_0.
+
+    Args:
+        run: folder of the run; by default the one trained last.
+        checkpoint: a checkpoint rather than the run's.
+        html: the file, which needs no network; by default figures/slider.html in the run.
+        seed: of the noise that both samplers start from.
+        device: by default the best that is there.
+    """
+    from hwkit.checkpoint import best_of, load_denoiser
+    from hwkit.widgets import slider_frames, slider_html
+    from hwkit.workspace import write_text
+
+    run = run or (checkpoint.parent if checkpoint else last_run())
+    html = html or run / "figures" / "slider.html"
+    device = chosen_device(device)
+    frames = slider_frames(load_denoiser(checkpoint or best_of(run), device), seed, device)
+    page = slider_html(frames, f"From noise to digits: {run.resolve().name}")
+    write_text(html, page)
+    print(f"Slider: {html} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
 def report(
     recipe: Literal["report", "report-t1000", "report-cosine", "cpu", "smoke"] | None = None,
     minutes: float | None = None,
@@ -178,7 +209,17 @@ def report(
         print(f"  {name:<15} {what}")
 
 
-COMMANDS = {"report": report, "data": data, "train": train, "sample": sample, "figures": figures}
+COMMANDS = {
+    "report": report,
+    "data": data,
+    "train": train,
+    "sample": sample,
+    "figures": figures,
+    "slider": slider,
+    "fid": fid,
+    "fid-curve": fid_curve,
+    "check": check,
+}
 
 
 def chosen_device(device: Device) -> str:
@@ -234,9 +275,9 @@ def sentence(error: Exception) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; 0 if all went well, 2 with one sentence for what the user can mend, 130 when interrupted."""
+    """Runs a command: 0 if all went well (1 where `check` found faults), 2 with one sentence, 130 when interrupted."""
     try:
-        tyro.extras.subcommand_cli_from_dict(
+        code = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="python -m hwkit",
             description="Train a DDPM from scratch on MNIST, sample it, draw it, measure it.",
@@ -255,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"hwkit: {sentence(error)}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 if __name__ == "__main__":
