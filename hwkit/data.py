@@ -143,7 +143,7 @@ def read_idx(path: Path, dimensions: Literal[1, 3]) -> np.ndarray:
         raise ValueError(f"{path} holds images of {shape[1]}×{shape[2]} pixels, not 28×28.")
     if len(raw) - header != int(np.prod(shape, dtype=object)) or not shape[0]:
         raise ValueError(f"{path} should hold {shape[0]} items, but its size is {len(raw):,} bytes: fetch it again.")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # torch wants it writable
 
 
 def _find_idx(folder: Path, name: str) -> Path | None:
