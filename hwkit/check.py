@@ -20,7 +20,7 @@ from hwkit.data import SIDE, file_name
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}  # files that should decode
 BROKEN = (OSError, SyntaxError, ValueError, zlib.error, struct.error, Image.DecompressionBombError)  # as Pillow says it
 COPIES = 0.01  # the share of near-copies that passes; of unseen real digits 0.001 are
-NO_DIGITS = 0.20  # the share that passes of images which the classifier takes for no digit
+NO_DIGITS = 0.05  # the share that passes of images which the classifier takes for no digit
 
 
 class Row(NamedTuple):

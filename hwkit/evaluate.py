@@ -48,7 +48,8 @@ def fid(
             where its weights are named.
         reference: what to compare with, statistics (.npz with mu, sigma) or images; by default MNIST's training digits.
         floor: real images that are not in the reference, to measure what perfect images would score.
-        train: the training images, to look for copies; by default MNIST where it is at hand, else the sample.
+        train: the training images, to look for copies in the first folder; by default MNIST where it is at hand, else
+            the sample.
         weights: the file of Inception's weights; by default HWKIT_INCEPTION, else pytorch-fid's own.
         allow_small: Inception FID even of less than 2,048 images.
         quick: without the search for copies of training images.
@@ -73,8 +74,7 @@ def fid(
     of_digits = reference if protocol == "digits" else None  # statistics of Inception features are none of digits'
     record = score(DigitFeatures(), folders, sets, of_digits, floor)
     if not quick:
-        grey = np.concatenate([memorisation.grey(images) for images in sets])
-        record["memorisation"], pairs = memorisation.memorisation(grey, train)
+        record["memorisation"], pairs = memorisation.memorisation(memorisation.grey(sets[0]), train)
         figures.save(eval_figures.memorisation_figure(pairs), out / "closest_pairs.png")
     histogram = eval_figures.digit_histogram_figure(record["classes"], features_.floors()["classes"])
     figures.save(histogram, out / "digit_histogram.png")
@@ -98,14 +98,17 @@ def publish(record: dict, out: Path) -> None:
 def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, floor: Path | None = None) -> dict:
     """All that is measured in one feature space, as plain values; `lines` puts them into words.
 
-    `sets` are the folders' images, uint8 (N, C, 28, 28). Of several folders the values are means, and the errors
-    standard deviations over them; of one folder the error of FID is that of a finite sample (`fid.frechet_error`).
-    Raises ValueError where folders are of different models, or of the same seed.
+    `sets` are the folders' images, uint8 (N, C, 28, 28); of several folders the values are means (see `combined`). The
+    error of FID is that of a finite sample (`fid.frechet_error`). Raises ValueError where folders are of different
+    models, of the same seed, or of different numbers of images, on which FID depends.
     """
+    counts = [len(images) for images in sets]
+    if len(set(counts)) > 1:
+        raise ValueError(f"These folders hold {counts} images, but FID depends on the number: measure them one by one.")
     record = {"protocol": extractor.name, "metric": extractor.label, **origin(folders)}
     against = features_.reference(extractor, reference)
     features = [extractor(images) for images in sets]
-    record |= {"images": min(map(len, sets)), "folders": [str(folder) for folder in folders]}
+    record |= {"images": counts[0], "folders": [str(folder) for folder in folders]}
     record |= combined([numbers(f, against) for f in features])
     record |= {"reference": against.name, "reference_images": against.count}
     record["weights_sha256"] = extractor.weights_sha256
@@ -128,12 +131,16 @@ def numbers(features: np.ndarray, against: Reference) -> dict:
 
 
 def combined(scores: list[dict]) -> dict:
-    """The numbers of one folder as they are; of several the means, and as errors the standard deviations."""
+    """The numbers of one folder as they are; of several the means, with the standard deviations as errors.
+
+    As a deviation of two or three values is often far too small by chance, the error of FID is the larger of that and
+    of the mean of the single folders' own errors, which tell of the same.
+    """
     if len(scores) == 1:
         return scores[0]
     table = {key: [s[key] for s in scores] for key in scores[0]}
     means = {key: float(np.mean(values)) for key, values in table.items()}
-    spread = {"error": float(np.std(table["value"], ddof=1))}
+    spread = {"error": max(means["error"], float(np.std(table["value"], ddof=1)))}
     if "kid" in table:
         spread["kid_error"] = float(np.std(table["kid"], ddof=1))
     return {**means, **spread, "values": table["value"]}

@@ -160,12 +160,12 @@ def _inception(path: Path | None) -> nn.Module:
 
 
 def _in_batches(extract: Callable, images, size: int, dims: int, name: str) -> np.ndarray:
-    images = torch.as_tensor(images)
+    images = np.asarray(images)
     images = images[:, None] if images.ndim == 3 else images
     features = np.empty((len(images), dims))
     with tqdm(total=len(images), unit="image", desc=name, delay=2, leave=False) as bar:
         for start in range(0, len(images), size):
-            x = images[start : start + size].float() / 255  # (B, C, H, W) in [0, 1]
+            x = torch.from_numpy(images[start : start + size].astype(np.float32)) / 255  # (B, C, H, W) in [0, 1]
             features[start : start + size] = extract(x).cpu().numpy()
             bar.update(len(x))
     return features

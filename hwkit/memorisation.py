@@ -59,7 +59,7 @@ def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> 
 
     `others`: the images are part of the reference, and the nearest that is not the image itself is wanted.
     """
-    x, y = (torch.from_numpy(a.reshape(len(a), -1)).float() / 255 for a in (images, reference))
+    x, y = (torch.from_numpy(a.reshape(len(a), -1).astype(np.float32)) / 255 for a in (images, reference))
     half_squares = (y**2).sum(dim=1) / 2
     distances, indices = [], []
     with tqdm(total=len(x), unit="image", desc="nearest training image", delay=1, leave=False) as bar:

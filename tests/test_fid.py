@@ -336,6 +336,9 @@ def torch_home(tmp_path_factory) -> Path:
         torch.manual_seed(0)
         inception.fid_inception_v3()
     except Stop as stop:
+        for module in stop.args[0].modules():
+            if isinstance(module, torch.nn.Conv2d):  # features of about 1, where torch's own start leaves 1e-8
+                torch.nn.init.kaiming_normal_(module.weight)
         torch.save(stop.args[0].state_dict(), weights)
     finally:
         inception.load_state_dict_from_url = original
@@ -356,7 +359,7 @@ def test_statistics_equal_those_of_the_command_pytorch_fid(torch_home, sample, t
     kept = slice(None, None, 16)  # of the features, as the root of a 2048 × 2048 matrix takes a while
     others = fid.statistics(darker[:, kept])
     value = fid.frechet_distance(ours[0][kept], ours[1][kept, kept], *others)
-    assert value > 0
+    assert value > 0.1
     assert value == pytest.approx(fid.frechet_distance(theirs[0][kept], theirs[1][kept, kept], *others), rel=1e-4)
 
 
@@ -373,7 +376,8 @@ def test_value_equals_that_of_the_command_pytorch_fid(torch_home, sample, tmp_pa
     run = subprocess.run([*command, *map(str, folders)], check=True, capture_output=True, text=True)
     extractor = fid.InceptionFeatures()
     ours = fid.frechet_distance(*(s for f in folders for s in fid.statistics(extractor(data.load_folder(f)))))
-    assert ours == pytest.approx(float(run.stdout.split("FID:")[1]), abs=1e-4)
+    assert ours > 0.1
+    assert ours == pytest.approx(float(run.stdout.split("FID:")[1]), rel=1e-4)
 
 
 def test_weights_may_be_named(torch_home, digits, tmp_path, monkeypatch):
@@ -447,7 +451,8 @@ def test_several_seeds_are_a_mean_and_a_spread(sample, tmp_path, capsys):
     evaluate.fid(tuple(parts), protocol="digits", quick=True, floor=data.SAMPLE)
     record = json.loads((tmp_path / "0-evaluation" / "digits_fid.json").read_text())
     assert record["value"] == pytest.approx(np.mean(record["values"]))
-    assert record["error"] == pytest.approx(np.std(record["values"], ddof=1))
+    assert record["error"] >= np.std(record["values"], ddof=1) > 0
+    assert record["kid_error"] > 0
     assert "(200 images, 3 seed ranges; against MNIST train; floor 200 of mnist_sample.npz" in capsys.readouterr().out
 
 
@@ -457,6 +462,8 @@ def test_folders_that_do_not_belong_together_are_refused(sample, tmp_path):
 
     with pytest.raises(ValueError, match="hold the same images"):
         evaluate.fid((folder("a", 0), folder("b", 0)), protocol="digits")
+    with pytest.raises(ValueError, match=r"\[5, 4\] images"):
+        evaluate.fid((folder("e", 0), folder_of(sample.images[:4], tmp_path / "f", manifest_of(1))), protocol="digits")
     with pytest.raises(ValueError, match="different checkpoints"):
         evaluate.fid((folder("c", 0), folder("d", 1, "beef")), protocol="digits")
     with pytest.raises(ValueError, match="Name a folder"):
