@@ -15,13 +15,15 @@ report: $(BIN)/.installed
 
 test: $(BIN)/.installed-tests
 	$(BIN)/python -m pytest --ignore=tests/browser
+	runs=$$(mktemp -d) && HWKIT_RECIPE=smoke HWKIT_RUNS=$$runs $(BIN)/python -m pytest --nbval-lax notebooks; \
+		status=$$?; rm -rf "$$runs"; exit $$status
 
 test-browser: $(BIN)/.installed-browser # its screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser
 
 lint: $(BIN)/.installed-tests
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check hwkit tests data # a notebook is formatted by hand: its cells are read, not only run
 
 $(BIN)/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hwkit needs Python 3.10 or later: name one with make PYTHON=python3.11")'
