@@ -160,7 +160,10 @@ def real_numbers(extractor, against: Reference, reference, floor: Path | None, c
 def at(by_images: dict, count: int) -> float:
     """FID of `count` images, from what some numbers of images have: its bias goes with 1/N, so linear in that."""
     counts = sorted(map(int, by_images), reverse=True)
-    return float(np.interp(1 / count, [1 / n for n in counts], [by_images[str(n)] for n in counts]))
+    x, y = [1 / n for n in counts], [by_images[str(n)] for n in counts]
+    if count >= counts[-1]:
+        return float(np.interp(1 / count, x, y))
+    return float(y[-1] + (1 / count - x[-1]) * (y[-1] - y[-2]) / (x[-1] - x[-2]))  # fewer than any: the last slope
 
 
 def origin(folders: Sequence[Path]) -> dict:

@@ -551,3 +551,12 @@ def test_copies_are_told_from_unseen_digits(sample):
     assert pairs.distances == pytest.approx(np.zeros(10), abs=1e-6)
     assert sorted(pairs.numbers) == list(range(91, 101))
     assert np.array_equal(pairs.images, pairs.nearest)
+
+
+def test_the_floor_of_any_number_of_images_lies_on_a_line_in_one_over_n():
+    """Between the numbers that were measured, and beyond the smallest; more than the largest have its value."""
+    measured = {"1000": 1.0, "2000": 0.6, "10000": 0.2}
+    assert [evaluate.at(measured, n) for n in (1000, 2000, 10_000)] == pytest.approx([1.0, 0.6, 0.2])
+    assert evaluate.at(measured, 1333) == pytest.approx(0.8, abs=1e-3)
+    assert evaluate.at(measured, 500) == pytest.approx(1.8)
+    assert evaluate.at(measured, 60_000) == pytest.approx(0.2)
