@@ -250,7 +250,7 @@ def warnings(record: dict) -> list[str]:
 
 
 def fid_curve(
-    checkpoint: Path,
+    checkpoint: Annotated[Path, tyro.conf.Positional],
     n: int = 2_000,
     ddpm: bool = False,
     seed: int = 0,

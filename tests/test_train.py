@@ -565,6 +565,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_last_checkpoint(
     assert [record.epoch for record in run_to_end(THREE, images, tmp_path)] == [2, 3]
 
 
+def test_a_gradient_that_is_not_finite_does_not_reach_a_checkpoint(images, tmp_path, monkeypatch, quick):
+    """The loss of that step is finite still, and the step the last of an epoch, after which all is saved."""
+    real, calls = hwkit.train.diffusion_loss, []
+
+    def diffusion_loss(model, *arguments):
+        calls.append(1)
+        zero = (0 * model.stem.bias).sum().sqrt()  # of infinite slope
+        return real(model, *arguments) + (zero if len(calls) == STEPS else 0)
+
+    monkeypatch.setattr(hwkit.train, "diffusion_loss", diffusion_loss)
+    with pytest.raises(FloatingPointError, match=rf"at step {STEPS - 1} \(epoch 1\)"):
+        run_to_end(THREE, images, tmp_path)
+    saved = [weights(path) for path in tmp_path.glob("*.pt")]
+    assert all(tensor.isfinite().all() for content in saved for tensor in content.values())
+    assert [record.epoch for record in run_to_end(THREE, images, tmp_path)] == [1, 2, 3]
+
+
 # Requests to stop
 
 
