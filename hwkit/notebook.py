@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import hwkit
-from hwkit.checkpoint import best_of, load, versions
+from hwkit.checkpoint import best_of, load, recipe_of, versions
 from hwkit.data import DATA, load_folder, prepare
 from hwkit.recipes import RECIPES, Recipe
 from hwkit.train import best_device, train
@@ -97,9 +97,15 @@ def plot(xlabel: str, ylabel: str = "", title: str = "", size: tuple[float, floa
 # The run that a notebook looks at
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of that name, or the one that HWKIT_RECIPE names."""
-    return RECIPES[os.environ.get("HWKIT_RECIPE") or name]
+def recipe(name: str) -> tuple[Recipe, Path]:
+    """The recipe of that name (or the one that HWKIT_RECIPE names) and the folder of its run.
+
+    Where a run stands there already, the recipe is that of the run.
+    """
+    name = os.environ.get("HWKIT_RECIPE") or name
+    run = runs() / name
+    started = (run / "latest.pt").is_file()
+    return recipe_of(load(run / "latest.pt")) if started else RECIPES[name], run
 
 
 def training_images(source: str | None = None, say: Callable = print) -> Tensor:

@@ -26,10 +26,12 @@
 
 # %%
 import os, sys
+
 if "google.colab" in sys.modules:  # anywhere else the kit is here already
     os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
+
 notebook.start("01_data", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
 
 # %% [markdown]
@@ -113,7 +115,7 @@ grid = torch.linspace(-3.5, 3.5, 200)
 axes.plot(grid, torch.exp(-(grid**2) / 2) / 2.507, color=figures.ACCENT, label="noise, N(0, 1)")
 axes.set_yscale("log")
 axes.legend(frameon=False, loc="upper right")
-print(f"black {(digits == 0).float().mean():.0%}; mean {x.mean():.2f}; standard deviation {x.std():.2f}")
+print(f"{(digits == 0).float().mean():.0%} black; mean {x.mean():.2f}; standard deviation {x.std():.2f}")
 figure
 
 # %% [markdown]
@@ -138,11 +140,12 @@ figures.sample_sheet(rows, columns=6, title="as they are · in a mirror · upsid
 from hwkit import fid
 
 real = fid.reference(fid.DigitFeatures())
-for name, changed in (("as they are", digits), ("mirrored", digits.flip(-1)), ("upside down", digits.flip(-1, -2))):
+ways = {"as they are": digits, "mirrored": digits.flip(-1), "upside down": digits.flip(-1, -2)}
+for name, changed in ways.items():
     features = fid.digit_features(torch.cat([digits, changed])[:, None])
     right = (fid.classify(features[len(digits) :]) == labels).mean()
     distance = fid.frechet_distance(*fid.statistics(features), real.mu, real.sigma)
-    print(f"{name:12} read correctly {right:6.1%}    digit-FID of originals and copies together {distance:5.2f}")
+    print(f"{name:12} read correctly {right:6.1%}    digit-FID of originals and copies {distance:5.2f}")
 
 # %% [markdown]
 # **What to notice.** A mirrored 2 is no 2, a turned 6 is a 9. Even a *perfect* model of the augmented pile would score 8 instead of 0.3:
@@ -173,10 +176,11 @@ white, black = torch.stack(paths)[:, 0::2], torch.stack(paths)[:, 1::2]  # (T + 
 alpha_bar = torch.cat([torch.ones(1), (1 - beta).cumprod(0)])  # (T + 1,), with ᾱ_0 = 1
 mean, spread = alpha_bar.sqrt(), 2 * (1 - alpha_bar).sqrt()
 figure, axes = notebook.plot("t", "pixel value", size=(7.5, 3.6))
-for start, walks, color, name in ((1, white, figures.ACCENT, "white"), (-1, black, figures.INK, "black")):
+for start, walks, color in ((1, white, figures.ACCENT), (-1, black, figures.INK)):
     axes.plot(walks, color=color, linewidth=0.4, alpha=0.5)
-    axes.fill_between(range(T + 1), start * mean - spread, start * mean + spread, color=color, alpha=0.12)
-    axes.plot(start * mean, color=color, linewidth=2, label=f"began {name}")
+    low, high = start * mean - spread, start * mean + spread
+    axes.fill_between(range(T + 1), low, high, color=color, alpha=0.12)
+    axes.plot(start * mean, color=color, linewidth=2, label=f"began at {start:+}")
 axes.legend(frameon=False, loc="lower right", ncols=2)
 figure
 
@@ -242,7 +246,8 @@ from hwkit.schedule import cosine, linear
 
 print("same table:", torch.allclose(linear(830).alpha_bar, alpha_bar, atol=1e-12, rtol=0))
 for schedule in (linear(830), cosine(830)):
-    print(f"{schedule.name:7}", "  ".join(f"ᾱ_{t} = {schedule.alpha_bar[t]:.4f}" for t in (1, 119, 356, 593, 830)))
+    values = (f"ᾱ_{t} = {schedule.alpha_bar[t]:.4f}" for t in (1, 119, 356, 593, 830))
+    print(f"{schedule.name:7}", "  ".join(values))
 
 # %% [markdown]
 # The left plot shows the share $\sqrt{\bar\alpha_t}$ of the image in $x_t$, the right one the *signal-to-noise ratio* $\bar\alpha_t / (1-\bar\alpha_t)$, on a
@@ -266,11 +271,13 @@ for steps in (100, 300, 830, 1000):
     print(linear(steps))
 
 # %% [markdown]
-# And as a picture: the last state $x_T$ of the same digit with the same noise, for these four $T$. On the left there is still a digit in what should be noise.
+# And as a picture: the last state $x_T$ of the same digit with the same noise, for these four $T$. On the left there is still a digit
+# in what should be noise.
 
 # %%
-ends = [Frame(T_, q_sample(x_0[:1], linear(T_).alpha_bar[-1], eps[:1]).float(), x_0) for T_ in (100, 300, 830, 1000)]
-figures.sample_sheet(to_uint8(torch.cat([end.x_t for end in ends])), columns=4, title="x_T for T = 100, 300, 830, 1000")
+last = [linear(steps).alpha_bar[-1] for steps in (100, 300, 830, 1000)]
+x_T = torch.cat([q_sample(x_0[:1], alpha_bar_T, eps[:1]) for alpha_bar_T in last])
+figures.sample_sheet(to_uint8(x_T), columns=4, title="x_T for T = 100, 300, 830, 1000")
 
 # %% [markdown]
 # **What to notice.** With $T = 100$ the "noise" is a digit. $T = 830$, the choice of the report that this kit follows, leaves 1.5 % of

@@ -27,10 +27,12 @@
 
 # %%
 import os, sys
+
 if "google.colab" in sys.modules:  # anywhere else the kit is here already
     os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
+
 notebook.start("03_sampling", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
 
 # %% [markdown]
@@ -53,7 +55,8 @@ from hwkit.train import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 trained = load_denoiser(best_of(run), device)
-model, schedule, alpha_bar, T = trained.model, trained.schedule, trained.schedule.alpha_bar, trained.schedule.T
+model, schedule = trained.model, trained.schedule
+alpha_bar, T = schedule.alpha_bar, schedule.T
 IMAGES = 100 if notebook.SMOKE else IMAGES
 print(f"The network predicts {trained.prediction!r}. {schedule}")
 
@@ -94,7 +97,8 @@ eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 for prediction in ("epsilon", "x0", "v"):
     output = target(x_0, 0.25, eps, prediction)
     x0_hat, eps_hat = predict_x0_eps(output, q_sample(x_0, 0.25, eps), 0.25, prediction)
-    print(f"{prediction:8} gives back x_0: {torch.allclose(x0_hat, x_0, atol=1e-5)}, ε: {torch.allclose(eps_hat, eps, atol=1e-5)}")
+    right = [torch.allclose(a, b, atol=1e-5) for a, b in ((x0_hat, x_0), (eps_hat, eps))]
+    print(f"{prediction:8} gives back x_0: {right[0]}, ε: {right[1]}")
 
 # %% [markdown]
 # Around the network goes a thin wrapper, so that a sampler meets one kind of thing only: `denoise(x_t, t)` gives $(\hat x_0, \hat\varepsilon)$. It also does something
@@ -128,12 +132,12 @@ for t in (T, 6 * T // 10, 4 * T // 10, 2 * T // 10):
     x_t = q_sample(x_0, alpha_bar[t].item(), eps).to(device)
     rows += [x_t, denoise(x_t, t)[0]]
 sheet = to_uint8(torch.cat([*rows, x_0.to(device)])).cpu()
-figures.sample_sheet(sheet, columns=8, title="x_t and the network's guess, t = T, 0.6 T, 0.4 T, 0.2 T; last row: the truth")
+figures.sample_sheet(sheet, columns=8, title="x_t and the guess, for t = T, 0.6 T, 0.4 T, 0.2 T; last row: the truth")
 
 # %% [markdown]
-# **What to notice.** At $t = T$ the guess is the same grey smudge every time: the average of all digits, the best answer when nothing can be
-# seen. At $0.6\,T$ it is the average of the digits that *could* be underneath, soft where they differ. At $0.2\,T$ it is right. A network
-# trained with squared error always answers with an average; it is the sampler that makes it decide.
+# **What to notice.** At $t = T$ next to nothing can be seen, and the best answer would be the average of all digits, eight times the same. Our network sees
+# figures in the clouds instead, as one does. At $0.6\,T$ it answers with the average of what *could* be underneath, soft where the candidates
+# differ. At $0.2\,T$ it is right. Squared error always asks for an average; it is the sampler that makes it decide.
 
 # %% [markdown]
 # ## Act 2 · One step back: DDPM
@@ -162,18 +166,21 @@ def ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="p
 # whole way, on a logarithmic scale, together with the noise that is added.
 
 # %%
-a_t, a_s = alpha_bar[1:], alpha_bar[:-1]
-beta = 1 - a_t / a_s
+ab_t, ab_s = alpha_bar[1:], alpha_bar[:-1]
+beta = 1 - ab_t / ab_s
+guess = ab_s.sqrt() * beta / (1 - ab_t)
+stand = (1 - beta).sqrt() * (1 - ab_s) / (1 - ab_t)
+fresh = (beta * (1 - ab_s) / (1 - ab_t)).sqrt()
 figure, axes = notebook.plot("t", "weight (log scale)", size=(6.8, 3.2))
-axes.plot(range(1, T + 1), a_s.sqrt() * beta / (1 - a_t), color=figures.ACCENT, label=r"of the guess $\hat x_0$")
-axes.plot(range(1, T + 1), (1 - beta).sqrt() * (1 - a_s) / (1 - a_t), color=figures.INK, label="of where we stand, $x_t$")
-axes.plot(range(2, T + 1), (beta * (1 - a_s) / (1 - a_t)).sqrt()[1:], color=figures.MUTED, label=r"of fresh noise, $\sqrt{\tilde\beta}$")
+axes.plot(range(1, T + 1), guess, color=figures.ACCENT, label=r"of the guess $\hat x_0$")
+axes.plot(range(1, T + 1), stand, color=figures.INK, label="of where we stand, $x_t$")
+axes.plot(range(2, T + 1), fresh[1:], color=figures.MUTED, label=r"of fresh noise, $\sqrt{\tilde\beta}$")
 axes.set(yscale="log", ylim=(1e-4, 3))
 axes.legend(frameon=False, ncols=3, fontsize=9, loc="lower center")
 figure
 
 # %% [markdown]
-# **What to notice.** From far away the guess hardly counts: 830 smudges move $x_t$ by a thousandth each. Only below $t \approx 50$ does it take over, and in the
+# **What to notice.** From far away the guess hardly counts: each smudge moves $x_t$ by a thousandth. Below $t \approx 50$ it counts for more than the dice, and in the
 # very last step ($t = 1$) the weights are 1 and 0: the picture *is* the guess. No noise is added there. Code that forgets this leaves
 # a film of noise on every image (notebook 5 measures it).
 
@@ -192,7 +199,7 @@ print("the last step returns the guess:", torch.allclose(last, x_0, atol=1e-5))
 for t in (830, 415, 2):
     zero = torch.zeros(1)
     added = ddpm_step(zero, zero, zero, ab[t].item(), ab[t - 1].item(), noise=torch.ones(1)).item()
-    print(f"t = {t}: noise of variance {added**2:.6f} is added; β̃_t = {table.posterior_variance[t]:.6f}")
+    print(f"t = {t}: variance added {added**2:.6f}, of the table {table.posterior_variance[t]:.6f}")
 
 # %% [markdown]
 # Now hand your function to the kit's loop. `sample` begins with pure noise $x_T$, asks `denoise`, calls **your** `ddpm_step`, and gives out a frame at
@@ -205,8 +212,10 @@ from hwkit.samplers import ImageNoise, nodes, sample
 noise = ImageNoise(SEED, range(1, 17), device=device)
 x_T = noise()  # (16, 3, 28, 28)
 way = sample(denoise, x_T, range(T, -1, -1), alpha_bar, step=ddpm_step, noise=noise)
-ddpm = [frame for frame in tqdm(way, total=T + 1, desc="DDPM", leave=False) if frame.t in nodes(T)]
-figures.diffusion_grid([frame._replace(x_t=frame.x_t[:4]) for frame in ddpm], f"DDPM, {T} steps of your own")
+way = [frame for frame in tqdm(way, total=T + 1, desc="DDPM", leave=False) if frame.t in nodes(T)]
+by_ddpm = to_uint8(way[-1].x_t).cpu()
+four = [frame._replace(x_t=frame.x_t[:4]) for frame in way]
+figures.diffusion_grid(four, f"DDPM, {T} steps of your own")
 
 # %% [markdown]
 # **What to notice.** For more than half of the way nothing seems to happen; then, within a hundred steps, a digit condenses. Under the surface it had
@@ -234,10 +243,10 @@ def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.
 # NBVAL_CHECK_OUTPUT
 x_t, s, t = q_sample(x_0, ab[300].item(), eps), ab[299].item(), ab[300].item()
 fresh = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
-same = torch.allclose(ddim_step(x_t, x_0, eps, t, s, fresh, eta=1.0), ddpm_step(x_t, x_0, eps, t, s, fresh), atol=1e-5)
-print("η = 1 is DDPM:", same)
-there = ddim_step(x_t, x_0, eps, t, ab[100].item())
-print("η = 0, with the truth as the guess, stays on the way that noise and digit came:", torch.allclose(there, q_sample(x_0, ab[100].item(), eps), atol=1e-5))
+ddim, ddpm = ddim_step(x_t, x_0, eps, t, s, fresh, eta=1.0), ddpm_step(x_t, x_0, eps, t, s, fresh)
+print("η = 1 is DDPM:", torch.allclose(ddim, ddpm, atol=1e-5))
+there, expected = ddim_step(x_t, x_0, eps, t, ab[100].item()), q_sample(x_0, ab[100].item(), eps)
+print("η = 0 goes back the way that the noise came:", torch.allclose(there, expected, atol=1e-5))
 
 # %% [markdown]
 # Now with the network: 50 steps instead of 830, from the *same* sixteen $x_T$. The times run from $T$ to 0, both included. (Many programs count
@@ -247,16 +256,17 @@ print("η = 0, with the truth as the guess, stays on the way that noise and digi
 from hwkit.samplers import times
 
 print(times(T, STEPS)[:5], "…", times(T, STEPS)[-3:])
-*_, ddim = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
+*_, last = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
 *_, again = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
-print("the same noise gives the same picture:", torch.equal(ddim.x_t, again.x_t))
-pair = to_uint8(torch.cat([ddpm[-1].x_t, ddim.x_t])).cpu()
-figures.sample_sheet(pair, columns=16, title=f"DDPM, {T} steps (above); DDIM, {STEPS} steps (below); the same noise")
+print("the same noise gives the same picture:", torch.equal(last.x_t, again.x_t))
+by_ddim = to_uint8(last.x_t).cpu()
+title = f"DDPM, {T} steps (above); DDIM, {STEPS} steps (below); the same noise"
+figures.sample_sheet(torch.cat([by_ddpm, by_ddim]), columns=16, title=title)
 
 # %% [markdown]
-# **What to notice.** Column by column both rows began in the same noise, yet they often are different digits: DDPM's fresh noise leads it elsewhere. Yet
-# the lower row is no worse for a sixteenth of the work. Ask two friends with the same weights and the same $x_T$: their
-# DDIM pictures will equal yours.
+# **What to notice.** Column by column both rows began in the same noise, and most are different digits: DDPM's fresh noise leads it elsewhere. Still
+# the lower row looks hardly worse, for a sixteenth of the work. And a friend with the same weights and the same $x_T$ will
+# have DDIM pictures equal to yours.
 
 # %% [markdown]
 # So with DDIM, noise is an *address*. And addresses can be walked between: take two $x_T$ and turn one into the other along the circle between them,
@@ -266,7 +276,8 @@ figures.sample_sheet(pair, columns=16, title=f"DDPM, {T} steps (above); DDIM, {S
 theta = torch.linspace(0, torch.pi / 2, 10, device=device)[:, None, None, None]
 walks = torch.cat([theta.cos() * x_T[i] + theta.sin() * x_T[j] for i, j in ((0, 1), (2, 4), (9, 7))])
 *_, between = sample(denoise, walks, times(T, STEPS), alpha_bar, step=ddim_step)
-figures.sample_sheet(to_uint8(between.x_t).cpu(), columns=10, title="From one noise to another, in ten equal turns")
+title = "From one noise to another, in nine equal turns"
+figures.sample_sheet(to_uint8(between.x_t).cpu(), columns=10, title=title)
 
 # %% [markdown]
 # **What to notice.** Nothing fades in or out: the strokes bend. At some places one digit snaps into another. Between the classes there is very little
@@ -290,12 +301,12 @@ for steps in counts:
 figures.sample_sheet(torch.cat(rows), columns=8, title=f"DDIM with {', '.join(map(str, counts))} steps")
 
 # %% [markdown]
-# **What to notice.** Two steps give ghosts, five give blurred digits, and from ten or twenty on the rows differ in fine points only. Between 50 and 100 you would not see
-# the difference. A quantity that you cannot see can still be measured:
+# **What to notice.** Two steps give ghosts, five give soft digits, and from ten on the rows differ in fine points only. Between 50 and 100 you would not see
+# the difference. But what cannot be seen can be measured.
 
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then doubling the steps should halve the distance to the exact solution.
-# A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. We take 400 steps for "exact".
+# A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. Its answer with 400 steps is "exact" for us.
 
 # %%
 from hwkit.diffusion import DPMSolverPP2M
@@ -304,23 +315,25 @@ def solve(steps, step):
     *_, frame = sample(denoise, x_T[:8], times(T, steps), alpha_bar, step=step)
     return frame.x_t
 
-exact = solve(400, ddim_step)
+exact = solve(400, DPMSolverPP2M())
 errors = {}
 for name, step in (("DDIM (yours)", lambda: ddim_step), ("DPM-Solver++(2M)", DPMSolverPP2M)):
     errors[name] = [(solve(steps, step()) - exact).square().mean().sqrt().item() for steps in counts]
 
 # %% [markdown]
-# Both axes are logarithmic, so a power law is a straight line. The dotted guide falls as 1/steps: that is the slope of a first-order method.
+# Both axes are logarithmic, so a power law is a straight line. The dotted guide falls as 1/steps: that is the slope of a first-order method. Where are you on it
+# with 50 steps, and what would another 50 buy?
 
 # %%
-figure, axes = notebook.plot("network evaluations", "distance to the exact solution (RMS)", size=(6.4, 3.4))
-for (name, error), color, marker in zip(errors.items(), (figures.INK, figures.ACCENT), "os"):
-    axes.plot(counts, error, f"{marker}-", color=color, label=name)
-axes.plot(counts, [errors["DDIM (yours)"][2] * 10 / steps for steps in counts], ":", color=figures.MUTED, label="1 / steps")
+figure, axes = notebook.plot("network evaluations", "distance to the exact solution (RMS)")
+for (name, error), look in zip(errors.items(), ("o-", "s-"), strict=True):
+    axes.plot(counts, error, look, color=figures.INK if "DDIM" in name else figures.ACCENT, label=name)
+guide = [errors["DDIM (yours)"][2] * 10 / steps for steps in counts]
+axes.plot(counts, guide, ":", color=figures.MUTED, label="1 / steps")
 axes.set(xscale="log", yscale="log", xticks=counts, xticklabels=counts)
 axes.minorticks_off()
 axes.legend(frameon=False)
-print("\n".join(f"{steps:4} steps: {1000 * s / 8 / 60:5.1f} minutes for 1,000 images, in batches of 8" for steps, s in zip(counts, seconds)))
+print("seconds for eight images:", {n: round(s, 1) for n, s in zip(counts, seconds, strict=True)})
 figure
 
 # %% [markdown]
@@ -336,14 +349,16 @@ figure
 
 # %%
 import shutil
+from functools import partial
 from hwkit.generate import Sampler, generate
 
 practice, weights = run / "practice", best_of(run)
 shutil.rmtree(practice, ignore_errors=True)
-print("made:", generate(weights, practice, n=60, sampler=Sampler("ddim", 10), seed=SEED, batch=20, device=device))
+make = partial(generate, weights, practice, sampler=Sampler("ddim", 10), batch=20, device=device)
+print("made:", make(n=60))
 for lost in ("00007.png", "00021.png", "00060.png"):
     (practice / lost).unlink()
-print("made:", generate(weights, practice, n=100, sampler=Sampler("ddim", 10), seed=SEED, batch=20, device=device))
+print("made:", make(n=100))
 
 # %% [markdown]
 # **What to notice.** 43 = 40 new ones and the 3 that were lost. The lost ones are the same pictures as before, because image $k$ depends on (seed, $k$) only: not on
@@ -354,7 +369,8 @@ print("made:", generate(weights, practice, n=100, sampler=Sampler("ddim", 10), s
 # it again. On Colab with Drive, the images are also kept there, as one zip.
 
 # %%
-made = generate(weights, run / "generate", n=IMAGES, sampler=Sampler("ddim", STEPS), seed=SEED, device=device)
+sampler = Sampler("ddim", STEPS)
+made = generate(weights, run / "generate", IMAGES, sampler, SEED, device=device)
 print(f"{IMAGES:,} images in {run / 'generate'}, {made:,} of them new")
 notebook.keep(run)
 
@@ -374,8 +390,9 @@ faults = check(run / "generate", n=IMAGES)
 # %% tags=["goal"]
 from hwkit.data import file_name, read_png
 
-first = [read_png(run / "generate" / file_name(k)).transpose(2, 0, 1) for k in range(1, min(IMAGES, 200) + 1)]
-figures.sample_sheet(np.stack(first), columns=20)
+files = [run / "generate" / file_name(k) for k in range(1, min(IMAGES, 200) + 1)]
+first = np.stack([read_png(file).transpose(2, 0, 1) for file in files])
+figures.sample_sheet(first, columns=20)
 
 # %% [markdown]
 # ## Summary

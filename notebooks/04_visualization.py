@@ -175,8 +175,8 @@ axes.legend(frameon=False, ncols=2)
 figure
 
 # %% [markdown]
-# **What to notice.** Time runs to the right, towards the image. The solid lines (the belief) fall in the first half, while the dotted ones (the state) hardly move; in the second half it is
-# the other way round. DDIM's belief settles sooner than DDPM's, because no fresh noise comes along to change its mind.
+# **What to notice.** Time runs to the right, towards the image. The solid lines (the belief) do most of their falling between $t = 650$ and 350, where the dotted ones (the state) have
+# hardly begun; afterwards it is the other way round. DDIM's belief settles sooner than DDPM's, because no fresh noise comes along to change its mind.
 
 # %% [markdown]
 # ## Act 4 · When is the digit decided?
@@ -226,7 +226,7 @@ from PIL import Image
 
 shots = [figures.tile(step, columns=4) for step in frames.sequences["ddim-xt"]]
 shots = [Image.fromarray(shot).resize((488, 248), Image.Resampling.NEAREST) for shot in shots]
-palette = Image.fromarray(torch.cat([torch.tensor(figures.tile(frames.sequences["ddim-xt"][i], 4)) for i in (5, 25, 35, 50)]).numpy()).quantize(32)
+palette = shots[len(shots) // 2].quantize(16)
 shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
 buffer = io.BytesIO()
 order = [shots[-1], *shots[::2], shots[-1]]
@@ -261,7 +261,7 @@ Picture(buffer.getvalue())
 # 2. *(code)* Fork with $\eta = 0$. What do you expect before you run it?
 # 3. *(code)* Let the kit's classifier read every continuation of a fork (`fid.classify(fid.digit_features(images))`), for many ways and many forks, and plot the share of pairs that agree on the class against $t$. Where is it 50 %?
 # 4. *(code)* Draw the grid over equal steps of log-SNR instead of equal steps of $t$. Is it a better figure? For whom?
-# 5. *(think)* The dotted lines of Act 3 begin near 1.2. Derive that number from the mean and the standard deviation of the pixels in notebook 1.
+# 5. *(think)* If $x_t$ were not clipped to $[-1, 1]$ to be shown, the dotted lines of Act 3 would begin at 1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1.
 
 # %% [markdown]
 # ## References

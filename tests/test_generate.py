@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, vivid_unet
 from PIL import Image
 
@@ -93,6 +94,22 @@ def test_images_are_the_end_of_their_trajectory(vivid_checkpoint, make):
 def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
     assert sampler.resolve(830).steps == expected
     assert sampler.resolve(10).steps == min(expected, 10)
+
+
+@pytest.mark.parametrize("name, eta", [("ddpm", 0.0), ("ddim", 0.5)])
+def test_every_step_adds_noise_of_its_own(vivid_checkpoint, monkeypatch, name, eta):
+    """Not that of another step, of another image, or that from which the image began."""
+    real, drawn = getattr(hwkit.generate, f"{name}_step"), []
+
+    def step(x_t, *arguments, noise, **options):
+        drawn.append(noise)
+        return real(x_t, *arguments, noise=noise, **options)
+
+    monkeypatch.setattr(hwkit.generate, f"{name}_step", step)
+    frames = list(trajectory(checkpoint.load_denoiser(vivid_checkpoint), Sampler(name, 6, eta), 0, [1, 2]))
+    drawn = torch.cat([frames[0].x_t, *drawn]).flatten(1)
+    assert len(drawn) == 2 * 7
+    assert drawn.corrcoef().triu(1).abs().max() < 0.15
 
 
 @pytest.mark.parametrize("sampler", [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5), Sampler("ddim", 6)], ids=str)
