@@ -1,7 +1,9 @@
-"""The command line: `python -m hwkit --help`."""
+"""The command line: `python -m hwkit --help`, or `accelerate launch -m hwkit …` on several devices."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -56,17 +58,19 @@ def train(
         device: by default the best that is there.
     """
     from hwkit.data import PNGFolder, load_folder, prepare
+    from hwkit.processes import processes
     from hwkit.train import train as train_run
 
-    run = run or default_run(recipe)
+    run, device = run or default_run(recipe), chosen_device(device)
+    world = processes(device)
     if fresh:
-        discard(run, yes)
-    folder = prepare(source, "train")
+        world.first(lambda: discard(run, yes))
+    folder = world.first(lambda: prepare(source, "train"))
     for _ in train_run(
         recipe,
         PNGFolder(folder) if stream else load_folder(folder),
         run,
-        device=chosen_device(device),
+        device=device,
         save_minutes=save_minutes,
     ):
         pass  # the records are in history.jsonl, and what a person wants of them is printed
@@ -190,6 +194,7 @@ def report(
     """
     from dataclasses import replace
 
+    from hwkit.processes import processes
     from hwkit.train import best_device
 
     recipe = recipe or ("cpu" if best_device() == "cpu" else "report")
@@ -197,7 +202,7 @@ def report(
     run = run or runs() / recipe
     train(chosen, run, source)
     sample(run, n=n, sampler=sampler, steps=steps)
-    figures(run, dpi=dpi)
+    processes(best_device()).first(lambda: figures(run, dpi=dpi))
     print(f"\nAll of it is in {run.resolve()}:")
     for name, what in (
         ("generate/", f"{n:,} images, 00001.png …"),
@@ -276,23 +281,30 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
+def first_only():
+    """What is printed within it, the first process alone prints (errors, to stderr, all do)."""
+    is_first = os.environ.get("RANK", "0") == "0"
+    return contextlib.nullcontext() if is_first else contextlib.redirect_stdout(open(os.devnull, "w"))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command: 0 if all went well (1 where `check` found faults), 2 with one sentence, 130 when interrupted."""
+    """Runs a command: 0 if all went well (1 where `check` found faults), 2 with one sentence, 128 + n on signal n."""
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="python -m hwkit",
-            description="Train a DDPM from scratch on MNIST, sample it, draw it, measure it.",
-            args=arguments,
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.OmitSubcommandPrefixes,
-                tyro.conf.CascadeSubcommandArgs,
-                tyro.conf.FlagCreatePairsOff,
-            ),
-        )
-    except KeyboardInterrupt:
-        return 130
+        with first_only():
+            code = tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="python -m hwkit",
+                description="Train a DDPM from scratch on MNIST, sample it, draw it, measure it.",
+                args=arguments,
+                config=(
+                    tyro.conf.OmitArgPrefixes,
+                    tyro.conf.OmitSubcommandPrefixes,
+                    tyro.conf.CascadeSubcommandArgs,
+                    tyro.conf.FlagCreatePairsOff,
+                ),
+            )
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("HWKIT_DEBUG"):
             raise

@@ -340,15 +340,17 @@ def batches(
     epoch: int,
     start: int = 0,
     device: torch.device | str = "cpu",
+    part: slice = slice(None),
     workers: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[Tensor]:
     """One epoch of training batches, float32 (B, 3, 28, 28) in [−1, 1] on `device`, from batch `start` on.
 
+    Of each batch only `part`, for a process that does only that.
     The order is a permutation seeded by (seed, epoch), the same for a tensor in memory and for a `PNGFolder`, which
     `workers` processes read (with pinned memory on a GPU). The last, incomplete batch is left out.
     """
     order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(len(images)))
-    indices = order[: len(images) // batch_size * batch_size].view(-1, batch_size)[start:]
+    indices = order[: len(images) // batch_size * batch_size].view(-1, batch_size)[start:, part]
     if isinstance(images, PNGFolder):
         cuda = torch.device(device).type == "cuda"
         found = DataLoader(

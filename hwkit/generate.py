@@ -1,5 +1,6 @@
 """N images into a folder, resumable, with a seed for each image."""
 
+import contextlib
 import json
 import os
 from collections import deque
@@ -9,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 from hwkit import checkpoint
 from hwkit.data import encode_png, file_name, to_uint8
 from hwkit.diffusion import Denoiser, DPMSolverPP2M, ddim_step, ddpm_step
+from hwkit.processes import processes
 from hwkit.samplers import ImageNoise, sample, times
-from hwkit.workspace import write_json, write_many
+from hwkit.workspace import only_process, write_json, write_many
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def generate(
 
     Images are made in blocks of `batch` that always begin at the same numbers, so an interrupted folder ends with the
     same bytes as an undisturbed one. `<folder>.json`, beside it, says what made them.
+    Under `accelerate launch` the processes share the blocks; the folder is the same.
     Raises ValueError for n < 1, for a folder with other files, or with images of another checkpoint, sampler or seed.
     """
     folder, path = Path(os.path.abspath(folder)), Path(checkpoint_path)  # "." has no name to put a manifest beside
@@ -102,17 +104,30 @@ def generate(
     for name, value, least in (("batch", batch, 1), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name} is {value}, but must be at least {least}.")
+    world = processes(torch.device(device).type)
     denoise = checkpoint.load_denoiser(path, device)
     sampler = sampler.resolve(denoise.schedule.T)
-    present = _claim(folder, _manifest(path, sampler, seed, batch), n)
-    missing = [k for k in range(1, n + 1) if k not in present]
-    with tqdm(total=n, initial=n - len(missing), unit="image", desc=str(sampler), disable=not progress) as bar:
-        for first in sorted({(k - 1) // batch * batch + 1 for k in missing}):
-            block = range(first, min(first + batch, n + 1))
-            made = images(denoise, sampler, seed, block, device).permute(0, 2, 3, 1).numpy()
-            new = {file_name(k): encode_png(np.ascontiguousarray(made[k - first])) for k in block if k not in present}
-            write_many(folder, new)
-            bar.update(len(new))
+    with only_process(folder) if world.rank == 0 else contextlib.nullcontext():
+        present = world.first(lambda: _claim(folder, _manifest(path, sampler, seed, batch), n))
+        missing = [k for k in range(1, n + 1) if k not in present]
+        firsts = sorted({(k - 1) // batch * batch + 1 for k in missing})[world.rank :: world.count]
+        share = sum((k - 1) // batch * batch + 1 in firsts for k in missing)
+        bar = tqdm(
+            total=len(present) + share,
+            initial=len(present),
+            unit="image",
+            desc=str(sampler),
+            disable=not progress or world.rank > 0,
+        )
+        with bar:
+            for first in firsts:
+                block = range(first, min(first + batch, n + 1))
+                made = images(denoise, sampler, seed, block, device).permute(0, 2, 3, 1).contiguous().numpy()
+                new = {file_name(k): encode_png(made[k - first]) for k in block if k not in present}
+                write_many(folder, new)
+                bar.update(len(new))
+        with world.together():
+            world.wait()
     return len(missing)
 
 

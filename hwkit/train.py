@@ -28,10 +28,12 @@ from hwkit.data import PNGFolder, batches
 from hwkit.diffusion import diffusion_loss
 from hwkit.model import UNet
 from hwkit.muon import Muon
+from hwkit.processes import ALONE, Single, processes
 from hwkit.recipes import CPU, Recipe
 from hwkit.samplers import Frame, ImageNoise, nodes, sample, times
-from hwkit.workspace import write_text
+from hwkit.workspace import only_process, write_text
 
+NOT_IN_STATE = ("ema", "parallel")  # saved beside it, or made anew
 MAY_CHANGE = ("epochs", "minutes", "patience", "precision")  # recipe fields that a resumed run may change
 CURVE_POINTS = 40  # losses kept for each epoch's part of the loss curve
 
@@ -54,6 +56,7 @@ class State:
     """All that changes while training, and so all that an exact resume needs."""
 
     model: UNet
+    parallel: torch.nn.Module  # the model, or what averages its gradients over several processes
     ema: UNet
     optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
@@ -71,7 +74,7 @@ class State:
 
     def state_dict(self) -> dict:
         """Everything but the EMA weights, as tensors and plain types."""
-        content = {name: value for name, value in vars(self).items() if name != "ema"}
+        content = {name: value for name, value in vars(self).items() if name not in NOT_IN_STATE}
         content["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
         return content | {name: getattr(self, name).state_dict() for name in ("model", "scaler")}
 
@@ -104,15 +107,25 @@ def train(
 
     Raises ValueError for too few images or a run of another recipe or other data, and FloatingPointError when the loss
     is no longer finite (the last good checkpoint stays).
+
+    Under `accelerate launch` each process calls this with the same arguments. The recipe's batch is shared among them,
+    so their number changes nothing but the speed; the first one writes, all yield.
     """
     run, device = Path(run), torch.device(device or best_device())
-    state = start(recipe, images, run, device, resume, say)
-    save = partial(save_latest, run, recipe, state, len(images))
-    while more_to_do(recipe, vars(state)):
-        speed = run_epoch(state, recipe, images, device, save, save_minutes, say)
-        record = close_epoch(state, recipe, run, speed, save, say)
-        save_preview(state, recipe, run, device)
-        yield record
+    world = processes(device.type)
+    with only_process(run) if world.rank == 0 else contextlib.nullcontext():
+        state = start(recipe, images, run, device, world, resume, say)
+        save = partial(save_latest, run, recipe, state, len(images)) if world.rank == 0 else lambda: None
+        while more_to_do(recipe, vars(state)):
+            with stop_requests() as stopping, world.together():
+                speed = run_epoch(state, recipe, images, device, world, save, save_minutes, stopping, say)
+                record = close_epoch(state, recipe, speed)
+                say(f"Epoch {record.epoch}/{recipe.epochs} finished, average loss: {record.loss:.4f}")
+                if world.rank == 0:
+                    save_epoch(record, state, recipe, run, device, say)
+                save()  # last, so that an interruption before it repeats the epoch's end rather than loses a part of it
+            stop_if_asked(stopping, f"after epoch {record.epoch}", say)
+            yield record
 
 
 # The parts of the loop, in the order of their use
@@ -126,44 +139,50 @@ def best_device() -> str:
 
 
 def start(
-    recipe: Recipe, images: Tensor | PNGFolder, run: Path, device: torch.device, resume: bool, say: Callable
+    recipe: Recipe,
+    images: Tensor | PNGFolder,
+    run: Path,
+    device: torch.device,
+    world: Single,
+    resume: bool,
+    say: Callable,
 ) -> State:
     """The state to begin or to go on with, after saying how long the run will take."""
     steps_per_epoch = len(images) // recipe.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(images)} images do not fill one batch of {recipe.batch_size}: lower batch_size.")
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
-    if not (resume and (run / "latest.pt").is_file()):
-        speeds = measure_speeds(recipe, device)
-        state = new_state(recipe, device, precision=max(speeds, key=speeds.get))
-        say(expectation(recipe, state, device, speeds[state.precision], steps_per_epoch))
-        save_latest(run, recipe, state, len(images))  # a folder that cannot be written shows now, not after an epoch
+    if not world.first(lambda: resume and (run / "latest.pt").is_file()):
+        speeds = world.first(lambda: measure_speeds(recipe, device))
+        state = new_state(recipe, device, max(speeds, key=speeds.get), world)
+        say(expectation(recipe, state, device, world.count * speeds[state.precision], steps_per_epoch))
+        # A folder that cannot be written to shows now, not after an epoch.
+        world.first(lambda: save_latest(run, recipe, state, len(images)))
         return state
     content = checkpoint.load(run / "latest.pt", device)
     if "resume" not in content:
         raise ValueError(f"{run}/latest.pt holds weights only, not what a resume needs: start over with --fresh.")
     check_same_run(content, recipe, run, len(images))
-    state = new_state(
-        recipe, device, content["resume"]["precision"] if recipe.precision == "auto" else recipe.precision
-    )
+    precision = content["resume"]["precision"] if recipe.precision == "auto" else recipe.precision
+    state = new_state(recipe, device, precision, world)
     state.load_state_dict({**content["resume"], "precision": state.precision}, ema=content["ema"])
     if more_to_do(recipe, vars(state)):
         say(f"Going on with {run}: epoch {state.epoch}, {state.step * recipe.batch_size:,} images seen.")
-        speed = images_per_second(recipe, device, state.precision)
-        say(expectation(recipe, state, device, speed, steps_per_epoch))
+        speed = world.first(lambda: images_per_second(recipe, device, state.precision))
+        say(expectation(recipe, state, device, world.count * speed, steps_per_epoch))
     else:
         say(f"The run in {run} is finished: {state.step * recipe.batch_size:,} images seen. --fresh starts over.")
     return state
 
 
-def new_state(recipe: Recipe, device: torch.device, precision: str) -> State:
+def new_state(recipe: Recipe, device: torch.device, precision: str, world: Single = ALONE) -> State:
     """A network with weights seeded by the recipe, its EMA copy, optimizers and scaler."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = UNet(recipe.model).to(device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16" and device.type == "cuda")
-    return State(model, ema, make_optimizers(recipe, model, precision), scaler, precision)
+    return State(model, world.data_parallel(model), ema, make_optimizers(recipe, model, precision), scaler, precision)
 
 
 def make_optimizers(recipe: Recipe, model: UNet, precision: str) -> list[torch.optim.Optimizer]:
@@ -206,28 +225,32 @@ def run_epoch(
     recipe: Recipe,
     images: Tensor | PNGFolder,
     device: torch.device,
+    world: Single,
     save: Callable,
     save_minutes: float,
+    stopping: list[int],
     say: Callable,
 ) -> float:
     """Trains to the end of the epoch, or of the time, and returns the images a second. Saves now and then."""
     steps_per_epoch = len(images) // recipe.batch_size
     alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
-    data = batches(images, recipe.batch_size, recipe.seed, state.epoch, state.batch, device)
+    part = world.part(recipe.batch_size)
+    data = batches(images, recipe.batch_size, recipe.seed, state.epoch, state.batch, device, part)
     title = f"Epoch {state.epoch}/{recipe.epochs}"
-    bar = tqdm(data, total=steps_per_epoch, initial=state.batch, desc=title, leave=False)
+    bar = tqdm(data, title, steps_per_epoch, initial=state.batch, leave=False, disable=world.rank > 0)
     started = last_save = time.monotonic()
     step_before, seconds_before = state.step, state.seconds
-    with stop_requests() as stopping, bar:
+    with bar:
         for x_0 in bar:
-            loss = training_step(state, recipe, x_0, alpha_bar, steps_per_epoch)
+            loss = training_step(state, recipe, x_0, alpha_bar, steps_per_epoch, world)
             note_loss(state, recipe, loss, steps_per_epoch)
             bar.set_postfix(loss=f"{state.loss_sum / state.batch:.4f}", refresh=False)
-            state.seconds = seconds_before + time.monotonic() - started
-            if stopping:
+            seconds = seconds_before + time.monotonic() - started
+            # The first process's clock counts for all, and a signal to any of them.
+            state.seconds, stop = world.sum(seconds if world.rank == 0 else 0.0, len(stopping))
+            if stop:
                 save()
-                say(f"Stopped in epoch {state.epoch}, all is saved. The same command goes on from here.")
-                raise KeyboardInterrupt
+                stop_if_asked(stopping or [signal.SIGTERM], f"in epoch {state.epoch}", say)
             if recipe.minutes and state.seconds >= 60 * recipe.minutes:
                 break
             if time.monotonic() - last_save > 60 * save_minutes:
@@ -236,15 +259,20 @@ def run_epoch(
     return (state.step - step_before) * recipe.batch_size / (time.monotonic() - started)
 
 
-def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, steps_per_epoch: int) -> float:
+def training_step(
+    state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, steps_per_epoch: int, world: Single = ALONE
+) -> float:
     """One step of algorithm 1 of Ho et al. 2020: draw t and ε, descend, average.
 
-    Returns the loss; where it is not finite, or NaN where the gradient is not, the weights are left alone.
+    x_0: this process's part of the batch. Returns the loss of the whole batch; where it is not finite, or NaN where
+    the gradient is not, the weights are left alone.
     """
-    t, eps = draw(recipe, state.step, x_0)
+    part = world.part(recipe.batch_size)
+    t, eps = (drawn[part] for drawn in draw(recipe, state.step, x_0))
     with autocast(x_0.device, state.precision):
-        loss = diffusion_loss(state.model, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
-    value = loss.item()
+        loss = diffusion_loss(state.parallel, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
+    loss = loss * (len(x_0) * world.count / recipe.batch_size)  # so that the mean over the processes is the batch's
+    value = world.sum(loss.item())[0] / world.count
     if not math.isfinite(value):
         return value
     state.scaler.scale(loss).backward()
@@ -267,10 +295,10 @@ def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, 
 
 
 def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:
-    """This step's times t (B,), uniform in {1, …, T}, and noise ε of x_0's shape; they depend on (seed, step) alone."""
+    """The times t, uniform in {1, …, T}, and the noise ε of a step's whole batch; they depend on (seed, step) alone."""
     generator = torch.Generator(x_0.device).manual_seed(recipe.seed * 1_000_003 + step)
-    t = torch.randint(1, recipe.T + 1, (len(x_0),), generator=generator, device=x_0.device)
-    return t, torch.randn(x_0.shape, generator=generator, device=x_0.device)
+    t = torch.randint(1, recipe.T + 1, (recipe.batch_size,), generator=generator, device=x_0.device)
+    return t, torch.randn(recipe.batch_size, *x_0.shape[1:], generator=generator, device=x_0.device)
 
 
 def progress(state: State, recipe: Recipe, steps_per_epoch: int) -> float:
@@ -293,33 +321,47 @@ def note_loss(state: State, recipe: Recipe, loss: float, steps_per_epoch: int) -
         state.window = []
 
 
-def close_epoch(state: State, recipe: Recipe, run: Path, speed: float, save: Callable, say: Callable) -> Record:
-    """Ends an epoch: history and checkpoints are written, and the state is that of the next one."""
-    loss = state.loss_sum / state.batch
+def close_epoch(state: State, recipe: Recipe, speed: float) -> Record:
+    """The record of the epoch that is done; the state becomes that of the next one."""
+    loss, images_seen = state.loss_sum / state.batch, state.step * recipe.batch_size
     record = Record(
         epoch=state.epoch,
         loss=loss,
         is_best=loss < state.best_loss,
-        images_seen=state.step * recipe.batch_size,
+        images_seen=images_seen,
         seconds=round(state.seconds, 1),
         lr=state.optimizers[0].param_groups[0]["lr"],
         images_per_second=round(speed, 1),
-        curve=state.curve or [[state.step * recipe.batch_size, loss]],
+        curve=state.curve or [[images_seen, loss]],
     )
-    say(f"Epoch {state.epoch}/{recipe.epochs} finished, average loss: {loss:.4f}")
     state.history.append(record._asdict())
     state.epoch, state.batch, state.loss_sum, state.curve, state.window = state.epoch + 1, 0, 0.0, [], []
     if record.is_best:
         state.best_loss, state.best_epoch = loss, record.epoch
-    facts = {"epoch": record.epoch, "loss": loss, "images_seen": record.images_seen}
+    return record
+
+
+def save_epoch(record: Record, state: State, recipe: Recipe, run: Path, device: torch.device, say: Callable) -> None:
+    """Writes what an epoch leaves, but for `latest.pt`: weights, history and preview."""
+    facts = {"epoch": record.epoch, "loss": record.loss, "images_seen": record.images_seen}
     if record.is_best:
         checkpoint.save(run / "best.pt", recipe, state.model.state_dict(), **facts)
         checkpoint.save(run / "ema_best.pt", recipe, state.ema.state_dict(), **facts)
-        say(f"New best model saved with loss: {loss:.4f}")
+        say(f"New best model saved with loss: {record.loss:.4f}")
     checkpoint.save(run / "ema_latest.pt", recipe, state.ema.state_dict(), **facts)
     write_text(run / "history.jsonl", "".join(json.dumps(line) + "\n" for line in state.history))
-    save()  # last, so that an interruption before it repeats the epoch's end rather than loses a part of it
-    return record
+    save_preview(record, state, recipe, run, device)
+
+
+def save_preview(record: Record, state: State, recipe: Recipe, run: Path, device: torch.device) -> None:
+    """Eight samples × eight times from the EMA weights and always the same noise, so that epochs compare."""
+    columns = nodes(recipe.T)
+    noise = ImageNoise(recipe.seed, range(1, 9), device=device)
+    steps = times(recipe.T, min(50, recipe.T), through=columns)
+    frames = sample(recipe.denoiser(state.ema), noise(), steps, recipe.make_schedule().alpha_bar)
+    shown: list[Frame] = [frame for frame in frames if frame.t in columns]
+    figure = figures.diffusion_grid(shown, f"epoch {record.epoch}, {record.images_seen:,} images seen")
+    figures.save(figure, run / "previews" / f"epoch_{record.epoch:04d}.png", dpi=100)
 
 
 def save_latest(run: Path, recipe: Recipe, state: State, image_count: int) -> None:
@@ -334,18 +376,6 @@ def save_latest(run: Path, recipe: Recipe, state: State, image_count: int) -> No
         epoch=state.epoch,
         images_seen=state.step * recipe.batch_size,
     )
-
-
-def save_preview(state: State, recipe: Recipe, run: Path, device: torch.device) -> None:
-    """Eight samples × eight times from the EMA weights and always the same noise, so that epochs compare."""
-    columns = nodes(recipe.T)
-    noise = ImageNoise(recipe.seed, range(1, 9), device=device)
-    steps = times(recipe.T, min(50, recipe.T), through=columns)
-    frames = sample(recipe.denoiser(state.ema), noise(), steps, recipe.make_schedule().alpha_bar)
-    shown: list[Frame] = [frame for frame in frames if frame.t in columns]
-    epoch = state.epoch - 1
-    figure = figures.diffusion_grid(shown, f"epoch {epoch}, {state.step * recipe.batch_size:,} images seen")
-    figures.save(figure, run / "previews" / f"epoch_{epoch:04d}.png", dpi=100)
 
 
 @contextlib.contextmanager
@@ -367,6 +397,13 @@ def stop_requests() -> Iterator[list]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_if_asked(stopping: list[int], where: str, say: Callable) -> None:
+    """After all is saved: KeyboardInterrupt, with the signal's number, where a signal asked for the end."""
+    if stopping:
+        say(f"Stopped {where}, all is saved. The same command goes on from here.")
+        raise KeyboardInterrupt(stopping[0])
 
 
 # Before a long run: what can be expected

@@ -2,12 +2,17 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import filelock
+import psutil
+
+WAIT_FOR_LOCK = 6.0  # seconds: the data workers of a killed training notice within five that they are alone
 HINTS = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
@@ -25,6 +30,31 @@ def runs() -> Path:
 
 
 @contextlib.contextmanager
+def only_process(folder: Path | str) -> Iterator[None]:
+    """Within it no other process may write into `folder`. ValueError where one does already.
+
+    The lock is the operating system's, on `.<name>.lock` beside the folder. It ends with its process, however that
+    ends: the file that a killed one leaves behind locks nothing.
+    """
+    folder = Path(os.path.abspath(folder))  # "." has no name to put a lock beside
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=WAIT_FOR_LOCK)
+    except filelock.Timeout:
+        raise ValueError(
+            f"Another process is writing into {folder}: stop it, wait for its end, or choose another folder."
+        ) from None
+    except OSError as error:
+        raise _explained(error, folder) from error
+    try:
+        _clear_leftovers(folder)
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
     """Gives a temporary path to write to; then the file appears at `path` whole, by fsync and an atomic rename.
 
@@ -32,19 +62,12 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     full, not permitted, …) is raised again as one sentence that says what to do.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as temporary:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise _explained(error, path) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone already when all went well
-            temporary.unlink()
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -70,9 +93,8 @@ def write_many(folder: Path, files: Mapping[str, bytes]) -> None:
     would take longer than making them), and renamed into place.
     """
     folder = Path(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _beside(folder) as beside:
+        folder.mkdir(exist_ok=True)
         beside.mkdir(exist_ok=True)
         for name, data in files.items():
             (beside / name).write_bytes(data)
@@ -81,10 +103,34 @@ def write_many(folder: Path, files: Mapping[str, bytes]) -> None:
         for name in files:
             os.replace(beside / name, folder / name)
         _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to first, which is gone in the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
+        yield temporary
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise _explained(error, path) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove(temporary)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Deletes what processes that were killed while they wrote `path` left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file or folder, if it is there and can be."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,138 @@
+"""Several processes (`accelerate launch`, here two on the CPU by gloo) do what one does, and survive losing one."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from hwkit import checkpoint
+from hwkit.__main__ import main
+from hwkit.data import SAMPLE, encode_png, file_name, load_folder
+from hwkit.generate import Sampler, generate
+from hwkit.processes import ALONE, Single
+from hwkit.recipes import SMOKE
+from hwkit.train import train
+from hwkit.workspace import write_many
+
+KIT = Path(__file__).resolve().parent.parent
+RECIPE = replace(SMOKE, epochs=5)  # 20 steps an epoch of 640 digits
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """640 digits as PNGs."""
+    folder = tmp_path_factory.mktemp("digits") / "png"
+    with np.load(SAMPLE) as arrays:
+        write_many(folder, {file_name(k): encode_png(image) for k, image in enumerate(arrays["images"][:640], 1)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory) -> dict[int, dict]:
+    """What one process has after each epoch: the content of its `ema_latest.pt`."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    records = train(RECIPE, load_folder(folder), run, device="cpu", say=lambda text: None)
+    return {record.epoch: checkpoint.load(run / "ema_latest.pt") for record in records}
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory) -> Path:
+    """A copy of the kit, so that what is launched prepares its data there and not in the real one's data/."""
+    kit = tmp_path_factory.mktemp("kit")
+    shutil.copytree(KIT / "hwkit", kit / "hwkit", ignore=shutil.ignore_patterns("__pycache__"))
+    return kit
+
+
+def launch(kit: Path, *arguments, processes: int = 2) -> subprocess.Popen:
+    """`accelerate launch`; it takes `--multi_gpu` for more than one process, and hwkit's `--device cpu` is stronger."""
+    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options]
+    command = [*launcher, "--num_processes", str(processes), "-m", "hwkit", *map(str, arguments), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(kit)}
+    return subprocess.Popen(
+        command, cwd=kit, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def difference(a: dict, b: dict) -> float:
+    return max((a["weights"][name] - b["weights"][name]).abs().max().item() for name in a["weights"])
+
+
+def test_two_processes_train_as_one_and_one_goes_on_where_a_worker_was_killed(kit, folder, alone, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["train", "smoke", "--epochs", RECIPE.epochs, "--source", folder, "--run", run]
+    launched = launch(kit, *arguments)
+    wait_until((run / "history.jsonl").is_file, launched)
+    (worker,) = (p for p in psutil.Process(launched.pid).children() if p.environ().get("RANK") == "1")
+    worker.kill()
+    said, _ = launched.communicate(timeout=60)
+    assert launched.returncode != 0
+    assert "Another process of this launch has ended" in said or "SIGTERM" in said, said
+    assert said.count("Data: ") <= 2 and said.count("epochs ≈") == 1, "the first process alone speaks"
+
+    reached = checkpoint.load(run / "ema_latest.pt")
+    assert reached["epoch"] < RECIPE.epochs, "the worker was killed too late for this test"
+    assert difference(reached, alone[reached["epoch"]]) < 1e-5
+    for name in ("latest.pt", "best.pt", "ema_best.pt"):
+        checkpoint.load(run / name)
+
+    assert main([str(argument) for argument in [*arguments, "--device", "cpu"]]) == 0
+    assert difference(checkpoint.load(run / "ema_latest.pt"), alone[RECIPE.epochs]) < 1e-4
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_two_processes_sample_the_same_folder_as_one(kit, vivid_checkpoint, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    generate(vivid_checkpoint, one, 23, Sampler("ddim", 5), batch=4)
+    arguments = ["--checkpoint", vivid_checkpoint, "--folder", two, "--steps", 5, "--batch", 4]
+    generate(vivid_checkpoint, two, 6, Sampler("ddim", 5), batch=4)
+    (two / file_name(2)).unlink()
+    launched = launch(kit, "sample", "--n", 23, *arguments)
+    said, _ = launched.communicate(timeout=120)
+    assert launched.returncode == 0, said
+    assert said.count("Images: 23") == 1 and "(18 new)" in said
+    assert {f.name: f.read_bytes() for f in two.iterdir()} == {f.name: f.read_bytes() for f in one.iterdir()}
+    assert two.with_name("two.json").read_text() == one.with_name("one.json").read_text()
+
+
+def test_what_the_first_process_refuses_all_refuse_in_one_sentence(kit, vivid_checkpoint, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "essay.txt").write_text("mine")
+    launched = launch(kit, "sample", "--n", 4, "--checkpoint", vivid_checkpoint, "--folder", tmp_path / "full")
+    said, _ = launched.communicate(timeout=120)
+    assert launched.returncode != 0
+    assert said.count("also holds essay.txt") == 1 and 'File "' + str(kit) not in said, said
+
+
+@pytest.mark.parametrize("n, count", [(512, 3), (8, 8), (7, 2), (1, 1)])
+def test_parts_are_the_whole(n, count):
+    parts = []
+    for rank in range(count):
+        process = Single()
+        process.rank, process.count = rank, count
+        parts += range(n)[process.part(n)]
+    assert parts == list(range(n))
+
+
+def test_one_process_does_not_load_accelerate():
+    """So that it starts as fast as without."""
+    code = "import sys, hwkit.train; hwkit.train.processes('cpu'); sys.exit('accelerate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=KIT).returncode == 0
+    model = torch.nn.Linear(1, 1)
+    assert ALONE.data_parallel(model) is model and ALONE.sum(0.1, 2) == [0.1, 2] and ALONE.first(lambda: 3) == 3
+
+
+def wait_until(ready, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.05)
