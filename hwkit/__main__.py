@@ -173,6 +173,7 @@ def slider(
 def report(
     recipe: Literal["report", "report-t1000", "report-cosine", "cpu", "smoke"] | None = None,
     minutes: float | None = None,
+    from_scratch: bool = False,
     n: int = 10_000,
     sampler: Literal["ddim", "ddpm", "dpm++"] = "ddim",
     steps: int | None = None,
@@ -182,9 +183,13 @@ def report(
 ) -> None:
     """Everything, one after the other: data, training, N images, figures. Called again, it goes on where it stopped.
 
+    With no run of your own, and no word on training (recipe, minutes, from-scratch, run, source), it takes the weights
+    that come with the kit.
+
     Args:
         recipe: by default `report` on a GPU, else `cpu`.
         minutes: bound of the training; by default the recipe's.
+        from_scratch: train, rather than take the weights that come with the kit.
         n: how many images.
         sampler: the report's are ddim and ddpm.
         steps: network evaluations an image.
@@ -194,13 +199,17 @@ def report(
     """
     from dataclasses import replace
 
+    from hwkit.checkpoint import best_of, newest_run
     from hwkit.processes import processes
     from hwkit.train import best_device
 
-    recipe = recipe or ("cpu" if best_device() == "cpu" else "report")
-    chosen = replace(RECIPES[recipe], minutes=minutes or RECIPES[recipe].minutes)
-    run = run or runs() / recipe
-    train(chosen, run, source)
+    no_training = not (from_scratch or recipe or minutes or run or source)
+    if no_training and newest_run(runs()) == runs() / "pretrained":
+        run = last_run()
+    else:
+        recipe = recipe or ("cpu" if best_device() == "cpu" else "report")
+        run = run or runs() / recipe
+        train(replace(RECIPES[recipe], minutes=minutes or RECIPES[recipe].minutes), run, source)
     sample(run, n=n, sampler=sampler, steps=steps)
     processes(best_device()).first(lambda: figures(run, dpi=dpi))
     print(f"\nAll of it is in {run.resolve()}:")
@@ -208,7 +217,7 @@ def report(
         ("generate/", f"{n:,} images, 00001.png …"),
         ("figures/", "the two diffusion grids, loss curve, samples, schedules"),
         ("previews/", "eight samples after each epoch"),
-        ("ema_latest.pt", "the weights for inference"),
+        (best_of(run).name, "the weights for inference"),
         ("history.jsonl", "the loss, epoch by epoch"),
     ):
         print(f"  {name:<15} {what}")
@@ -248,13 +257,17 @@ def default_run(recipe: Recipe) -> Path:
 
 
 def last_run() -> Path:
-    """The run trained last. FileNotFoundError where there is none."""
-    found = sorted(runs().glob("*/latest.pt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    """The run trained last, or else that of the weights that come with the kit. FileNotFoundError without either."""
+    from hwkit.checkpoint import newest_run
+
+    run = newest_run(runs())
+    if run is None:
         raise FileNotFoundError(
             f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, or name it with --run."
         )
-    return found[-1].parent
+    if run.name == "pretrained":
+        print(f"There is no run of your own yet: these are the kit's own weights ({run}).")
+    return run
 
 
 def discard(run: Path, yes: bool) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import platform
 import zipfile
 import zlib
@@ -9,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 import hwkit
+from hwkit.data import DATA
 from hwkit.diffusion import Denoiser
 from hwkit.model import UNet, UNetConfig
 from hwkit.recipes import Recipe
@@ -19,6 +22,8 @@ from hwkit.schedule import Schedule
 from hwkit.workspace import write_bytes
 
 FORMAT = "hwkit-1"
+PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
+EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
 
 
 def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
@@ -42,8 +47,16 @@ def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def export(content: Mapping, path: Path) -> None:
+    """Writes a loaded checkpoint's weights in half precision, with its facts, as safetensors: half the size."""
+    weights = {name: tensor.half().contiguous().cpu() for name, tensor in content["weights"].items()}
+    left_out = ("weights", "alpha_bar", "ema", "resume")  # ᾱ is made again from the recipe
+    facts = {name: value for name, value in content.items() if name not in left_out}
+    write_bytes(path, safetensors.torch.save(weights, {"hwkit": json.dumps(facts)}))
+
+
 def load(path: Path | str, device: torch.device | str = "cpu") -> dict:
-    """Reads a checkpoint as `save` wrote it. Runs no code from the file.
+    """Reads a checkpoint as `save` or `export` wrote it. Runs no code from the file.
 
     Raises FileNotFoundError where there is none, and ValueError where it is truncated, damaged, foreign, or holds
     pickled classes.
@@ -51,6 +64,13 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: `python -m hwkit train` makes one.")
+    content = _load_safetensors(path, device) if path.suffix == ".safetensors" else _load_pt(path, device)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not an hwkit checkpoint of format {FORMAT!r}: it was written by another program.")
+    return content
+
+
+def _load_pt(path: Path, device: torch.device | str):
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch itself does not compare the checksums
@@ -59,14 +79,21 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> dict:
     if damaged:
         raise ValueError(f"{path} is damaged ({damaged} fails its checksum): take another checkpoint of the run.")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a foreign pickle can make the restricted unpickler raise anything
         raise ValueError(
             f"{path} holds more than tensors and plain values, perhaps code, and was not loaded."
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not an hwkit checkpoint of format {FORMAT!r}: it was written by another program.")
-    return content
+
+
+def _load_safetensors(path: Path, device: torch.device | str) -> dict:
+    try:
+        with safetensors.safe_open(path, "pt", device=str(device)) as file:
+            content = json.loads((file.metadata() or {}).get("hwkit", "{}"))
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no dict)
+        return content and {**content, "weights": weights, "alpha_bar": recipe_of(content).make_schedule().alpha_bar}
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint ({error}): fetch it again.") from error
 
 
 def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoiser:
@@ -97,10 +124,30 @@ def recipe_of(content: Mapping) -> Recipe:
 
 def best_of(run: Path) -> Path:
     """The EMA weights of a run to sample from: the last where the learning rate decays, else those of the best loss."""
+    if (run / EXPORTED).is_file():
+        return run / EXPORTED
     latest = run / "ema_latest.pt"
     if not (run / "ema_best.pt").is_file() or recipe_of(load(latest)).decay_from < 1:
         return latest
     return run / "ema_best.pt"
+
+
+def newest_run(runs: Path, ignored: tuple[str, ...] = ()) -> Path | None:
+    """The folder under `runs` whose weights were written last.
+
+    Where there is none, the weights that come with the kit, put there as `pretrained`; None where it came without.
+    """
+    found = [path for path in runs.glob("*/ema_latest.*") if path.suffix in (".pt", ".safetensors")]
+    own = [path for path in found if path.parent.name not in ("pretrained", *ignored)]
+    if own:
+        return max(own, key=lambda path: path.stat().st_mtime).parent
+    if not (PRETRAINED / EXPORTED).is_file():
+        return None
+    for file in (path for path in PRETRAINED.rglob("*") if path.is_file()):
+        target, data = runs / "pretrained" / file.relative_to(PRETRAINED), file.read_bytes()
+        if not target.is_file() or target.read_bytes() != data:
+            write_bytes(target, data)
+    return runs / "pretrained"
 
 
 def digest(path: Path | str) -> str:

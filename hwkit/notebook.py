@@ -17,14 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 import hwkit
-from hwkit.checkpoint import best_of, load, recipe_of, versions
+from hwkit.checkpoint import best_of, load, newest_run, recipe_of, versions
 from hwkit.data import DATA, load_folder, prepare
 from hwkit.recipes import RECIPES, Recipe
 from hwkit.train import best_device, train
 from hwkit.workspace import runs, whole_file
 
 ROOT = DATA.parent
-PRETRAINED = DATA / "pretrained"
 SMOKE = os.environ.get("HWKIT_RECIPE") == "smoke"  # `make test` runs the notebooks small, on the embedded digits
 CHECKPOINTS = ("ema_latest.pt", "ema_best.pt", "best.pt", "latest.pt", "history.jsonl")
 
@@ -114,16 +113,12 @@ def training_images(source: str | None = None, say: Callable = print) -> Tensor:
 
 
 def find_run(name: str | None = None, new: str = "cpu") -> Path:
-    """The folder of the run to look at: `name`, else your newest one, else the kit's weights, else one trained now."""
+    """The folder of the run to look at: `name`, else your newest one, else the kit's weights; or one trained now."""
     name = "smoke" if SMOKE else name
-    own = sorted((path.parent for path in runs().glob("*/ema_latest.pt")), key=lambda run: run.stat().st_mtime)
-    own = [run for run in own if (run.name == name if name else run.name != "smoke")]
-    if not own and not name and (PRETRAINED / "ema_latest.pt").is_file():
-        own = [PRETRAINED.relative_to(Path.cwd())]
-    run = own[-1] if own else runs() / (name or new)
-    if not own:
+    run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / new
+    if run.name in RECIPES and not best_of(run).is_file():
         print(f"There is no run yet, so one is trained now: {run}")
-        for _ in train(RECIPES[name or new], training_images(), run):
+        for _ in train(RECIPES[run.name], training_images(), run):
             keep(run)
     about = load(best_of(run))
     print(f"{run}: {best_of(run).name}, epoch {about['epoch']}, {about['images_seen']:,} images seen")

@@ -30,7 +30,7 @@ TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40
 
 @pytest.fixture(autouse=True)
 def fence(monkeypatch, tmp_path):
-    """No test finds MNIST by the environment, or writes into the kit's own data/ or runs/."""
+    """No test finds MNIST by the environment, or the kit's own weights, or writes into its data/ or runs/."""
     monkeypatch.delenv("HWKIT_MNIST", raising=False)
     monkeypatch.delenv("HWKIT_DEBUG", raising=False)
     monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
@@ -38,6 +38,7 @@ def fence(monkeypatch, tmp_path):
     assert tmp_path / "data" in defaults
     monkeypatch.setattr(hwkit.data.prepare, "__defaults__", tuple(defaults))
     monkeypatch.setattr(hwkit.data, "DATA", tmp_path / "data")
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,13 @@ import pickle
 from dataclasses import asdict, replace
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import TINY, vivid_unet
 
 import hwkit.workspace
 from hwkit import checkpoint
-from hwkit.checkpoint import best_of, load, load_denoiser, recipe_of
+from hwkit.checkpoint import best_of, load, load_denoiser, newest_run, recipe_of
 from hwkit.model import UNetConfig
 from hwkit.recipes import RECIPES
 from hwkit.schedule import cosine
@@ -241,3 +242,58 @@ def test_a_checkpoint_is_read_from_bytes_alone(saved):
     assert torch.load(io.BytesIO(content), weights_only=True)["format"] == checkpoint.FORMAT
     moved = saved.rename(saved.with_name("elsewhere.pt"))
     assert load_denoiser(moved).schedule.T == TINY.T
+
+
+# Weights that are handed on: half precision, safetensors
+
+
+@pytest.fixture
+def exported(saved, tmp_path):
+    content = load(saved)
+    del content["extra"]  # a tensor: what is exported beside the weights is plain
+    path = tmp_path / "exported" / checkpoint.EXPORTED
+    checkpoint.export(content, path)
+    return path
+
+
+def test_exported_weights_are_the_same_to_half_precision_at_half_the_size(saved, exported):
+    before, after = load(saved), load(exported)
+    for name, weight in before["weights"].items():
+        assert after["weights"][name].dtype == torch.float32
+        assert torch.equal(after["weights"][name], weight.half().float())
+    assert torch.equal(after["alpha_bar"], before["alpha_bar"]) and recipe_of(after) == TINY
+    assert (after["epoch"], after["images_seen"], after["prediction"]) == (3, 288, "x0")
+    assert exported.stat().st_size < 0.55 * sum(4 * weight.numel() for weight in before["weights"].values())
+    denoiser = load_denoiser(exported)
+    assert denoiser(torch.zeros(1, 3, 28, 28), 5)[0].isfinite().all()
+
+
+def test_an_exported_file_that_is_damaged_or_foreign_is_refused(exported, tmp_path):
+    whole = exported.read_bytes()
+    for content in (whole[:100], whole[:-10], b"", b"\0" * 100):
+        exported.write_bytes(content)
+        with pytest.raises(ValueError, match="damaged or no checkpoint"):
+            load(exported)
+    foreign = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
+    with pytest.raises(ValueError, match="written by another program"):
+        load(foreign)
+
+
+def test_the_weights_of_the_kit_are_taken_where_there_is_no_run(exported, tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    assert newest_run(runs) is None
+    monkeypatch.setattr(checkpoint, "PRETRAINED", exported.parent)
+    (exported.parent / "previews").mkdir()
+    (exported.parent / "previews" / "epoch_0001.png").write_bytes(b"png")
+    assert newest_run(runs) == runs / "pretrained"
+    assert best_of(runs / "pretrained").read_bytes() == exported.read_bytes()
+    assert (runs / "pretrained" / "previews" / "epoch_0001.png").read_bytes() == b"png"
+
+    exported.write_bytes(exported.read_bytes() + b"\0")  # a newer kit
+    assert best_of(newest_run(runs)).read_bytes() == exported.read_bytes()
+
+    checkpoint.save(runs / "mine" / "ema_latest.pt", TINY, {})
+    os.utime(runs / "mine" / "ema_latest.pt", (1, 1))
+    assert newest_run(runs) == runs / "mine"
+    assert newest_run(runs, ignored=("mine",)) == runs / "pretrained"

@@ -135,12 +135,35 @@ def test_an_interruption_saves_and_ends_without_a_traceback(monkeypatch, digits_
 def test_sample_takes_the_run_trained_last(trained_run, tmp_path, capsys):
     for name, age in (("old", 100), ("new", 10), ("older", 200)):
         run = shutil.copytree(trained_run, tmp_path / "runs" / name)
-        time = (run / "latest.pt").stat().st_mtime - age
-        os.utime(run / "latest.pt", (time, time))
+        time = (run / "ema_latest.pt").stat().st_mtime - age
+        os.utime(run / "ema_latest.pt", (time, time))
     assert last_run() == tmp_path / "runs/new"
     assert main(["sample", "--n", "2", "--steps", "2"]) == 0
     assert len(os.listdir(tmp_path / "runs/new/generate")) == 2
     assert "2 in" in capsys.readouterr().out
+
+
+@pytest.fixture
+def kit_weights(trained_run, tmp_path, monkeypatch) -> Path:
+    """A kit that comes with weights."""
+    folder = tmp_path / "shipped"
+    checkpoint.export(checkpoint.load(trained_run / "ema_latest.pt"), folder / checkpoint.EXPORTED)
+    shutil.copy(trained_run / "history.jsonl", folder)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", folder)
+    return folder
+
+
+def test_report_takes_the_weights_of_the_kit_unless_training_is_asked_for(
+    kit_weights, tiny, digits_npz, tmp_path, capsys
+):
+    short = ["report", "--n", "3", "--steps", "2", "--dpi", "30"]
+    assert main(short) == 0
+    run = tmp_path / "runs" / "pretrained"
+    assert "kit's own weights" in capsys.readouterr().out and len(os.listdir(run / "generate")) == 3
+    assert {path.name for path in (run / "figures").iterdir()} >= {"diffusion_grid_ddpm.png", "loss_curve.png"}
+    assert main([*short, "--recipe", "smoke", "--source", str(digits_npz)]) == 0
+    assert (tmp_path / "runs" / "smoke" / "latest.pt").is_file()
+    assert last_run() == tmp_path / "runs" / "smoke"
 
 
 def test_sample_options_reach_the_sampler(run, tmp_path):
