@@ -1,17 +1,28 @@
-# make report   everything: data, training, 10,000 images, figures
-# make test     all tests, but for those in a browser: make test-browser
-# Both make .venv first. To change: RECIPE=cpu MINUTES=10 N=10000 SAMPLER=ddim STEPS=50 RUN=runs/mine
+# make report     everything: data, training, 10,000 images, figures
+# make lab        JupyterLab, in notebooks/
+# make figures    the report's figures, of the run trained last
+# make test       all tests, but for those in a browser: make test-browser
+# make soak       kills training, sampling and data preparation 25 times, and compares
+# For who changes the kit: make notebooks (runs all, saves outputs), sync (.py and .ipynb of each pair), lint,
+# and badges REPO=owner/name (where the notebooks' badges and clone addresses point).
+# All make .venv first. To change: TRAIN=1 RECIPE=cpu MINUTES=10 N=10000 SAMPLER=ddim STEPS=50 RUN=runs/mine
 
 PYTHON ?= python3
 BIN := .venv/bin
 N ?= 10000
-OPTIONS = --n $(N) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
+OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-.PHONY: report test test-browser lint clean
+.PHONY: report lab figures test test-browser soak notebooks sync badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
+
+lab: $(BIN)/.installed-lab
+	cd notebooks && ../$(BIN)/jupyter lab
+
+figures: $(BIN)/.installed
+	$(BIN)/python -m hwkit figures $(if $(RUN),--run $(RUN))
 
 test: $(BIN)/.installed-tests
 	$(BIN)/python -m pytest --ignore=tests/browser
@@ -20,6 +31,18 @@ test: $(BIN)/.installed-tests
 
 test-browser: $(BIN)/.installed-browser # its screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser
+
+soak: $(BIN)/.installed-tests
+	$(BIN)/python tests/soak.py --kills $(or $(KILLS),25)
+
+notebooks: $(BIN)/.installed-tests
+	$(BIN)/python notebooks/build.py execute $(ONLY)
+
+sync: $(BIN)/.installed
+	$(BIN)/python notebooks/build.py sync
+
+badges: $(BIN)/.installed
+	$(BIN)/python notebooks/build.py badges "$(REPO)"
 
 lint: $(BIN)/.installed-tests
 	$(BIN)/ruff check .
@@ -30,6 +53,10 @@ $(BIN)/.installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	@echo "Installing what requirements.txt names (PyTorch is large: some minutes) …"
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(BIN)/.installed-lab: $(BIN)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check "jupyterlab>=4.2"
 	@touch $@
 
 $(BIN)/.installed-tests: $(BIN)/.installed tests/requirements.txt
