@@ -22,7 +22,7 @@
 # ## Where this leads
 #
 # The first cell readies the notebook and shows what you will have at the end: the same network, sampled right and sampled wrong in four well-known ways. Which of them
-# would you have noticed? The number notices all.
+# would you have noticed, and which does the number?
 
 # %%
 import os, sys
@@ -221,7 +221,8 @@ for point in curve["points"]:
 eval_figures.fid_curve_figure(curve)
 
 # %% [markdown]
-# **What to notice.** From 10 to 20 steps much is won, from 50 to 100 next to nothing: the network, not the solver, is what limits the images now. That DPM-Solver++ gets there with fewer evaluations is visible here as it was in notebook 3.
+# **What to notice.** Something is won up to 20 steps, next to nothing from 50 to 100: the network, not the solver, is what limits the images then. DPM-Solver++ gets there with fewer evaluations, as in notebook 3. And look at the bars: with so few images, most differences are
+# smaller than the error.
 
 # %% [markdown]
 # ## Act 4 · Made, or remembered?
@@ -295,8 +296,8 @@ rows = torch.cat([made[:20] for made in ways.values()])
 figures.sample_sheet(rows, columns=20, title="\n".join(ways))
 
 # %% [markdown]
-# **What to notice.** The film of noise is easy to overlook on a small screen, and ruins the value. The wrong range looks *better* to many eyes, as the strokes are crisp: but MNIST's are not. The last two rows are nearly right, and so are their values: where the learning rate has fallen to 0, raw
-# weights and their average have become the same; a constant rate, like the report's, needs the average.
+# **What to notice.** The wrong range looks *better* to many eyes, as the strokes are crisp: but MNIST's are not, and the number knows. The film of noise is easy to overlook; these features were trained on noisy digits as well, and forgive most of it. The last rows are nearly right, and so are their
+# values: $x_{784}$ holds next to no more signal than $x_{830}$, and where the learning rate has fallen to 0, raw weights and their average have become the same.
 
 # %% [markdown]
 # ## Summary
@@ -305,7 +306,7 @@ figures.sample_sheet(rows, columns=20, title="\n".join(ways))
 # - It is too high by about $c/N$. Name $N$, the features, the reference and the sampler, or say nothing.
 # - Its floor is what real images score. Below the floor there is only memory, so look for copies.
 # - Digit features see digits; Inception's are the custom. Values of one never compare with the other's.
-# - Small faults that the eye forgives are large in FID.
+# - Eye and number forgive different faults. Use both.
 #
 # **Next:** [06_report](06_report.ipynb) puts all of it together for handing in.
 
