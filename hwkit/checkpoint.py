@@ -5,7 +5,6 @@ import io
 import json
 import platform
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ import safetensors.torch
 import torch
 
 import hwkit
-from hwkit.data import DATA
+from hwkit.data import DAMAGED, DATA
 from hwkit.diffusion import Denoiser
 from hwkit.model import UNet, UNetConfig
 from hwkit.recipes import Recipe
@@ -74,7 +73,7 @@ def _load_pt(path: Path, device: torch.device | str):
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch itself does not compare the checksums
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is truncated, damaged or no checkpoint: take another one of the run.") from error
     if damaged:
         raise ValueError(f"{path} is damaged ({damaged} fails its checksum): take another checkpoint of the run.")

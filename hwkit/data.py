@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import socket
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +29,11 @@ from hwkit.workspace import whole_file, write_json, write_many
 DATA = Path(__file__).resolve().parent.parent / "data"
 SAMPLE = DATA / "mnist_sample.npz"
 SIDE = 28
+LARGEST = 2**32  # bytes of one array: MNIST in RGB has 141 million
+DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a damaged archive
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError),
+    *(OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError),
+)
 Split = Literal["train", "test"]
 PREFIX = {"train": "train", "test": "t10k"}
 SAMPLE_WARNING = (
@@ -152,7 +159,7 @@ def _find_idx(folder: Path, name: str) -> Path | None:
 
 
 def _read_npz(path: Path, split: Split) -> Digits:
-    arrays = _load_npz(path)
+    arrays = load_npz(path)
     if f"x_{split}" in arrays:
         images, labels = arrays[f"x_{split}"], arrays.get(f"y_{split}")
     elif "images" in arrays:
@@ -172,13 +179,31 @@ def _read_npz(path: Path, split: Split) -> Digits:
     return Digits(images[..., 0] if images.shape[3:] == (1,) else images, labels)
 
 
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz; ValueError where it is damaged, no .npz, or holds pickled objects."""
+def load_npz(path: Path | str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz; ValueError where it is damaged, no .npz, or holds pickled objects.
+
+    Sizes are compared before anything is read: a damaged header may promise an array that no memory could hold.
+    """
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _check_size(archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({error}): fetch it again.") from error
+    except DAMAGED as error:
+        reason = "".join(c for c in str(error)[:100] if c.isprintable())  # zipfile quotes whole headers
+        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({reason}): fetch it again.") from error
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """ValueError unless an array in an .npz has as many bytes as its header says."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        promised = file.tell() + math.prod(shape) * dtype.itemsize
+    if promised != member.file_size or promised > LARGEST:
+        raise ValueError(f"{member.filename} should have {promised:,} bytes, but has {member.file_size:,}")
 
 
 # The folder of PNGs
@@ -311,7 +336,7 @@ def _scan(folder: Path) -> tuple[list[Path], str]:
 def _read_cache(cache: Path, fingerprint: str) -> np.ndarray | None:
     """The cached images, or None where there is no cache, a stale one, or a broken one."""
     try:
-        arrays = _load_npz(cache)
+        arrays = load_npz(cache)
     except ValueError:
         return None
     return arrays["images"] if str(arrays.get("fingerprint")) == fingerprint else None

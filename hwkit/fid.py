@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import socket
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -196,10 +194,10 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
     if not path.is_file():
         raise FileNotFoundError(f"There are no statistics {path}: check --reference.")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mu, sigma = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an .npz with the arrays mu and sigma ({error}): make it again.") from error
+        arrays = data.load_npz(path)
+        mu, sigma = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not an .npz with the arrays mu and sigma: make it again.") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not np.isfinite(sigma).all() or not np.isfinite(mu).all():
         raise ValueError(f"{path} holds mu {mu.shape} and sigma {sigma.shape}, which are not a mean and a covariance.")
     if dims and len(mu) != dims:
@@ -256,10 +254,10 @@ def _cached(extractor, images: np.ndarray, source: Path) -> Reference:
 def _read_cache(path: Path, key: str) -> dict | None:
     """The arrays that were kept, or None where there are none, or of other images or weights, or broken ones."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays} if str(arrays["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = data.load_npz(path)
+    except ValueError:
         return None
+    return arrays if str(arrays.get("key")) == key else None
 
 
 @cache
@@ -270,7 +268,10 @@ def _sample_features() -> np.ndarray:
 
 
 def _holds_statistics(path: Path) -> bool:
-    return zipfile.is_zipfile(path) and "mu.npy" in zipfile.ZipFile(path).namelist()
+    try:
+        return "mu" in data.load_npz(path)
+    except ValueError:  # what is wrong with it is said where its images are read
+        return False
 
 
 def _sha256(data) -> str:
