@@ -170,6 +170,25 @@ def slider(
     print(f"Slider: {html} ({len(page.encode()) / 1e6:.1f} MB)")
 
 
+def export(run: Folder = None, out: Folder = None) -> None:
+    """Writes a run's weights for handing on: EMA, half precision, safetensors, and their history beside them.
+
+    Args:
+        run: folder of the run; by default the one trained last.
+        out: the folder to write into; by default export/ in the run. As a run's folder it can be sampled like any other.
+    """
+    from hwkit.checkpoint import EXPORTED, best_of, load
+    from hwkit.checkpoint import export as write
+    from hwkit.workspace import write_bytes
+
+    run = run or last_run()
+    out = out or run / "export"
+    write(load(best_of(run)), out / EXPORTED)
+    if (run / "history.jsonl").is_file():
+        write_bytes(out / "history.jsonl", (run / "history.jsonl").read_bytes())
+    print(f"Weights: {out / EXPORTED} ({(out / EXPORTED).stat().st_size / 1e6:.1f} MB)")
+
+
 def report(
     recipe: Literal["report", "report-t1000", "report-cosine", "cpu", "smoke"] | None = None,
     minutes: float | None = None,
@@ -232,6 +251,7 @@ COMMANDS = {
     "sample": sample,
     "figures": figures,
     "slider": slider,
+    "export": export,
     "fid": fid,
     "fid-curve": fid_curve,
     "check": check,

@@ -166,6 +166,13 @@ def test_report_takes_the_weights_of_the_kit_unless_training_is_asked_for(
     assert last_run() == tmp_path / "runs" / "smoke"
 
 
+def test_weights_are_exported_for_handing_on(run, tmp_path, capsys):
+    assert main(["export", "--run", str(run), "--out", str(tmp_path / "gift")]) == 0
+    assert "Weights: " in capsys.readouterr().out
+    assert (tmp_path / "gift" / "history.jsonl").read_bytes() == (run / "history.jsonl").read_bytes()
+    assert main(["sample", "--run", str(tmp_path / "gift"), "--n", "2", "--steps", "2"]) == 0
+
+
 def test_sample_options_reach_the_sampler(run, tmp_path):
     options = ["--sampler", "ddpm", "--steps", "3", "--variance", "beta", "--seed", "7", "--batch", "2", "--n", "3"]
     assert main(["sample", "--checkpoint", str(run / "best.pt"), "--folder", str(tmp_path / "g"), *options]) == 0
