@@ -175,7 +175,7 @@ def export(run: Folder = None, out: Folder = None) -> None:
 
     Args:
         run: folder of the run; by default the one trained last.
-        out: the folder to write into; by default export/ in the run. As a run's folder it can be sampled like any other.
+        out: the folder to write into, a run's folder like any other; by default export/ in the run.
     """
     from hwkit.checkpoint import EXPORTED, best_of, load
     from hwkit.checkpoint import export as write
