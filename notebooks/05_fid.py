@@ -284,16 +284,27 @@ if (run / "latest.pt").is_file():
     ways["DDIM, no EMA"] = make(load_denoiser(run / "latest.pt", device))
 
 # %% [markdown]
-# Twenty of each, a row for each way, in the order of the table. (All values are of `IMAGES` images and hence too high by the floor of that $N$; compare them with each other.)
+# What each scores. All values are of `IMAGES` images and hence too high by the floor of that $N$, so compare them with each other only. Which ones can you tell apart by eye?
 
-# %% tags=["goal"]
+# %%
 for name, made in ways.items():
     features = fid.digit_features(made)
     value = fid.frechet_distance(*fid.statistics(features), real.mu, real.sigma)
     read = (fid.classify(features) < 10).mean()
     print(f"{name:24} digit-FID {value:6.1f}    taken for a digit {read:4.0%}")
-rows = torch.cat([made[:20] for made in ways.values()])
-figures.sample_sheet(rows, columns=20, title="\n".join(ways))
+
+# %% [markdown]
+# Twenty of each, from the same noise: image by image the first, fourth and fifth row began as the same $x_T$ (the fifth a little later).
+
+# %% tags=["goal"]
+from matplotlib.figure import Figure
+
+figure = Figure(figsize=(8.6, 0.72 * len(ways)), layout="constrained")
+for axes, (name, made) in zip(figure.subplots(len(ways)), ways.items(), strict=True):
+    axes.imshow(figures.tile(made[:20], columns=20))
+    axes.set_title(name, loc="left", fontsize=9)
+    axes.axis("off")
+figure
 
 # %% [markdown]
 # **What to notice.** The wrong range looks *better* to many eyes, as the strokes are crisp: but MNIST's are not, and the number knows. The film of noise is easy to overlook; these features were trained on noisy digits as well, and forgive most of it. The last rows are nearly right, and so are their
