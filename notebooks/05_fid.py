@@ -40,7 +40,7 @@ notebook.start("05_fid", drive=False)  # drive=True keeps your runs in MyDrive/h
 
 # %% tags=["parameters"]
 RUN = None
-IMAGES = 300
+IMAGES = 200
 SEED = 0
 INCEPTION = False
 

@@ -1,0 +1,29 @@
+"""Draws samples.png: the first hundred images made from the kit's weights beside a hundred real digits.
+
+PYTHONPATH=. python data/pretrained/draw_samples.py runs/pretrained/generate
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hwkit.data import SAMPLE, file_name, read_png
+from hwkit.figures import save, tile
+
+
+def main(folder: Path) -> None:
+    made = np.stack([read_png(folder / file_name(k)).transpose(2, 0, 1) for k in range(1, 101)])
+    with np.load(SAMPLE) as arrays:
+        real = arrays["images"][:100, None]
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    for axes, images, title in zip(figure.subplots(1, 2), (made, real), ("made", "real"), strict=True):
+        axes.imshow(tile(images, columns=10))
+        axes.set_title(title, fontsize=11)
+        axes.axis("off")
+    print(save(figure, Path(__file__).with_name("samples.png"), dpi=110))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
