@@ -25,7 +25,7 @@ figures: $(BIN)/.installed
 	$(BIN)/python -m hwkit figures $(if $(RUN),--run $(RUN))
 
 test: $(BIN)/.installed-tests
-	$(BIN)/python -m pytest --ignore=tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser # a process for each core
 	runs=$$(mktemp -d) && HWKIT_RECIPE=smoke HWKIT_RUNS=$$runs $(BIN)/python -m pytest --nbval-lax notebooks; \
 		status=$$?; rm -rf "$$runs"; exit $$status
 

@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -184,6 +189,7 @@ for start, walks, color in ((1, white, figures.ACCENT), (-1, black, figures.INK)
 axes.legend(frameon=False, loc="lower right", ncols=2)
 figure
 
+
 # %% [markdown]
 # **What to notice.** Two things happen at once: the thick lines (the *signal*) sink to zero, and the bands (the *noise*) widen to ±2. At
 # $t = 830$ the bands lie on top of each other, and nobody can say which walk began white: the information is gone. And the
@@ -200,6 +206,7 @@ figure
 # %% tags=["core"]
 def q_sample(x_0, alpha_bar_t, eps):
     return alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) ** 0.5 * eps
+
 
 # %% [markdown]
 # Your function should agree with the eighty walks: at every time, their mean is $\pm\sqrt{\bar\alpha_t}$ and their variance $1-\bar\alpha_t$, up to

@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -56,12 +61,12 @@ schedule = linear(830)
 alpha_bar, T = schedule.alpha_bar, schedule.T
 STEPS, BASE = (30, 16) if notebook.SMOKE else (STEPS, 32)
 
+
 # %% [markdown]
 # ## Act 1 · The question
 #
 # From $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ you may ask for the noise $\varepsilon$ (Ho et al.), for the image $x_0$, or for a mixture of both that
 # is never trivial, $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (Salimans & Ho). Knowing one, a sampler knows all; but what a network finds *easy* differs.
-
 
 # %% tags=["core"]
 def target(x_0, alpha_bar_t, eps, prediction):
@@ -77,7 +82,6 @@ def target(x_0, alpha_bar_t, eps, prediction):
 # %% [markdown]
 # Not all times deserve the same attention. An error of $\hat\varepsilon$ is an error of $\hat x_0$ times $\sqrt{\mathrm{SNR}}$, with $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$. So the plain squared error of
 # $\hat\varepsilon$ weighs that of $\hat x_0$ by SNR, up to 10,000 where hardly any noise is left. *Min-SNR* (Hang et al.) caps the weight at $\gamma = 5$.
-
 
 # %% tags=["core"]
 def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
@@ -144,12 +148,12 @@ for prediction in ("epsilon", "x0"):
     loss = diffusion_loss(lambda x, t: torch.zeros_like(x), digits, t, eps, alpha_bar, prediction)
     print(f"{prediction:8} loss of a network that says 0: {loss:.2f}")
 
+
 # %% [markdown]
 # ## Act 2 · The network
 #
 # What should look at a noisy picture? Convolutions, at two scales: halve the sides to see the digit as a whole, double them again to place its pixels, and carry the fine detail across by
 # *skips*. Such a **U-Net** takes picture and time, and returns a picture. First, let a forward pass tell the shapes.
-
 
 # %%
 def parts(model):
@@ -182,10 +186,10 @@ for name, model in networks.items():
     for part, _, shape, count in parts(model):
         print(f"    {part:8} → {'×'.join(map(str, shape)):10} {count:9,}")
 
+
 # %% [markdown]
 # Now the drawing. A box is as tall as the picture inside it and as wide as it has channels; the dashed arrows are the skips. Below each box: the shape that it puts out, and its
 # parameters. The time $t$ enters as sines and cosines, and is added in every residual block.
-
 
 # %%
 def diagram(axes, boxes, title):
@@ -377,6 +381,7 @@ except KeyboardInterrupt:
 list(train(RECIPES["smoke"], few, stopped, **silent))
 a, b = (load(folder / "ema_latest.pt")["weights"] for folder in (whole, stopped))
 print("the same weights:", all(torch.equal(a[name], b[name]) for name in a))
+
 
 # %% [markdown]
 # **What to notice.** *The same*, not *about the same*. Everything random in the kit is computed from (seed, epoch) or (seed, step), and all the rest is in `latest.pt`. On Colab, losing the session costs you two minutes at most.

@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -60,6 +65,7 @@ alpha_bar, T = schedule.alpha_bar, schedule.T
 IMAGES = 100 if notebook.SMOKE else IMAGES
 print(f"The network predicts {trained.prediction!r}. {schedule}")
 
+
 # %% [markdown]
 # ## Act 1 · What the network says
 #
@@ -79,6 +85,7 @@ def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
     if prediction == "v":
         return signal * x_t - noise * output, noise * x_t + signal * output
     raise ValueError(f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'.")
+
 
 # %% [markdown]
 # Test it before you trust it. Noise a real digit, pretend that the network is perfect (its output is exactly its training target), and the
@@ -100,6 +107,7 @@ for prediction in ("epsilon", "x0", "v"):
     right = [torch.allclose(a, b, atol=1e-5) for a, b in ((x0_hat, x_0), (eps_hat, eps))]
     print(f"{prediction:8} gives back x_0: {right[0]}, ε: {right[1]}")
 
+
 # %% [markdown]
 # Around the network goes a thin wrapper, so that a sampler meets one kind of thing only: `denoise(x_t, t)` gives $(\hat x_0, \hat\varepsilon)$. It also does something
 # sly: images live in $[-1, 1]$, so a guess outside is surely wrong. It is clipped, and $\hat\varepsilon$ is derived again, so that the two still agree on $x_t$.
@@ -118,6 +126,7 @@ class Denoiser:
             x0_hat, eps_hat = predict_x0_eps(x0_hat.clamp(-1, 1), x_t, alpha_bar_t, "x0")
         return x0_hat, eps_hat
 
+
 # %% [markdown]
 # Now ask it. Eight real digits are noised to four strengths; below each row of $x_t$ stands what the network sees in it, $\hat x_0$, in a
 # single look. The topmost pair of rows is nearly pure noise.
@@ -133,6 +142,7 @@ for t in (T, 6 * T // 10, 4 * T // 10, 2 * T // 10):
     rows += [x_t, denoise(x_t, t)[0]]
 sheet = to_uint8(torch.cat([*rows, x_0.to(device)])).cpu()
 figures.sample_sheet(sheet, columns=8, title="x_t and the guess, for t = T, 0.6 T, 0.4 T, 0.2 T; last row: the truth")
+
 
 # %% [markdown]
 # **What to notice.** At $t = T$ next to nothing can be seen, and the best answer would be the average of all digits, eight times the same. Our network sees
@@ -160,6 +170,7 @@ def ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="p
     if variance == "beta":
         return mean + beta**0.5 * noise
     raise ValueError(f"variance is {variance!r}, but must be 'posterior' or 'beta'.")
+
 
 # %% [markdown]
 # The mean is a weighted sum of two pictures: the guess, and where we stand. How much does the guess count? Draw the two weights over the
@@ -217,6 +228,7 @@ by_ddpm = to_uint8(way[-1].x_t).cpu()
 four = [frame._replace(x_t=frame.x_t[:4]) for frame in way]
 figures.diffusion_grid(four, f"DDPM, {T} steps of your own")
 
+
 # %% [markdown]
 # **What to notice.** For more than half of the way nothing seems to happen; then, within a hundred steps, a digit condenses. Under the surface it had
 # been decided earlier: notebook 4 looks there, with a slider.
@@ -234,6 +246,7 @@ def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.
     sigma = eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
     x_s = alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s - sigma**2) ** 0.5 * eps_hat
     return x_s + sigma * noise if sigma > 0 else x_s
+
 
 # %% [markdown]
 # With $\eta = 0$ there is no dice left: the picture follows from $x_T$ alone. With $\eta = 1$ it must be the DDPM step, variance and all. Two short checks
