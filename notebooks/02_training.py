@@ -364,7 +364,6 @@ class PressStop:
 # would differ. Compare them bit by bit.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import shutil
 from hwkit.checkpoint import load
 
