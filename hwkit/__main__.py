@@ -239,7 +239,8 @@ def report(
         (best_of(run).name, "the weights for inference"),
         ("history.jsonl", "the loss, epoch by epoch"),
     ):
-        print(f"  {name:<15} {what}")
+        if (run / name).exists():
+            print(f"  {name:<15} {what}")
     print(f"To measure the images: python -m hwkit fid {run}/generate")
     print("To measure them as the report did, by FID in Inception features: add --protocol inception")
 

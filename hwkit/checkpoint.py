@@ -142,8 +142,8 @@ def newest_run(runs: Path, ignored: tuple[str, ...] = ()) -> Path | None:
         return max(own, key=lambda path: path.stat().st_mtime).parent
     if not (PRETRAINED / EXPORTED).is_file():
         return None
-    for file in (path for path in PRETRAINED.rglob("*") if path.is_file()):
-        target, data = runs / "pretrained" / file.relative_to(PRETRAINED), file.read_bytes()
+    for name in ("history.jsonl", EXPORTED):
+        target, data = runs / "pretrained" / name, (PRETRAINED / name).read_bytes()
         if not target.is_file() or target.read_bytes() != data:
             write_bytes(target, data)
     return runs / "pretrained"

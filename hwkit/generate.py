@@ -110,20 +110,14 @@ def generate(
     with only_process(folder) if world.rank == 0 else contextlib.nullcontext():
         present = world.first(lambda: _claim(folder, _manifest(path, sampler, seed, batch), n))
         missing = [k for k in range(1, n + 1) if k not in present]
-        firsts = sorted({(k - 1) // batch * batch + 1 for k in missing})[world.rank :: world.count]
-        share = sum((k - 1) // batch * batch + 1 in firsts for k in missing)
-        bar = tqdm(
-            total=len(present) + share,
-            initial=len(present),
-            unit="image",
-            desc=str(sampler),
-            disable=not progress or world.rank > 0,
-        )
-        with bar:
-            for first in firsts:
-                block = range(first, min(first + batch, n + 1))
+        blocks = sorted({(k - 1) // batch for k in missing})[world.rank :: world.count]
+        share = len(present) + sum((k - 1) // batch in blocks for k in missing)
+        silent = not progress or world.rank > 0
+        with tqdm(total=share, initial=len(present), unit="image", desc=str(sampler), disable=silent) as bar:
+            for index in blocks:
+                block = range(index * batch + 1, min((index + 1) * batch, n) + 1)
                 made = images(denoise, sampler, seed, block, device).permute(0, 2, 3, 1).contiguous().numpy()
-                new = {file_name(k): encode_png(made[k - first]) for k in block if k not in present}
+                new = {file_name(k): encode_png(made[i]) for i, k in enumerate(block) if k not in present}
                 write_many(folder, new)
                 bar.update(len(new))
         with world.together():

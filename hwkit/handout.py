@@ -15,7 +15,7 @@ import jinja2
 from hwkit.checkpoint import best_of, load, model_config, recipe_of
 from hwkit.generate import Sampler
 from hwkit.model import UNet
-from hwkit.train import duration
+from hwkit.train import duration, read_history
 from hwkit.workspace import whole_file, write_bytes, write_text
 
 Rows = list[tuple[str, str]]
@@ -103,12 +103,6 @@ def measured_rows(record: dict) -> Rows:
         share = record["memorisation"]["near_copies"]
         rows.append(("near-copies of training images", f"{share:.2%} (of unseen real digits 0.1 %)"))
     return rows
-
-
-def read_history(run: Path) -> list[dict]:
-    """The lines of `history.jsonl`; none where there is no such file."""
-    path = run / "history.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
 # The report as files

@@ -1,6 +1,5 @@
 """What is drawn of a finished run."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hwkit.diffusion import Denoiser
 from hwkit.generate import Sampler, images, trajectory
 from hwkit.samplers import Frame, nodes
 from hwkit.schedule import cosine, linear
+from hwkit.train import read_history
 
 
 def draw_figures(
@@ -31,8 +31,8 @@ def draw_figures(
         title = f"{sampler.name.upper()}, {sampler.steps} steps"
         grid = figures.diffusion_grid(grid_frames(denoise, sampler, seed, device), title)
         yield figures.save(grid, out / f"diffusion_grid_{sampler.name}.png", dpi)
-    if (run / "history.jsonl").is_file():
-        history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    history = read_history(run)
+    if history:
         last = history[-1]
         title = f"{last['images_seen']:,} images, {last['seconds'] / 60:.0f} min, loss {last['loss']:.4f}"
         yield figures.save(figures.loss_curve(history, title), out / "loss_curve.png", dpi)

@@ -353,6 +353,12 @@ def save_epoch(record: Record, state: State, recipe: Recipe, run: Path, device: 
     save_preview(record, state, recipe, run, device)
 
 
+def read_history(run: Path) -> list[dict]:
+    """The epochs of a run, from `history.jsonl`; none where there is no such file."""
+    path = run / "history.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
 def save_preview(record: Record, state: State, recipe: Recipe, run: Path, device: torch.device) -> None:
     """Eight samples × eight times from the EMA weights and always the same noise, so that epochs compare."""
     columns = nodes(recipe.T)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,10 @@ class Kit:
         with np.load(SAMPLE) as arrays:
             np.savez(folder / "digits.npz", x_train=arrays["images"][:640], x_test=arrays["images"][640:704])
 
-    def start(self, *arguments, **options) -> subprocess.Popen:
+    def start(self, *arguments, launcher: Sequence[str] = (), **options) -> subprocess.Popen:
+        """`python -m hwkit …`, or with a launcher before it, such as `-m accelerate…`."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HWKIT")}
-        command = [sys.executable, "-m", "hwkit", *map(str, arguments)]
+        command = [sys.executable, *launcher, "-m", "hwkit", *map(str, arguments)]
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -133,6 +134,15 @@ def wait_for_change(folder: Path, process: subprocess.Popen) -> None:
     before = newest(folder)
     while process.poll() is None and newest(folder) == before:
         time.sleep(0.002)
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Until `ready()`; AssertionError where the process ends before, or it takes too long."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, f"not within {seconds:.0f} s"
+        time.sleep(0.01)
 
 
 def newest(folder: Path) -> int:

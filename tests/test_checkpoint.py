@@ -284,11 +284,11 @@ def test_the_weights_of_the_kit_are_taken_where_there_is_no_run(exported, tmp_pa
     runs = tmp_path / "runs"
     assert newest_run(runs) is None
     monkeypatch.setattr(checkpoint, "PRETRAINED", exported.parent)
-    (exported.parent / "previews").mkdir()
-    (exported.parent / "previews" / "epoch_0001.png").write_bytes(b"png")
+    (exported.parent / "history.jsonl").write_text("{}\n")
+    (exported.parent / "README.md").write_text("about them")
     assert newest_run(runs) == runs / "pretrained"
     assert best_of(runs / "pretrained").read_bytes() == exported.read_bytes()
-    assert (runs / "pretrained" / "previews" / "epoch_0001.png").read_bytes() == b"png"
+    assert {path.name for path in (runs / "pretrained").iterdir()} == {exported.name, "history.jsonl"}
 
     exported.write_bytes(exported.read_bytes() + b"\0")  # a newer kit
     assert best_of(newest_run(runs)).read_bytes() == exported.read_bytes()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import soak
-from soak import Kit, Lost
+from soak import Kit, Lost, wait_until
 
 from hwkit import checkpoint
 
@@ -49,7 +49,7 @@ def test_a_kill_within_the_writing_of_a_checkpoint_leaves_the_last_one(kit, tmp_
     run = tmp_path / "run"
     command = [str(part) for part in soak.training(kit, run)]
     process = subprocess.Popen([sys.executable, "-c", HALF, *command], cwd=kit.folder, stderr=subprocess.DEVNULL)
-    wait_until((kit.folder / "halfway").is_file)
+    wait_until((kit.folder / "halfway").is_file, process)
     process.kill()
     process.wait()
     (torn,) = soak.partial(run)
@@ -63,7 +63,7 @@ def test_a_kill_within_the_writing_of_a_checkpoint_leaves_the_last_one(kit, tmp_
 def test_a_signal_saves_at_once_and_ends_in_words(kit, tmp_path, number, code):
     run = tmp_path / "run"
     process = kit.start(*soak.training(kit, run)[:-2], "--save-minutes", "60", "--epochs", "40")
-    wait_until((run / "history.jsonl").is_file)
+    wait_until((run / "history.jsonl").is_file, process)
     first = len((run / "history.jsonl").read_text().splitlines())
     time.sleep(0.2)
     process.send_signal(number)
@@ -78,7 +78,7 @@ def test_a_second_process_on_the_same_run_is_refused_and_a_killed_one_holds_noth
     run = tmp_path / "run"
     command = soak.training(kit, run)[:-4]
     first = kit.start(*command, "--epochs", "400")
-    wait_until((run / "latest.pt").is_file)
+    wait_until((run / "latest.pt").is_file, first)
     second = kit.start(*command, "--epochs", "400")
     said, _ = second.communicate(timeout=120)
     assert second.returncode == 2, said
@@ -141,10 +141,3 @@ def test_a_torn_file_is_noticed(two_runs, tmp_path):
     (tmp_path / "latest.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Lost, match="damaged after a kill"):
         soak.inspect(tmp_path)
-
-
-def wait_until(ready, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.01)

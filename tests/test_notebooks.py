@@ -22,7 +22,7 @@ from hwkit import notebook
 
 KIT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = KIT / "notebooks"
-NAMES = ["01_data", "02_training", "03_sampling", "04_visualization"]
+NAMES = ["01_data", "02_training", "03_sampling", "04_visualization", "05_fid", "06_report"]
 ABSOLUTE = re.compile(r"(?<![\w.:/])(/(home|work|tmp|root|Users|mnt|opt|var)/|[A-Z]:\\\\)")
 
 

@@ -1,10 +1,7 @@
 """Several processes (`accelerate launch`, here two on the CPU by gloo) do what one does, and survive losing one."""
 
-import os
-import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from soak import KIT, Kit, wait_until
 
 from hwkit import checkpoint
 from hwkit.__main__ import main
@@ -22,7 +20,6 @@ from hwkit.recipes import SMOKE
 from hwkit.train import train
 from hwkit.workspace import write_many
 
-KIT = Path(__file__).resolve().parent.parent
 RECIPE = replace(SMOKE, epochs=5)  # 20 steps an epoch of 640 digits
 
 
@@ -44,22 +41,15 @@ def alone(folder, tmp_path_factory) -> dict[int, dict]:
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory) -> Path:
-    """A copy of the kit, so that what is launched prepares its data there and not in the real one's data/."""
-    kit = tmp_path_factory.mktemp("kit")
-    shutil.copytree(KIT / "hwkit", kit / "hwkit", ignore=shutil.ignore_patterns("__pycache__"))
-    return kit
+def kit(tmp_path_factory) -> Kit:
+    return Kit(tmp_path_factory.mktemp("kit") / "kit")
 
 
-def launch(kit: Path, *arguments, processes: int = 2) -> subprocess.Popen:
-    """`accelerate launch`; it takes `--multi_gpu` for more than one process, and hwkit's `--device cpu` is stronger."""
+def launch(kit: Kit, *arguments) -> subprocess.Popen:
+    """Two processes by `accelerate launch`, which takes `--multi_gpu` for more than one; `--device cpu` is stronger."""
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options]
-    command = [*launcher, "--num_processes", str(processes), "-m", "hwkit", *map(str, arguments), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(kit)}
-    return subprocess.Popen(
-        command, cwd=kit, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options, "--num_processes", "2"]
+    return kit.start(*arguments, "--device", "cpu", launcher=launcher)
 
 
 def difference(a: dict, b: dict) -> float:
@@ -109,7 +99,7 @@ def test_what_the_first_process_refuses_all_refuse_in_one_sentence(kit, vivid_ch
     launched = launch(kit, "sample", "--n", 4, "--checkpoint", vivid_checkpoint, "--folder", tmp_path / "full")
     said, _ = launched.communicate(timeout=120)
     assert launched.returncode != 0
-    assert said.count("also holds essay.txt") == 1 and 'File "' + str(kit) not in said, said
+    assert said.count("also holds essay.txt") == 1 and 'File "' + str(kit.folder) not in said, said
 
 
 @pytest.mark.parametrize("n, count", [(512, 3), (8, 8), (7, 2), (1, 1)])
@@ -128,11 +118,3 @@ def test_one_process_does_not_load_accelerate():
     assert subprocess.run([sys.executable, "-c", code], cwd=KIT).returncode == 0
     model = torch.nn.Linear(1, 1)
     assert ALONE.data_parallel(model) is model and ALONE.sum(0.1, 2) == [0.1, 2] and ALONE.first(lambda: 3) == 3
-
-
-def wait_until(ready, process: subprocess.Popen, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.05)
