@@ -378,13 +378,14 @@ print("made:", make(n=100))
 # the batch, not on the machine's mood, not on how often you were interrupted.
 
 # %% [markdown]
-# Now the real thing. On two CPU cores 10,000 images with 50 steps take half an hour or so, on a GPU a minute; run the cell, and leave it alone. If you are interrupted, run
+# Now the real thing. On two CPU cores 10,000 images with 50 steps take a quarter of an hour or more, on a GPU far less; run the cell, and leave it alone. If you are interrupted, run
 # it again. On Colab with Drive, the images are also kept there, as one zip.
 
 # %%
-sampler = Sampler("ddim", STEPS)
-made = generate(weights, run / "generate", IMAGES, sampler, SEED, device=device)
-print(f"{IMAGES:,} images in {run / 'generate'}, {made:,} of them new")
+folder = run / "generate"
+count = max(IMAGES, len(list(folder.glob("*.png"))))  # what an earlier evening made stays
+made = generate(weights, folder, count, Sampler("ddim", STEPS), SEED, device=device)
+print(f"{count:,} images in {folder}, {made:,} of them new")
 notebook.keep(run)
 
 # %% [markdown]
@@ -394,7 +395,7 @@ notebook.keep(run)
 # %%
 from hwkit.check import check
 
-faults = check(run / "generate", n=IMAGES)
+faults = check(folder, n=count)
 
 # %% [markdown]
 # And with your own eyes: the first two hundred, not the best two hundred. Look for strokes that end in the air, for digits that are two digits at once, and for
@@ -403,7 +404,7 @@ faults = check(run / "generate", n=IMAGES)
 # %% tags=["goal"]
 from hwkit.data import file_name, read_png
 
-files = [run / "generate" / file_name(k) for k in range(1, min(IMAGES, 200) + 1)]
+files = [folder / file_name(k) for k in range(1, min(count, 200) + 1)]
 first = np.stack([read_png(file).transpose(2, 0, 1) for file in files])
 figures.sample_sheet(first, columns=20)
 

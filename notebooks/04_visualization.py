@@ -2,11 +2,6 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -257,6 +252,7 @@ Picture(buffer.getvalue())
 # - The network's belief $\hat x_0$ settles in the first half of the way, the visible $x_t$ in the second.
 # - Coarse things are decided first. A fork tells you when.
 #
+# **Next:** [05_fid](05_fid.ipynb) asks how good the digits are, in a number, and how to be wrong about it.
 
 # %% [markdown]
 # ## Exercises
