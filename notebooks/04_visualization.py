@@ -218,15 +218,17 @@ figures.sample_sheet(torch.cat(rows), columns=8, title=f"Forked at t = {', '.joi
 # ## Act 5 · An animation for your slides
 #
 # Slides and reports want a file that moves by itself. An *animated PNG* plays in every browser and shows its first frame where it cannot, so the first frame shall be
-# the finished digits. One palette for all frames keeps it small.
+# the finished digits. One palette for all frames, of 16 greys and 24 colours of the noise, keeps it small.
 
 # %%
 import io
 from PIL import Image
 
 shots = [figures.tile(step, columns=4) for step in frames.sequences["ddim-xt"]]
+noise = Image.fromarray(shots[len(shots) // 2]).quantize(24).getpalette()[:72]
+palette = Image.new("P", (1, 1))
+palette.putpalette([grey for grey in range(0, 256, 17) for _ in "RGB"] + noise)
 shots = [Image.fromarray(shot).resize((488, 248), Image.Resampling.NEAREST) for shot in shots]
-palette = shots[len(shots) // 2].quantize(16)
 shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
 buffer = io.BytesIO()
 order = [shots[-1], *shots[::2], shots[-1]]
