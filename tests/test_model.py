@@ -5,7 +5,7 @@ import torch
 from conftest import vivid_unet
 from diffusers.models.embeddings import get_timestep_embedding
 
-from hwkit.model import Head, ResBlock, TimeEmbedding, UNet, UNetConfig
+from hwkit.model import GroupNorm, Head, ResBlock, TimeEmbedding, UNet, UNetConfig, Upsample
 
 SMALL = UNetConfig(base=16, multipliers=(1, 2, 3), blocks=2, middle_blocks=2)
 SMALL_PATCHED = UNetConfig(base=16, blocks=1, patch=2)
@@ -125,6 +125,26 @@ def test_time_embedding_is_the_sines_and_cosines_of_diffusers():
     expected = get_timestep_embedding(t, 64, flip_sin_to_cos=False, downscale_freq_shift=0)
     torch.testing.assert_close(angles, expected, atol=1e-4, rtol=0)  # float32 sines of numbers up to 830
     assert embedding(t).shape == (4, 256)
+
+
+def test_upsampling_is_nearest_neighbour_doubling_and_a_3x3_convolution():
+    torch.manual_seed(0)
+    upsample, x = Upsample(16, 8), torch.randn(2, 16, 5, 7)
+    doubled = upsample[0](x)
+    torch.testing.assert_close(upsample(x), upsample[1](doubled), atol=1e-5, rtol=0)
+    loss = torch.randn(2, 8, 10, 14)
+    got = torch.autograd.grad(upsample(x), upsample[1].weight, loss)
+    torch.testing.assert_close(
+        got, torch.autograd.grad(upsample[1](doubled), upsample[1].weight, loss), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("channels, precision", [(64, torch.float32), (128, torch.bfloat16)])
+def test_narrow_groups_are_normalised_in_float32(channels, precision):
+    x = torch.randn(2, channels, 7, 7).bfloat16().contiguous(memory_format=torch.channels_last)
+    normed = GroupNorm(8, channels)(x)
+    assert normed.dtype == precision
+    torch.testing.assert_close(normed.float(), torch.nn.GroupNorm(8, channels)(x.float()), atol=0.02, rtol=0.02)
 
 
 def test_the_report_is_a_network_of_two_levels_of_64_and_128_channels():
