@@ -3,7 +3,8 @@
 slider = timestep_slider(slider_frames(load_denoiser("runs/cpu/ema_latest.pt")))
 
 All frames are sampled beforehand. Each of the four sequences is one PNG, a strip of frames from left to right, and the
-browser shows a window of it, so that everything moves with no kernel, in a saved notebook, and offline.
+browser shows a window of it, so that everything moves when the kernel has stopped, in a saved notebook (ipywidgets
+restores it once any kernel has started), and offline.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The slider in a real browser: in JupyterLab with its kernel running, stopped and never started, and as a page.
+"""The slider in a real browser: in JupyterLab with its kernel running and stopped, in a saved notebook, and as a page.
 
 Chromium is the system's; JupyterLab runs on this machine's own address with a HOME of its own. Every step asks for
 another *picture*: a hash of what the browser draws. Screenshots: tests/artefacts/.
@@ -307,29 +307,26 @@ def test_the_slider_in_jupyterlab_with_and_without_its_kernel(browser, notebook,
         page.context.close()
 
 
-@pytest.mark.parametrize("kernel", ["none", "new"])
-def test_a_saved_notebook_moves_without_being_run(browser, vivid_checkpoint, tmp_path, kernel):
-    """As it is when it is opened the next day: with the state that was saved, and a kernel that knows nothing of it."""
+def test_a_saved_notebook_moves_without_being_run(browser, vivid_checkpoint, tmp_path):
+    """As it is when it is opened the next day: with the state that was saved, and a kernel that knows nothing of it.
+
+    With no kernel at all, ipywidgets shows no saved widget (its issue 3773); the figure above the slider is for that.
+    """
     folder = tmp_path / "kit"
     folder.mkdir()
     saved = folder / "slider.ipynb"
     nbformat.write(smallest_notebook(vivid_checkpoint), saved)
     with Lab(folder, tmp_path / "home") as lab:
         lab.command("nbconvert", "--to", "notebook", "--execute", "--inplace", str(saved))
-        content = nbformat.read(saved, 4)
-        assert content.metadata.widgets, "the state of the widgets is in the file"
+        assert nbformat.read(saved, 4).metadata.widgets, "the state of the widgets is in the file"
         assert saved.stat().st_size < 1_500_000
-        if kernel == "none":
-            content.metadata = {"widgets": content.metadata.widgets}  # JupyterLab asks which kernel to start
-            nbformat.write(content, saved)
         lab.command("trust", str(saved))  # else JupyterLab shows no widget
         page, errors = lab.open(browser, saved.name)
-        if kernel == "none":
-            page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
         page.locator(".hwkit-picture .progress-bar").wait_for()
         try_everything(page, 30)
-        page.screenshot(path=ARTEFACTS / f"slider_lab_saved_{kernel}_kernel.png")
-        assert len(lab.ask("GET", "/api/kernels")) == (kernel == "new")
+        page.screenshot(path=ARTEFACTS / "slider_lab_saved.png")
+        lab.stop_kernels(page)
+        try_everything(page, 30)
         assert errors.beyond(WITHOUT_KERNEL) == []
         page.context.close()
 
