@@ -79,9 +79,14 @@ def trained_as_documented(make: Callable[[], Peer]) -> Callable[[Tensor, float],
     return run
 
 
-def quality(scale: Scale, out: Path, entries: Sequence[Contender] | None = None) -> list[Line]:
-    """Rows 4 and 5: trains and judges each contender that is not kept already, and compares the first with the rest."""
-    entries = entries or contenders(scale.recipe)
+def quality(
+    scale: Scale, out: Path, entries: Sequence[Contender] | None = None, first: int | None = None
+) -> list[Line]:
+    """Rows 4 and 5: trains and judges each contender that is not kept already, and compares the first with the rest.
+
+    `first`: only so many of them.
+    """
+    entries = (entries or contenders(scale.recipe))[:first]
     setting = {"minutes": scale.minutes, "images": scale.judged, "threads": torch.get_num_threads()}
     found = kept(out / "quality.json", setting)
     missing = [entry for entry in entries if entry.name not in found]
@@ -90,8 +95,8 @@ def quality(scale: Scale, out: Path, entries: Sequence[Contender] | None = None)
         print(f"{entry.name}: {scale.minutes:g} minutes of training, then {scale.judged:,} images by {entry.sampler}")
         found[entry.name] = judged(entry, digits, scale, out)
         write_json(out / "quality.json", {**setting, "contenders": found})
-    first, *others = ({"name": entry.name, **found[entry.name]} for entry in entries)
-    return [compared(first, other, scale, row="4" if i == 0 else "5") for i, other in enumerate(others)]
+    ours, *others = ({"name": entry.name, **found[entry.name]} for entry in entries)
+    return [compared(ours, other, scale, row="4" if i == 0 else "5") for i, other in enumerate(others)]
 
 
 def kept(path: Path, setting: dict) -> dict[str, dict]:
@@ -115,11 +120,11 @@ def judged(entry: Contender, digits: Tensor, scale: Scale, out: Path) -> dict:
     return {**about, "value": value, "error": error}
 
 
-def compared(first: dict, other: dict, scale: Scale, row: str) -> Line:
-    """How many times lower the first one's digit-FID is; the spread is that of the standard errors."""
-    how = f"digit-FID {first['value']:.1f} ± {first['error']:.1f} ({first['images_seen']:,} images seen) to "
+def compared(ours: dict, other: dict, scale: Scale, row: str) -> Line:
+    """How many times lower our digit-FID is; the spread is that of the standard errors."""
+    how = f"digit-FID {ours['value']:.1f} ± {ours['error']:.1f} ({ours['images_seen']:,} images seen) to "
     how += f"{other['value']:.0f} ± {other['error']:.0f} ({other['images_seen']:,}; {other['sampler']})"
-    what = f"digit-FID after {scale.minutes:g} min, {first['name']} against {other['name']}"
-    low = (other["value"] - other["error"]) / (first["value"] + first["error"])
-    high = (other["value"] + other["error"]) / max(first["value"] - first["error"], 1e-9)
-    return Line(row, what, other["value"] / first["value"], "×", 10 if row == "4" else 20, True, low, high, how)
+    what = f"digit-FID after {scale.minutes:g} min, {ours['name']} against {other['name']}"
+    low = (other["value"] - other["error"]) / (ours["value"] + ours["error"])
+    high = (other["value"] + other["error"]) / max(ours["value"] - ours["error"], 1e-9)
+    return Line(row, what, other["value"] / ours["value"], "×", 10 if row == "4" else 20, True, low, high, how)

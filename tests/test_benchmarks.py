@@ -89,7 +89,7 @@ def test_finished_contenders_are_not_trained_again(tmp_path, monkeypatch, digits
     monkeypatch.setattr(quality.data, "load_folder", lambda folder: digits)
     scale, trained = replace(rows.CHECK, judged=4), []
     entries = [contender("ours", trained, 0), contender("plain", trained, 120), contender("peer", trained, 250)]
-    first = quality.quality(scale, tmp_path, entries[:2])
+    first = quality.quality(scale, tmp_path, entries, first=2)
     again = quality.quality(scale, tmp_path, entries)
     assert trained == ["ours", "plain", "peer"]
     assert again[0] == first[0] and [line.row for line in again] == ["4", "5"]
