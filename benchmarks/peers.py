@@ -2,6 +2,7 @@
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -14,7 +15,7 @@ from hwkit.train import autocast
 CPU = torch.device("cpu")
 
 
-class Peer:
+class Peer(ABC):
     """A network that is trained by `step` and sampled by `sample`; subclasses are the peers' own code and recipes."""
 
     name: str
@@ -31,20 +32,21 @@ class Peer:
         self.build()
         self.model.to(memory_format=self.format)
 
+    @abstractmethod
     def build(self) -> None:
         """Makes `model`, `optimizer` and what averages the weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, x_0: Tensor) -> Tensor:
         """The training loss of images x_0 (B, 3, 28, 28) in [−1, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def after_step(self, progress: float) -> None:
         """What follows a descent, such as the weights' average; `progress` (0 to 1) is the part of the time gone."""
 
+    @abstractmethod
     def sample(self, n: int) -> Tensor:
         """n images, uint8 (n, 3, 28, 28), from the averaged weights."""
-        raise NotImplementedError
 
     def step(self, x_0: Tensor, progress: float = 0.0) -> float:
         """One training step; returns the loss."""
