@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -79,6 +84,7 @@ for mean, spread, color, line in curves:
 axes.legend(frameon=False, fontsize=9)
 figure
 
+
 # %% [markdown]
 # **What to notice.** All distances are from the dark curve. Being in the wrong place costs, and being too broad or too narrow costs as well: a generator that draws one perfect digit again and again has
 # $\sigma \approx 0$, and pays for it. That is why FID punishes *mode collapse*, which no look at single pictures reveals.
@@ -89,7 +95,6 @@ figure
 # $$d^2 = |\mu_1 - \mu_2|^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big).$$
 #
 # The trace of a matrix root is the sum of the roots of its eigenvalues, so it fits in two lines.
-
 
 # %%
 def frechet(features_1, features_2):
@@ -265,7 +270,6 @@ def make(denoise, step=ddim_step, steps=None, ending=lambda x: x, fresh=False):
 # %% [markdown]
 # The mistakes. *Noise to the end*: a DDPM step that forgets that nothing is added in the last step. *Wrong range*: pixels of $[-1, 1]$ saved as if they were $[0, 1]$. *Wrong times*: 50 steps by an integer stride of 16, which begin at $t = 784$, where the network
 # expects a trace of signal. *No EMA*: the raw weights, where the run has kept them.
-
 
 # %%
 def never_quiet(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise):
