@@ -25,7 +25,7 @@ from hwkit.train import candidates, new_state, train, training_step
 from hwkit.workspace import write_many
 
 BATCH = 64
-QUICK_SAMPLER, REPORT_SAMPLER = Sampler("dpm++", 17), Sampler("ddim", 50)
+QUICK_SAMPLER, REPORT_SAMPLER = Sampler("unipc", 15), Sampler("ddim", 50)
 IMPORT = "import torch, time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 

@@ -40,6 +40,7 @@ def train(
     recipe: RecipeChoice,
     run: Folder = None,
     source: str | None = None,
+    weights: Folder = None,
     fresh: bool = False,
     yes: bool = False,
     stream: bool = False,
@@ -51,6 +52,8 @@ def train(
     Args:
         run: folder of the run; by default runs/ and the recipe's name.
         source: where MNIST is (see `python -m hwkit data --help`).
+        weights: a checkpoint, or a run's folder such as data/pretrained, from which a new run goes on. Minutes and
+            epochs count from its beginning.
         fresh: start over, and discard the run that stands in the folder.
         yes: do not ask before that.
         stream: read the PNGs while training (4 workers) rather than hold them in memory.
@@ -72,6 +75,7 @@ def train(
         run,
         device=device,
         save_minutes=save_minutes,
+        weights=weights,
     ):
         pass  # the records are in history.jsonl, and what a person wants of them is printed
     print(f"Trained: {run}")
@@ -82,7 +86,7 @@ def sample(
     checkpoint: Folder = None,
     folder: Folder = None,
     n: int = 10_000,
-    sampler: Literal["ddim", "ddpm", "dpm++"] = "ddim",
+    sampler: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim",
     steps: int | None = None,
     eta: float = 0.0,
     variance: Literal["posterior", "beta"] = "posterior",
@@ -97,8 +101,8 @@ def sample(
         checkpoint: a checkpoint rather than the run's.
         folder: where the images go; by default generate/ in the run.
         n: how many.
-        sampler: the report's are ddim and ddpm.
-        steps: network evaluations an image; by default 50 for ddim, 15 for dpm++, all T for ddpm.
+        sampler: the report's are ddim and ddpm; unipc is the quickest.
+        steps: network evaluations an image; by default 50 for ddim, 15 for dpm++ and unipc, all T for ddpm.
         eta: of ddim; 0 adds no noise, 1 as much as ddpm.
         variance: of ddpm.
         seed: image k depends on (seed, k) only.
@@ -194,7 +198,7 @@ def report(
     minutes: float | None = None,
     from_scratch: bool = False,
     n: int = 10_000,
-    sampler: Literal["ddim", "ddpm", "dpm++"] = "ddim",
+    sampler: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim",
     steps: int | None = None,
     run: Folder = None,
     source: str | None = None,
@@ -210,7 +214,7 @@ def report(
         minutes: bound of the training; by default the recipe's.
         from_scratch: train, rather than take the weights that come with the kit.
         n: how many images.
-        sampler: the report's are ddim and ddpm.
+        sampler: the report's are ddim and ddpm; unipc is the quickest.
         steps: network evaluations an image.
         run: folder of the run; by default runs/ and the recipe's name.
         source: where MNIST is (see `python -m hwkit data --help`).

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from hwkit.figures import ACCENT, INK, MUTED
 from hwkit.memorisation import Pairs
 
-NAMES = {"ddim": "DDIM", "dpm++": "DPM-Solver++(2M)", "ddpm": "DDPM"}
+NAMES = {"ddim": "DDIM", "dpm++": "DPM-Solver++(2M)", "unipc": "UniPC-2", "ddpm": "DDPM"}
 
 
 def memorisation_figure(pairs: Pairs) -> Figure:
@@ -50,11 +50,12 @@ def fid_curve_figure(record: dict) -> Figure:
     """Digit-FID against network evaluations an image, a line for each sampler, and the floor: from fid_curve.json."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    for name, color, marker in (("ddim", INK, "o"), ("dpm++", ACCENT, "s"), ("ddpm", MUTED, "D")):
+    looks = (("ddim", INK, "o-"), ("dpm++", ACCENT, "s--"), ("unipc", ACCENT, "^-"), ("ddpm", MUTED, "D-"))
+    for name, color, look in looks:
         points = sorted((p for p in record["points"] if p["name"] == name), key=lambda p: p["evaluations"])
         if points:
             x, y, error = ([p[key] for p in points] for key in ("evaluations", "value", "error"))
-            axes.errorbar(x, y, error, fmt=f"{marker}-", color=color, capsize=3, markersize=5, label=NAMES[name])
+            axes.errorbar(x, y, error, fmt=look, color=color, capsize=3, markersize=5, label=NAMES[name])
     axes.axhline(record["floor"], color=MUTED, linestyle="--", linewidth=1)
     axes.annotate(
         f"as many real test digits: {record['floor']:.2f}",

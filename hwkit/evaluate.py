@@ -22,7 +22,7 @@ from hwkit.workspace import write_json
 CLASSES = [*"0123456789", "none"]
 ENOUGH, TOO_FEW = 10_000, 2_048  # images; with fewer than its 2,048 dimensions Inception's covariance is singular
 PUBLIC_FLOOR = "test-vs-train 1.1 to 1.25 (public figures)"  # in Inception features
-CURVE = [Sampler("ddim", n) for n in (10, 20, 50, 100)] + [Sampler("dpm++", n) for n in (10, 20)]
+CURVE = [Sampler("ddim", n) for n in (10, 20, 50, 100)] + [Sampler(s, n) for s in ("dpm++", "unipc") for n in (10, 20)]
 
 
 # The command `fid`
@@ -258,7 +258,7 @@ def fid_curve(
     out: Path | None = None,
     device: Literal["cpu", "cuda", "mps"] | None = None,
 ) -> None:
-    """Draws digit-FID against network evaluations for DDIM 10, 20, 50, 100 and DPM-Solver++ 10, 20.
+    """Draws digit-FID against network evaluations for DDIM 10, 20, 50, 100, DPM-Solver++ and UniPC 10, 20.
 
     What is measured is kept, so that an interrupted curve goes on where it stopped.
 

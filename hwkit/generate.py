@@ -16,24 +16,26 @@ from tqdm.auto import tqdm
 
 from hwkit import checkpoint
 from hwkit.data import encode_png, file_name, to_uint8
-from hwkit.diffusion import Denoiser, DPMSolverPP2M, ddim_step, ddpm_step
+from hwkit.diffusion import Denoiser, DPMSolverPP2M, UniPC2, ddim_step, ddpm_step
 from hwkit.processes import processes
 from hwkit.samplers import ImageNoise, sample, times
 from hwkit.workspace import only_process, write_json, write_many
+
+STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "unipc": 15}  # by default; None is all T
 
 
 @dataclass(frozen=True)
 class Sampler:
     """How noise becomes an image. The default is the report's: DDIM, 50 steps, η = 0."""
 
-    name: Literal["ddim", "ddpm", "dpm++"] = "ddim"
-    steps: int | None = None  # network evaluations an image; by default 50 for ddim, 15 for dpm++, all T for ddpm
+    name: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim"
+    steps: int | None = None  # network evaluations an image; by default as in STEPS
     eta: float = 0.0  # of ddim: 0 adds no noise, 1 as much as ddpm
     variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
 
     def __post_init__(self):
-        if self.name not in ("ddim", "ddpm", "dpm++"):
-            raise ValueError(f"sampler is {self.name!r}, but must be 'ddim', 'ddpm' or 'dpm++'.")
+        if self.name not in STEPS:
+            raise ValueError(f"sampler is {self.name!r}, but must be 'ddim', 'ddpm', 'dpm++' or 'unipc'.")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}, but must be between 0 and 1.")
         if self.eta and self.name != "ddim":
@@ -41,9 +43,7 @@ class Sampler:
 
     def resolve(self, T: int) -> "Sampler":
         """With the default number of steps filled in. ValueError where the steps do not fit T."""
-        steps = (
-            self.steps if self.steps is not None else {"ddim": min(50, T), "ddpm": T, "dpm++": min(15, T)}[self.name]
-        )
+        steps = self.steps if self.steps is not None else min(STEPS[self.name] or T, T)
         times(T, steps)
         return replace(self, steps=steps)
 
@@ -51,7 +51,9 @@ class Sampler:
         """The step function, new for each trajectory."""
         if self.name == "ddpm":
             return partial(ddpm_step, variance=self.variance)
-        return partial(ddim_step, eta=self.eta) if self.name == "ddim" else DPMSolverPP2M()
+        if self.name == "ddim":
+            return partial(ddim_step, eta=self.eta)
+        return DPMSolverPP2M() if self.name == "dpm++" else UniPC2()
 
     def __str__(self) -> str:
         return f"{self.name}-{self.steps}" + (f" η={self.eta:g}" if self.eta else "")

@@ -97,6 +97,7 @@ def train(
     device: torch.device | str | None = None,
     resume: bool = True,
     save_minutes: float = 2.0,
+    weights: Path | str | None = None,
     say: Callable = tqdm.write,
 ) -> Iterator[Record]:
     """Trains in the folder `run` and yields a `Record` an epoch, after its files are written.
@@ -105,8 +106,11 @@ def train(
     `save_minutes` within an epoch), `ema_latest.pt`, on a better loss `best.pt` and `ema_best.pt`, `history.jsonl`,
     `previews/`. With `resume`, a run that stands in the folder goes on where it stopped. SIGINT and SIGTERM save first.
 
-    Raises ValueError for too few images or a run of another recipe or other data, and FloatingPointError when the loss
-    is no longer finite (the last good checkpoint stays).
+    weights: a checkpoint (or a run's folder) of this recipe, from which a run that does not stand in its folder yet
+    goes on: epochs, minutes, draws and history, too, but not exactly, as the optimizers' averages begin anew.
+
+    Raises ValueError for too few images, for a run or weights of another recipe or other data, and for weights that
+    leave nothing to do; FloatingPointError when the loss is no longer finite (the last good checkpoint stays).
 
     Under `accelerate launch` each process calls this with the same arguments. The recipe's batch is shared among them,
     so their number changes nothing but the speed; the first one writes, all yield.
@@ -114,7 +118,7 @@ def train(
     run, device = Path(run), torch.device(device or best_device())
     world = processes(device.type)
     with only_process(run) if world.rank == 0 else contextlib.nullcontext():
-        state = start(recipe, images, run, device, world, resume, say)
+        state = start(recipe, images, run, device, world, resume, weights, say)
         save = partial(save_latest, run, recipe, state, len(images)) if world.rank == 0 else lambda: None
         while more_to_do(recipe, vars(state)):
             with stop_requests() as stopping, world.together():
@@ -145,16 +149,21 @@ def start(
     device: torch.device,
     world: Single,
     resume: bool,
+    weights: Path | str | None,
     say: Callable,
 ) -> State:
     """The state to begin or to go on with, after saying how long the run will take."""
     steps_per_epoch = len(images) // recipe.batch_size
     if not steps_per_epoch:
         raise ValueError(f"{len(images)} images do not fill one batch of {recipe.batch_size}: lower batch_size.")
+    if (run / checkpoint.EXPORTED).is_file():  # which would be taken for the new run's
+        raise ValueError(f"{run} holds exported weights: choose another --run, and go on from them by --weights {run}.")
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     if not world.first(lambda: resume and (run / "latest.pt").is_file()):
         speeds = world.first(lambda: measure_speeds(recipe, device))
         state = new_state(recipe, device, max(speeds, key=speeds.get), world)
+        if weights:
+            say(go_on_from(Path(weights), state, recipe, device))
         say(expectation(recipe, state, device, world.count * speeds[state.precision], steps_per_epoch))
         # A folder that cannot be written to shows now, not after an epoch.
         world.first(lambda: save_latest(run, recipe, state, len(images)))
@@ -162,7 +171,9 @@ def start(
     content = checkpoint.load(run / "latest.pt", device)
     if "resume" not in content:
         raise ValueError(f"{run}/latest.pt holds weights only, not what a resume needs: start over with --fresh.")
-    check_same_run(content, recipe, run, len(images))
+    changed = differences(content, recipe, len(images))
+    if changed:
+        raise ValueError(f"{run} holds another run ({changed}): choose another --run, or start over with --fresh.")
     precision = content["resume"]["precision"] if recipe.precision == "auto" else recipe.precision
     state = new_state(recipe, device, precision, world)
     state.load_state_dict({**content["resume"], "precision": state.precision}, ema=content["ema"])
@@ -200,17 +211,38 @@ def make_optimizers(recipe: Recipe, model: UNet, precision: str) -> list[torch.o
     return optimizers
 
 
-def check_same_run(content: dict, recipe: Recipe, run: Path, count: int) -> None:
-    """Raises ValueError, and names what differs, unless recipe and data are those of the run's `latest.pt`."""
+def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
+    """What differs between a checkpoint's recipe and data and these, for a person to read; "" where nothing does."""
     before, now = ({**r.pop("model"), **r} for r in (asdict(checkpoint.recipe_of(content)), asdict(recipe)))
     names = [name for name in now if before[name] != now[name] and name not in MAY_CHANGE]
     changed = [f"{name} {before[name]} → {now[name]}" for name in names]
-    if content["image_count"] != count:
+    if count is not None and content["image_count"] != count:
         changed.append(f"{content['image_count']:,} images → {count:,}")
+    return "; ".join(changed)
+
+
+def go_on_from(weights: Path, state: State, recipe: Recipe, device: torch.device) -> str:
+    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown; returns what it did."""
+    path = checkpoint.best_of(weights) if weights.is_dir() else weights
+    content = checkpoint.load(path, device)
+    if "resume" in content:
+        raise ValueError(f"{path} is more than weights: go on with its own run, --run {path.parent}.")
+    changed = differences(content, recipe)
     if changed:
+        raise ValueError(f"{path} is of another recipe ({changed}): give the same one, or leave --weights out.")
+    for network in (state.model, state.ema):
+        network.load_state_dict(content["weights"])
+    state.epoch, state.step = content["epoch"] + 1, content["images_seen"] // recipe.batch_size
+    state.history = [line for line in read_history(path.parent) if line["epoch"] < state.epoch]
+    if state.history:
+        best = min(state.history, key=lambda line: line["loss"])
+        state.best_loss, state.best_epoch, state.seconds = best["loss"], best["epoch"], state.history[-1]["seconds"]
+    if not more_to_do(recipe, vars(state)):
         raise ValueError(
-            f"{run} holds another run ({'; '.join(changed)}): choose another --run, or start over with --fresh."
+            f"{path} has had {duration(state.seconds)}, {state.epoch - 1} epochs, already, and these count: "
+            "raise --minutes or --epochs (or --patience) beyond them."
         )
+    return f"Going on from {path}: epoch {state.epoch}, {content['images_seen']:,} images seen."
 
 
 def more_to_do(recipe: Recipe, state: Mapping) -> bool:
@@ -371,7 +403,7 @@ def save_preview(record: Record, state: State, recipe: Recipe, run: Path, device
 
 
 def save_latest(run: Path, recipe: Recipe, state: State, image_count: int) -> None:
-    """Writes `latest.pt`, from which `restore` goes on exactly."""
+    """Writes `latest.pt`, from which `start` goes on exactly."""
     checkpoint.save(
         run / "latest.pt",
         recipe,

@@ -12,6 +12,7 @@ from torch import nn
 from hwkit.diffusion import (
     Denoiser,
     DPMSolverPP2M,
+    UniPC2,
     ddim_step,
     ddpm_step,
     diffusion_loss,
@@ -283,8 +284,10 @@ def test_the_second_dpm_step_remembers_the_x0_before():
     close(ours, expected, atol=1e-12)
 
 
-def test_the_first_and_the_last_dpm_steps_are_ddim():
-    step, x = DPMSolverPP2M(), normal(1, 3, 4, 4)
+@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
+def test_the_first_and_the_last_step_of_a_solver_are_ddim(Solver):
+    """But for what the second evaluation of UniPC corrects, which the last one, that ends in x̂_0, has no use for."""
+    step, x = Solver(), normal(1, 3, 4, 4)
     for alpha_bar_t, alpha_bar_s in [(0.2, 0.5), (0.5, 1.0)]:
         x0_hat, eps_hat = guess(x, alpha_bar_t)
         expected = ddim_step(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
@@ -292,15 +295,44 @@ def test_the_first_and_the_last_dpm_steps_are_ddim():
         close(x, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_dpm_step_that_does_not_continue_the_last_starts_anew(batch):
+def test_a_step_that_does_not_continue_the_last_starts_anew(Solver, batch):
     """One step object may serve one trajectory after the other, of another batch size too."""
-    used, x, y = DPMSolverPP2M(), normal(1, 3, 4, 4), normal(batch, 3, 4, 4, seed=1)
+    used, x, y = Solver(), normal(1, 3, 4, 4), normal(batch, 3, 4, 4, seed=1)
     used(x, *guess(x, 0.2), 0.2, 0.5)
-    close(used(y, *guess(y, 0.2), 0.2, 0.5), DPMSolverPP2M()(y, *guess(y, 0.2), 0.2, 0.5), atol=1e-12)
+    close(used(y, *guess(y, 0.2), 0.2, 0.5), Solver()(y, *guess(y, 0.2), 0.2, 0.5), atol=1e-12)
 
 
-def test_a_dpm_step_of_another_batch_size_does_not_mix_images():
-    used, x, y = DPMSolverPP2M(), normal(1, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
+@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
+def test_a_step_of_another_batch_size_does_not_mix_images(Solver):
+    used, x, y = Solver(), normal(1, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     used(x, *guess(x, 0.2), 0.2, 0.5)
-    close(used(y, *guess(y, 0.5), 0.5, 0.7), DPMSolverPP2M()(y, *guess(y, 0.5), 0.5, 0.7), atol=1e-12)
+    close(used(y, *guess(y, 0.5), 0.5, 0.7), Solver()(y, *guess(y, 0.5), 0.5, 0.7), atol=1e-12)
+
+
+# UniPC
+
+
+def test_the_corrector_of_unipc_is_exact_where_x0_is_a_parabola():
+    """Along λ the ODE is d(x/σ) = e^λ x̂_0 dλ, whose integral over a parabola is known (by quadrature here)."""
+    lambdas = [-1.0, -0.4, 0.5, 0.9]
+    alpha_bar = [1 / (1 + math.exp(-2 * value)) for value in lambdas]
+    sigma = [math.sqrt(1 - a) for a in alpha_bar]
+    image = normal(1, 3, 4, 4)
+
+    def x0_hat(value):
+        return (0.3 - 0.7 * value + 0.9 * value**2) * image
+
+    def integral(begin, end):
+        nodes, weights = np.polynomial.legendre.leggauss(20)
+        at = (end - begin) / 2 * nodes + (end + begin) / 2
+        return (end - begin) / 2 * sum(w * math.exp(v) * x0_hat(v) for w, v in zip(weights, at, strict=True))
+
+    step = UniPC2()
+    step(normal(1, 3, 4, 4, seed=1), x0_hat(lambdas[0]), None, *alpha_bar[0:2])
+    step(normal(1, 3, 4, 4, seed=2), x0_hat(lambdas[1]), None, *alpha_bar[1:3])
+    before = step.start - step.gain * x0_hat(lambdas[1])  # σ_2/σ_1 x_1
+    exact = before + sigma[2] * integral(lambdas[1], lambdas[2])
+    ours = step.corrected(x0_hat(lambdas[2]) - x0_hat(lambdas[1]))
+    close(ours, exact, atol=1e-12)

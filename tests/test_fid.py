@@ -516,14 +516,15 @@ def test_the_curve_is_drawn_and_goes_on_where_it_stopped(vivid_checkpoint, tmp_p
     evaluate.fid_curve(vivid_checkpoint, n=6, ddpm=True, out=tmp_path)
     record = json.loads((tmp_path / "fid_curve.json").read_text())
     names = [point["sampler"] for point in record["points"]]
-    assert names == ["ddim-10", "ddim-20", "dpm++-10", "dpm++-20", "ddpm-30"] == made  # of T = 30: no 50, no 100
+    steps = [(name, n) for name in ("ddim", "dpm++", "unipc") for n in (10, 20)]  # no 50, no 100 of T = 30
+    assert names == [f"{name}-{n}" for name, n in [*steps, ("ddpm", 30)]] == made
     data.Image.open(tmp_path / "fid_curve.png").verify()
     record["points"].pop(1)
     write_json(tmp_path / "fid_curve.json", record)
     evaluate.fid_curve(vivid_checkpoint, n=6, ddpm=True, out=tmp_path)
-    assert made[5:] == ["ddim-20"]
+    assert made[7:] == ["ddim-20"]
     evaluate.fid_curve(vivid_checkpoint, n=4, out=tmp_path)  # another curve
-    assert len(json.loads((tmp_path / "fid_curve.json").read_text())["points"]) == 4
+    assert len(json.loads((tmp_path / "fid_curve.json").read_text())["points"]) == 6
     with pytest.raises(ValueError, match="n is 1"):
         evaluate.fid_curve(vivid_checkpoint, n=1, out=tmp_path)
 

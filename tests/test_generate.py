@@ -21,6 +21,7 @@ SAMPLERS = [
     Sampler("ddpm"),
     Sampler("ddpm", 6, variance="beta"),
     Sampler("dpm++", 6),
+    Sampler("unipc", 6),
 ]
 FAST = Sampler("ddim", 3)
 
@@ -89,7 +90,7 @@ def test_images_are_the_end_of_their_trajectory(vivid_checkpoint, make):
 
 @pytest.mark.parametrize(
     "sampler, expected",
-    [(Sampler(), 50), (Sampler("dpm++"), 15), (Sampler("ddpm"), 830), (Sampler("ddim", 7), 7)],
+    [(Sampler(), 50), (Sampler("dpm++"), 15), (Sampler("unipc"), 15), (Sampler("ddpm"), 830), (Sampler("ddim", 7), 7)],
 )
 def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
     assert sampler.resolve(830).steps == expected
@@ -269,7 +270,7 @@ def test_a_count_that_file_names_cannot_hold_is_refused(make, n):
 @pytest.mark.parametrize(
     "call, sentence",
     [
-        (lambda: Sampler("euler"), "sampler is 'euler', but must be 'ddim', 'ddpm' or 'dpm\\+\\+'"),
+        (lambda: Sampler("euler"), "sampler is 'euler', but must be 'ddim', 'ddpm', 'dpm\\+\\+' or 'unipc'"),
         (lambda: Sampler("ddim", eta=1.5), "eta is 1.5, but must be between 0 and 1"),
         (lambda: Sampler("ddpm", eta=0.5), "only the sampler ddim has an eta"),
         (lambda: Sampler("ddim", 31).resolve(30), "31 sampling steps do not fit a schedule of T = 30"),

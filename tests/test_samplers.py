@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import in_float64
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwkit.diffusion import Denoiser, DPMSolverPP2M, ddim_step, ddpm_step
+from hwkit.diffusion import Denoiser, DPMSolverPP2M, UniPC2, ddim_step, ddpm_step
 from hwkit.samplers import Frame, ImageNoise, nodes, sample, times
 from hwkit.schedule import cosine, linear
 
@@ -189,6 +189,30 @@ def test_dpm_solver_is_that_of_diffusers(make, name, T, steps):
         close(states[s], x)
 
 
+@pytest.mark.parametrize("make, name", [(linear, "linear"), (cosine, "squaredcos_cap_v2")])
+@pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50), (1000, 2), (100, 100)])
+def test_unipc_is_that_of_diffusers(make, name, T, steps):
+    schedule, x_T = make(T), normal(2, 3, 4, 4)
+    ts = times(T, steps)
+    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
+    frames = sample(denoise, x_T.double(), ts, schedule.alpha_bar, UniPC2())
+    scheduler = UniPCMultistepScheduler(
+        T,
+        beta_schedule=name,
+        solver_order=2,
+        solver_type="bh2",
+        final_sigmas_type="zero",
+        prediction_type="sample",
+        timestep_spacing="trailing",
+    )
+    in_float64(scheduler).set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == [t - 1 for t in ts[:-1]]
+    x = x_T
+    for t, frame in zip(ts, list(frames)[1:], strict=False):
+        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
+        close(frame.x_t, x)
+
+
 def test_ddim_with_eta_1_over_all_steps_is_ddpm_with_the_posterior_variance():
     schedule, x_T = linear(830), normal(2, 3, 4, 4)
     denoise = Denoiser(network(schedule.alpha_bar), schedule, "epsilon")
@@ -238,8 +262,9 @@ def standard_normal(count: int, dimensions: int) -> torch.Tensor:
         (partial(ddim_step, eta=0.5), 830, 0.07),
         (ddim_step, 830, 0.02),  # no noise, no sampling error
         (DPMSolverPP2M(), 100, 0.01),
+        (UniPC2(), 100, 0.01),
     ],
-    ids=["ddpm", "ddpm beta", "ddim η=1", "ddim η=0.5", "ddim", "dpm++"],
+    ids=["ddpm", "ddpm beta", "ddim η=1", "ddim η=0.5", "ddim", "dpm++", "unipc"],
 )
 def test_every_sampler_recovers_a_gaussian(step, steps, atol, make):
     schedule, x_T = make(830), standard_normal(10_000, 3)
@@ -261,10 +286,14 @@ def flow(schedule, x_T):
 
 
 @pytest.mark.parametrize(
-    "new_step, steps, order, atol", [(lambda: ddim_step, 830, 1, 0.02), (DPMSolverPP2M, 208, 2, 0.01)]
+    "new_step, steps, order, atol",
+    [(lambda: ddim_step, 830, 1, 0.02), (DPMSolverPP2M, 208, 2, 0.01), (UniPC2, 104, 2, 0.01)],
 )
 def test_deterministic_samplers_find_the_probability_flow_with_their_order(new_step, steps, order, atol):
-    """On Gaussian data the flow is known in closed form; half the steps, 2^order times the error."""
+    """On Gaussian data the flow is known in closed form; half the steps, 2^order times the error.
+
+    (UniPC's is 3 but for its first step and its last one, which are of first order.)
+    """
     schedule, x_T = linear(830), normal(100, 3)
     errors = [
         (
@@ -289,7 +318,7 @@ def test_beta_is_the_exact_variance_for_data_of_unit_variance():
     close(states[-2].x_t.mean(0), schedule.alpha_bar[times(830, 5)[-2]].sqrt() * mean, atol=0.03)
 
 
-@pytest.mark.parametrize("step", [ddpm_step, partial(ddim_step, eta=1.0), ddim_step, DPMSolverPP2M()])
+@pytest.mark.parametrize("step", [ddpm_step, partial(ddim_step, eta=1.0), ddim_step, DPMSolverPP2M(), UniPC2()])
 @pytest.mark.parametrize("steps", [1, 2, 50])
 def test_data_of_a_single_image_comes_out_as_that_image(step, steps):
     schedule, image = linear(830), normal(3, 4, 4).clamp(-1, 1)

@@ -1,5 +1,6 @@
 """Training: what it writes, that it learns, that it resumes exactly, and when it stops."""
 
+import copy
 import json
 import math
 import os
@@ -420,6 +421,79 @@ def test_a_finished_run_is_left_alone(images, tmp_path, quick):
     assert run_to_end(TINY, images, tmp_path, say=said.append) == []
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert "finished" in said[-1] and "--fresh" in said[-1]
+
+
+# Going on from weights alone
+
+
+@pytest.fixture(scope="module")
+def handed_on(trained_run, tmp_path_factory):
+    """What `python -m hwkit export` writes of a run of two epochs."""
+    folder = tmp_path_factory.mktemp("handed on")
+    checkpoint.export(checkpoint.load(trained_run / "ema_latest.pt"), folder / checkpoint.EXPORTED)
+    shutil.copy(trained_run / "history.jsonl", folder)
+    return folder
+
+
+def test_a_new_run_goes_on_from_weights(handed_on, trained_run, digits, tmp_path, quick, monkeypatch):
+    """Its weights are the exported ones before its first step, which draws what the run would have drawn next."""
+    begun = []
+    real = hwkit.train.training_step
+
+    def training_step(state, *arguments):
+        begun.append((state.step, copy.deepcopy(state.model.state_dict()), copy.deepcopy(state.ema.state_dict())))
+        return real(state, *arguments)
+
+    monkeypatch.setattr(hwkit.train, "training_step", training_step)
+    said = []
+    recipe = replace(TINY, epochs=3)
+    [third] = run_to_end(recipe, digits, tmp_path, weights=handed_on, say=said.append)
+    step, model, ema = begun[0]
+    expected = checkpoint.load(handed_on / checkpoint.EXPORTED)["weights"]
+    assert step == len(history(trained_run)) * (len(digits) // TINY.batch_size)
+    for network in (model, ema):
+        assert all(torch.equal(network[name], expected[name]) for name in expected)
+    assert (third.epoch, third.images_seen) == (3, 3 * len(digits) // TINY.batch_size * TINY.batch_size)
+    assert timeless(history(tmp_path)[:2]) == timeless(history(trained_run))
+    assert third.seconds > history(trained_run)[-1]["seconds"]
+    assert any("Going on from" in line and "epoch 3" in line for line in said)
+    latest = checkpoint.load(tmp_path / "latest.pt")
+    assert run_to_end(recipe, digits, tmp_path, weights=handed_on) == [], "the same command finds its own run"
+    assert timeless(checkpoint.load(tmp_path / "latest.pt")) == timeless(latest)
+
+
+def test_weights_without_a_history_can_be_gone_on_from(handed_on, digits, tmp_path, quick):
+    shutil.copy(handed_on / checkpoint.EXPORTED, tmp_path / "weights.safetensors")
+    records = run_to_end(replace(TINY, epochs=3), digits, tmp_path / "run", weights=tmp_path / "weights.safetensors")
+    assert [record.epoch for record in records] == [3] and len(history(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize(
+    "change, name, sentence",
+    [
+        ({"epochs": 2}, None, "has had .* 2 epochs, already.*--minutes or --epochs"),
+        ({"epochs": 3, "prediction": "v"}, None, "of another recipe .prediction .* → v"),
+        ({"epochs": 3, "model": replace(TINY.model, blocks=2)}, None, "of another recipe .blocks"),
+        ({"epochs": 3}, "latest.pt", "latest.pt is more than weights.*--run"),
+        ({"epochs": 3}, "nowhere.pt", "There is no checkpoint .*nowhere.pt"),
+    ],
+    ids=["nothing left", "prediction", "network", "latest.pt", "missing"],
+)
+def test_weights_that_cannot_be_gone_on_from_are_refused(
+    handed_on, trained_run, digits, tmp_path, quick, change, name, sentence
+):
+    path = trained_run / name if name else handed_on
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        run_to_end(replace(TINY, **change), digits, tmp_path / "run", weights=path)
+    assert not list(tmp_path.glob("run/*.pt"))
+
+
+def test_a_folder_of_exported_weights_is_not_trained_in(handed_on, digits, quick):
+    """They would go on being taken for the run's."""
+    before = sorted(os.listdir(handed_on))
+    with pytest.raises(ValueError, match=r"exported weights.*--run.*--weights"):
+        run_to_end(replace(TINY, epochs=3), digits, handed_on)
+    assert sorted(os.listdir(handed_on)) == before
 
 
 def test_without_resume_a_run_starts_over(images, tmp_path, quick):
