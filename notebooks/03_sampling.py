@@ -319,10 +319,11 @@ figures.sample_sheet(torch.cat(rows), columns=8, title=f"DDIM with {', '.join(ma
 
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then doubling the steps should halve the distance to the exact solution.
-# A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. Its answer with 400 steps is "exact" for us.
+# A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. UniPC (Zhao et al. 2023) takes the same
+# step, and then corrects it with the guess found at its end, which the next step needs anyway. The answer with 400 steps is "exact" for us.
 
 # %%
-from hwkit.diffusion import DPMSolverPP2M
+from hwkit.diffusion import DPMSolverPP2M, UniPC2
 
 def solve(steps, step):
     *_, frame = sample(denoise, x_T[:8], times(T, steps), alpha_bar, step=step)
@@ -330,7 +331,7 @@ def solve(steps, step):
 
 exact = solve(400, DPMSolverPP2M())
 errors = {}
-for name, step in (("DDIM (yours)", lambda: ddim_step), ("DPM-Solver++(2M)", DPMSolverPP2M)):
+for name, step in (("DDIM (yours)", lambda: ddim_step), ("DPM-Solver++(2M)", DPMSolverPP2M), ("UniPC-2", UniPC2)):
     errors[name] = [(solve(steps, step()) - exact).square().mean().sqrt().item() for steps in counts]
 
 # %% [markdown]
@@ -339,7 +340,7 @@ for name, step in (("DDIM (yours)", lambda: ddim_step), ("DPM-Solver++(2M)", DPM
 
 # %%
 figure, axes = notebook.plot("network evaluations", "distance to the exact solution (RMS)")
-for (name, error), look in zip(errors.items(), ("o-", "s-"), strict=True):
+for (name, error), look in zip(errors.items(), ("o-", "s--", "^-"), strict=True):
     axes.plot(counts, error, look, color=figures.INK if "DDIM" in name else figures.ACCENT, label=name)
 guide = [errors["DDIM (yours)"][2] * 10 / steps for steps in counts]
 axes.plot(counts, guide, ":", color=figures.MUTED, label="1 / steps")

@@ -173,6 +173,16 @@ def test_weights_are_exported_for_handing_on(run, tmp_path, capsys):
     assert main(["sample", "--run", str(tmp_path / "gift"), "--n", "2", "--steps", "2"]) == 0
 
 
+def test_training_goes_on_from_exported_weights(digits_npz, refusal, tmp_path):
+    first, gift, second = (str(tmp_path / name) for name in ("first", "gift", "second"))
+    command = [*TRAIN, "--source", str(digits_npz)]
+    assert main([*command, "--run", first]) == main(["export", "--run", first, "--out", gift]) == 0
+    further = [*command, "--run", second, "--weights", gift]
+    assert "has had" in refusal(*further)
+    assert main([*further, "--epochs", "2"]) == 0
+    assert len((tmp_path / "second/history.jsonl").read_text().splitlines()) == 2
+
+
 def test_sample_options_reach_the_sampler(run, tmp_path):
     options = ["--sampler", "ddpm", "--steps", "3", "--variance", "beta", "--seed", "7", "--batch", "2", "--n", "3"]
     assert main(["sample", "--checkpoint", str(run / "best.pt"), "--folder", str(tmp_path / "g"), *options]) == 0
@@ -252,7 +262,7 @@ def test_prepared_data_of_another_source_is_not_overwritten(refusal, digits_npz,
     [
         (["train", "nosuch"], ["nosuch", "report-cosine", "smoke"]),
         (["paint"], ["paint", "sample"]),
-        (["sample", "--sampler", "euler"], ["euler", "dpm++"]),
+        (["sample", "--sampler", "euler"], ["euler", "dpm++", "unipc"]),
         (["sample", "--steps", "many"], ["many", "--steps"]),
         (["train", "smoke", "--T", "0"], ["T is 0, but must be at least 1"]),
         (["train", "smoke", "--base", "12"], ["base is 12"]),
