@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,7 +17,7 @@ from hwkit.checkpoint import EXPORTED, PRETRAINED, load_denoiser
 from hwkit.diffusion import Denoiser, DPMSolverPP2M, UniPC2, ddim_step
 from hwkit.samplers import ImageNoise, sample, times
 
-IMAGES, BATCH = 200, 100
+NUMBERS = range(1, 101)
 Times = list[int]
 
 
@@ -43,17 +42,13 @@ def distinct(ts) -> Times:
 
 
 def solved(denoise: Denoiser, ts: Times, new_step: Callable) -> Tensor:
-    made = []
-    for first in range(1, IMAGES + 1, BATCH):
-        noise = ImageNoise(0, range(first, first + BATCH))
-        *_, last = sample(denoise, noise(), ts, denoise.schedule.alpha_bar, new_step())
-        made.append(last.x_t)
-    return torch.cat(made)
+    *_, last = sample(denoise, ImageNoise(0, NUMBERS)(), ts, denoise.schedule.alpha_bar, new_step())
+    return last.x_t
 
 
 def by_heun(denoise: Denoiser, ts: Times) -> Tensor:
     """Heun's method in log-SNR (Karras et al. 2022, algorithm 1): two evaluations a step, but for the last."""
-    x, alpha_bar = ImageNoise(0, range(1, IMAGES + 1))(), denoise.schedule.alpha_bar
+    x, alpha_bar = ImageNoise(0, NUMBERS)(), denoise.schedule.alpha_bar
     for t, s in pairwise(ts[:-1]):
         a_t, a_s = alpha_bar[t].item(), alpha_bar[s].item()
         x0_hat, _ = denoise(x, t)

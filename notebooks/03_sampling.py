@@ -351,7 +351,7 @@ print("seconds for eight images:", {n: round(s, 1) for n, s in zip(counts, secon
 figure
 
 # %% [markdown]
-# **What to notice.** The second-order solver needs about a third of the evaluations for the same distance, and time is simply proportional to steps. But *distance to the exact
+# **What to notice.** The second-order solvers need about a third of the evaluations for the same distance, UniPC rather less than DPM-Solver++, and time is simply proportional to steps. But *distance to the exact
 # solution* is not *quality*: both may be digits. How much of this a judge of digits notices is the question of
 # notebook 5, which draws the same plot with FID.
 

@@ -236,8 +236,10 @@ eval_figures.fid_curve_figure(curve)
 
 # %%
 from hwkit.memorisation import grey, in_words, memorisation
+from hwkit.workspace import write_json
 
 facts, pairs = memorisation(grey(images))
+write_json(results / "digits_fid.json", record | {"memorisation": facts})  # from where notebook 6 takes it
 print(in_words(facts).replace("; ", ";\n").replace(": ", ":\n", 1))
 eval_figures.memorisation_figure(pairs)
 
