@@ -1,20 +1,31 @@
-# make report     everything: data, training, 10,000 images, figures
-# make lab        JupyterLab, in notebooks/
-# make figures    the report's figures, of the run trained last
-# make test       all tests, but for those in a browser: make test-browser
-# make soak       kills training, sampling and data preparation 25 times, and compares
-# make bench      speed and memory beside other kits; make bench-long: quality after equal time
-# For who changes the kit: make notebooks (runs all, saves outputs), sync (.py and .ipynb of each pair), lint,
-# and badges REPO=owner/name (where the notebooks' badges and clone addresses point).
-# All make .venv first. To change: TRAIN=1 RECIPE=cpu MINUTES=10 N=10000 SAMPLER=ddim STEPS=50 RUN=runs/mine
+# make report      everything: data, training (or the kit's weights), 10,000 images, figures, measurement, report.html
+# make lab         JupyterLab, in notebooks/
+# make figures     the figures of the run trained last
+# make test        all tests, but for those in a browser (make test-browser) and with Colab's versions (make test-colab)
+# make soak        kills training, sampling and data preparation 25 times, and compares
+# make bench       speed and memory beside other kits; make bench-long: quality after equal time
+#
+# For who changes the kit: make notebooks ONLY=03 (runs them, saves outputs), sync (.py and .ipynb of each pair), lint,
+# and badges REPO=owner/name REF=main (where the notebooks' badges and clone addresses point).
+#
+# All make .venv first. Options of make report:
+#   TRAIN=1 RECIPE=original MINUTES=30 N=1000 SAMPLER=unipc STEPS=15 RUN=runs/mine
+# RECIPE is original, original-t1000, original-cosine, cpu or smoke; RECIPE, MINUTES and TRAIN=1 train a run of your own.
 
 PYTHON ?= python3
 BIN := .venv/bin
+COLAB := .venv-colab/bin
+INSTALL := python -m pip install --disable-pip-version-check
 N ?= 10000
+REF ?= main
 OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-.PHONY: report lab figures test test-browser soak bench bench-long notebooks sync badges lint clean
+# The notebooks with small sizes, in a folder of their own, by the environment $(1).
+nbval = runs=$$(mktemp -d) && HWKIT_RECIPE=smoke HWKIT_RUNS=$$runs $(1)/python -m pytest --nbval-lax notebooks; \
+	status=$$?; rm -rf "$$runs"; exit $$status
+
+.PHONY: report lab figures test test-colab test-browser soak bench bench-long notebooks sync badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -27,8 +38,12 @@ figures: $(BIN)/.installed
 
 test: $(BIN)/.installed-tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser # a process for each core
-	runs=$$(mktemp -d) && HWKIT_RECIPE=smoke HWKIT_RUNS=$$runs $(BIN)/python -m pytest --nbval-lax notebooks; \
-		status=$$?; rm -rf "$$runs"; exit $$status
+	$(call nbval,$(BIN))
+
+test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figures, notebooks
+	OMP_NUM_THREADS=1 $(COLAB)/python -m pytest -n auto --dist loadfile --disable-warnings \
+		tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
+	$(call nbval,$(COLAB))
 
 test-browser: $(BIN)/.installed-browser # its screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser
@@ -49,7 +64,8 @@ sync: $(BIN)/.installed
 	$(BIN)/python notebooks/build.py sync
 
 badges: $(BIN)/.installed
-	$(BIN)/python notebooks/build.py badges "$(REPO)"
+	@[ -n "$(REPO)" ] || { echo "Name the repository: make badges REPO=owner/name REF=main"; exit 1; }
+	$(BIN)/python notebooks/build.py badges "$(REPO)" "$(REF)"
 
 lint: $(BIN)/.installed-tests
 	$(BIN)/ruff check .
@@ -59,27 +75,36 @@ $(BIN)/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hwkit needs Python 3.10 or later: name one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	@echo "Installing what requirements.txt names (PyTorch is large: some minutes) …"
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(BIN)/.installed-lab: $(BIN)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check "jupyterlab>=4.2"
+	$(BIN)/$(INSTALL) "jupyterlab>=4.2"
 	@touch $@
 
 $(BIN)/.installed-tests: $(BIN)/.installed tests/requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/$(INSTALL) -r tests/requirements.txt
+	@touch $@
+
+# Colab's versions in an environment of their own. What is not pinned there, PyTorch above all, is found in .venv by the
+# .pth file, so that nothing large is installed twice.
+$(COLAB)/.installed: $(BIN)/.installed-tests requirements.txt tests/constraints-colab.txt
+	rm -rf .venv-colab && $(BIN)/python -m venv .venv-colab
+	packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+		$(BIN)/python -c "$$packages" > "$$($(COLAB)/python -c "$$packages")/venv.pth"
+	$(COLAB)/$(INSTALL) -r requirements.txt nbval nbclient nbformat -c tests/constraints-colab.txt
 	@touch $@
 
 $(BIN)/.installed-bench: $(BIN)/.installed benchmarks/requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/$(INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
 $(BIN)/.installed-browser: $(BIN)/.installed-tests tests/browser/requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -r tests/browser/requirements.txt
+	$(BIN)/$(INSTALL) -r tests/browser/requirements.txt
 	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || \
 		{ apt-get update && apt-get install -y --no-install-recommends chromium; }
 	@command -v chromium >/dev/null || { echo "The tests in a browser need the command chromium: install it, then make test-browser again."; exit 1; }
 	@touch $@
 
-clean: # the environment and the caches; runs/ and data/ stay
-	rm -rf .venv .pytest_cache .ruff_cache
+clean: # the environments and the caches; runs/ and data/ stay
+	rm -rf .venv .venv-colab .pytest_cache .ruff_cache build dist hwkit.egg-info

@@ -14,8 +14,8 @@ import tyro
 from benchmarks import rows, table
 from benchmarks.measure import Line, machine
 from benchmarks.quality import quality
-from hwkit import figures
-from hwkit.workspace import write_json, write_text
+from hwkit.files import write_json, write_text
+from hwkit.show.figures import save
 
 RESULTS = Path(__file__).parent / "results"
 ORDER = [*map(str, range(1, 12)), "cost"]
@@ -105,9 +105,9 @@ def write(lines: list[Line], place: dict, out: Path) -> None:
     """The results as JSON, as a table and as pictures."""
     write_json(out / "results.json", {"machine": place, "lines": [asdict(line) | {"met": line.met} for line in lines]})
     write_text(out / "results.md", table.markdown(lines, place))
-    figures.save(table.bars(lines, place), out / "results.png")
+    save(table.bars(lines, place), out / "results.png")
     if any(line.raw.get("amounts") for line in lines):
-        figures.save(table.cost_plots(lines), out / "cost.png")
+        save(table.cost_plots(lines), out / "cost.png")
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwkit.data import to_uint8
-from hwkit.train import autocast
+from hwkit.mnist.batches import to_uint8
+from hwkit.training import autocast
 
 CPU = torch.device("cpu")
 

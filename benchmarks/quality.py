@@ -16,12 +16,15 @@ from torch import Tensor
 from benchmarks.measure import Line
 from benchmarks.peers import PEERS, Peer
 from benchmarks.rows import REPORT_SAMPLER, Scale, digit_fid
-from hwkit import data, figures
-from hwkit.checkpoint import load_denoiser
-from hwkit.generate import images
-from hwkit.recipes import RECIPES, REPORT, Recipe
-from hwkit.train import train
-from hwkit.workspace import write_json
+from hwkit.files import write_json
+from hwkit.mnist.batches import batches
+from hwkit.mnist.folder import load_folder
+from hwkit.mnist.sources import prepare
+from hwkit.recipe import ORIGINAL, RECIPES, Recipe
+from hwkit.runs.checkpoint import load_denoiser
+from hwkit.runs.generate import images
+from hwkit.runs.run import train
+from hwkit.show.figures import sample_sheet, save
 
 BLOCK = 100  # images sampled together
 SHEET = 64  # images shown of each contender
@@ -41,7 +44,7 @@ class Contender:
 def contenders(recipe: str) -> list[Contender]:
     """The kit's recipe, the report's loss and optimizer on the same network, and the peers."""
     own = RECIPES[recipe]
-    report = replace(REPORT, model=own.model, batch_size=own.batch_size, epochs=own.epochs)
+    report = replace(ORIGINAL, model=own.model, batch_size=own.batch_size, epochs=own.epochs)
     about = "the report's loss and optimizer (ε, uniform weights, AdamW 2e-4, EMA 0.999), the same network and batch"
     kit = [
         Contender(recipe, f"the kit's recipe {recipe}", str(REPORT_SAMPLER), trained_by_the_kit(own)),
@@ -70,7 +73,7 @@ def trained_as_documented(make: Callable[[], Peer]) -> Callable[[Tensor, float],
 
     def run(digits: Tensor, minutes: float) -> tuple[int, Sample]:
         peer, seen, started = make(), 0, time.monotonic()
-        stream = (x_0 for epoch in range(10**6) for x_0 in data.batches(digits, peer.batch, 0, epoch))
+        stream = (x_0 for epoch in range(10**6) for x_0 in batches(digits, peer.batch, 0, epoch))
         while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:
             peer.step(next(stream), progress)
             seen += peer.batch
@@ -90,7 +93,7 @@ def quality(
     setting = {"minutes": scale.minutes, "images": scale.judged, "threads": torch.get_num_threads()}
     found = kept(out / "quality.json", setting)
     missing = [entry for entry in entries if entry.name not in found]
-    digits = data.load_folder(data.prepare()) if missing else None
+    digits = load_folder(prepare()) if missing else None
     for entry in missing:
         print(f"{entry.name}: {scale.minutes:g} minutes of training, then {scale.judged:,} images by {entry.sampler}")
         found[entry.name] = judged(entry, digits, scale, out)
@@ -114,8 +117,8 @@ def judged(entry: Contender, digits: Tensor, scale: Scale, out: Path) -> dict:
     made = sample(scale.judged)
     seconds = round(time.monotonic() - started, 1)
     value, error = digit_fid(made)
-    sheet = figures.sample_sheet(made[:SHEET], 16, f"{entry.name}: {seen:,} images seen, digit-FID {value:.1f}")
-    figures.save(sheet, out / f"quality-{entry.name.replace(', ', '-').replace(' ', '-')}.png")
+    sheet = sample_sheet(made[:SHEET], 16, f"{entry.name}: {seen:,} images seen, digit-FID {value:.1f}")
+    save(sheet, out / f"quality-{entry.name.replace(', ', '-').replace(' ', '-')}.png")
     about = {"about": entry.about, "sampler": entry.sampler, "images_seen": seen, "sampling_seconds": seconds}
     return {**about, "value": value, "error": error}
 

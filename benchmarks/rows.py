@@ -17,12 +17,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Line, in_a_process, interleaved, spread
 from benchmarks.peers import CPU, Diffusers, Lucidrains, Peer
-from hwkit import checkpoint, data, fid
 from hwkit.diffusion import diffusion_loss
-from hwkit.generate import Sampler, generate
-from hwkit.recipes import RECIPES, REPORT, Recipe
-from hwkit.train import candidates, new_state, train, training_step
-from hwkit.workspace import write_many
+from hwkit.files import write_many
+from hwkit.measure.distances import frechet_distance, frechet_error, read_statistics, statistics
+from hwkit.measure.features import DIGITS, InceptionFeatures, digit_features
+from hwkit.mnist.batches import batches, normalize
+from hwkit.mnist.folder import encode_png, load_folder
+from hwkit.mnist.sources import SAMPLE, read_source
+from hwkit.recipe import ORIGINAL, RECIPES, Recipe
+from hwkit.runs.checkpoint import EXPORTED, PRETRAINED
+from hwkit.runs.generate import generate
+from hwkit.runs.run import train
+from hwkit.runs.speed import candidates
+from hwkit.sampling import Sampler
+from hwkit.training import new_state, training_step
 
 BATCH = 64
 QUICK_SAMPLER, REPORT_SAMPLER = Sampler("unipc", 15), Sampler("ddim", 50)
@@ -75,7 +83,7 @@ CHECK = Scale(  # seconds, to see that all works; its figures mean nothing
 def training_speed(scale: Scale) -> list[Line]:
     """Rows 1 to 3: the report's network at batch 64 against the peers', and against a matrix product."""
     batch = real_batch()
-    kit = {precision: kit_step(replace(REPORT, batch_size=BATCH), precision, batch) for precision in candidates(CPU)}
+    kit = {precision: kit_step(replace(ORIGINAL, batch_size=BATCH), precision, batch) for precision in candidates(CPU)}
     products = {precision: partial(torch.mm, *matrices(scale.product, precision)) for precision in kit}
     contenders: dict[str, Callable] = {f"kit {precision}": step for precision, step in kit.items()}
     contenders |= {f"product {precision}": product for precision, product in products.items()}
@@ -103,7 +111,7 @@ def training_speed(scale: Scale) -> list[Line]:
                 **spread(ratios),
             )
             lines.append(line)
-    flops = step_flops(replace(REPORT, batch_size=BATCH), batch)
+    flops = step_flops(replace(ORIGINAL, batch_size=BATCH), batch)
     for precision in kit:
         shares = 100 * flops / seconds[f"kit {precision}"]
         shares /= 2 * scale.product**3 / np.median(seconds[f"product {precision}"])
@@ -125,7 +133,7 @@ def training_speed(scale: Scale) -> list[Line]:
 
 def real_batch() -> Tensor:
     """The first 64 digits of the sample as the network sees them, (64, 3, 28, 28) in [−1, 1]."""
-    return data.normalize(torch.from_numpy(data.read_source(data.SAMPLE).images[:BATCH, None])).contiguous()
+    return normalize(torch.from_numpy(read_source(SAMPLE).images[:BATCH, None])).contiguous()
 
 
 def kit_step(recipe: Recipe, precision: str, x_0: Tensor) -> Callable:
@@ -160,7 +168,7 @@ def step_flops(recipe: Recipe, x_0: Tensor) -> int:
 
 def ten_thousand(scale: Scale) -> list[Line]:
     """Row 6: 10,000 PNGs from the weights that come with the kit; all of them in the long form."""
-    weights = checkpoint.PRETRAINED / checkpoint.EXPORTED
+    weights = PRETRAINED / EXPORTED
     whole = scale.generated >= 10_000
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -177,7 +185,7 @@ def quality_of_the_quick_sampler(weights: Path, quick: Path, scale: Scale) -> Li
     """Digit-FID of the 10,000 over that of as many by DDIM with 50 steps, from the same noise."""
     slow = quick.with_name("ddim")
     generate(weights, slow, scale.generated, REPORT_SAMPLER)
-    found = {name: digit_fid(data.load_folder(folder)) for name, folder in (("quick", quick), ("slow", slow))}
+    found = {name: digit_fid(load_folder(folder)) for name, folder in (("quick", quick), ("slow", slow))}
     (value, error), (base, base_error) = found["quick"], found["slow"]
     how = f"digit-FID {value:.2f} ± {error:.2f} to {base:.2f} ± {base_error:.2f} of {REPORT_SAMPLER}, 10,000 each"
     return Line("6", f"its digit-FID over that of {REPORT_SAMPLER}", value / base, "×", 1.05, False, how=how)
@@ -185,9 +193,9 @@ def quality_of_the_quick_sampler(weights: Path, quick: Path, scale: Scale) -> Li
 
 def digit_fid(made: Tensor) -> tuple[float, float]:
     """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
-    features = fid.digit_features(made)
-    against = fid.read_statistics(fid.DIGITS / "digit_stats_train.npz")
-    return fid.frechet_distance(*fid.statistics(features), *against), fid.frechet_error(features, *against)
+    features = digit_features(made)
+    against = read_statistics(DIGITS / "digit_stats_train.npz")
+    return frechet_distance(*statistics(features), *against), frechet_error(features, *against)
 
 
 # Row 7: the data
@@ -196,8 +204,8 @@ def digit_fid(made: Tensor) -> tuple[float, float]:
 def loading(scale: Scale) -> list[Line]:
     """Row 7: what the data cost in a training step, and before the first."""
     recipe = RECIPES[scale.recipe]
-    digits = torch.from_numpy(np.resize(data.read_source(data.SAMPLE).images, (scale.pngs, 1, 28, 28)))
-    stream = (x_0 for epoch in range(10**6) for x_0 in data.batches(digits, recipe.batch_size, 0, epoch))
+    digits = torch.from_numpy(np.resize(read_source(SAMPLE).images, (scale.pngs, 1, 28, 28)))
+    stream = (x_0 for epoch in range(10**6) for x_0 in batches(digits, recipe.batch_size, 0, epoch))
     x_0 = next(stream)
     step = kit_step(recipe, candidates(CPU)[-1], x_0)
     seconds = interleaved({"batch": lambda: next(stream), "step": step}, 10 * scale.rounds, warm_up=3)
@@ -208,8 +216,8 @@ def loading(scale: Scale) -> list[Line]:
         folder = Path(parent) / "pngs"
         for start in range(0, len(digits), 5000):
             block = digits[start : start + 5000, 0].numpy()
-            write_many(folder, {f"{start + i:05d}.png": data.encode_png(image) for i, image in enumerate(block)})
-        first, *again = (interleaved({"load": lambda: data.load_folder(folder)}, 1, 0)["load"] for _ in range(6))
+            write_many(folder, {f"{start + i:05d}.png": encode_png(image) for i, image in enumerate(block)})
+        first, *again = (interleaved({"load": lambda: load_folder(folder)}, 1, 0)["load"] for _ in range(6))
     how = "decoded one by one; read from the disk's cache, as they were written just before"
     lines.append(Line("7", f"first load of {scale.pngs:,} PNGs", float(first[0]), "s", 15, False, how=how))
     return [*lines, Line("7", "load from the kit's cache", unit="s", goal=1, at_least=False, **spread(np.array(again)))]
@@ -238,11 +246,11 @@ def inception_score(scale: Scale) -> list[Line]:
     statistics = [random_statistics(seed, scale.dims) for seed in (0, 1)]
     with tempfile.TemporaryDirectory() as folder:
         pngs, extractor = Path(folder) / "pngs", random_inception(Path(folder))
-        write_many(pngs, {f"{i}.png": data.encode_png(x.permute(1, 2, 0).numpy()) for i, x in enumerate(made)})
+        write_many(pngs, {f"{i}.png": encode_png(x.permute(1, 2, 0).numpy()) for i, x in enumerate(made)})
         workers = min(torch.get_num_threads(), 8)  # its default
         features = interleaved(
             {
-                "kit": lambda: extractor(data.load_folder(pngs)),
+                "kit": lambda: extractor(load_folder(pngs)),
                 "pytorch-fid": lambda: fid_score.get_activations(
                     sorted(pngs.iterdir()), extractor.model, 50, 2048, "cpu", workers
                 ),
@@ -252,7 +260,7 @@ def inception_score(scale: Scale) -> list[Line]:
     both = [*statistics[0], *statistics[1]]
     distances = interleaved(
         {
-            "kit": lambda: fid.frechet_distance(*both),
+            "kit": lambda: frechet_distance(*both),
             "pytorch-fid": lambda: fid_score.calculate_frechet_distance(*both),
         },
         rounds=1,
@@ -280,14 +288,14 @@ def inception_score(scale: Scale) -> list[Line]:
 
 def random_statistics(seed: int, dims: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of random features that are ≥ 0."""
-    return fid.statistics(np.random.default_rng(seed).standard_normal((5 * dims, dims)) ** 2)
+    return statistics(np.random.default_rng(seed).standard_normal((5 * dims, dims)) ** 2)
 
 
-def random_inception(folder: Path) -> fid.InceptionFeatures:
+def random_inception(folder: Path) -> InceptionFeatures:
     """Inception with random weights, as the published ones cannot be had everywhere; it takes the same time."""
     torch.save({}, folder / "weights.pth")
     with mock.patch.object(torch.nn.Module, "load_state_dict"):  # leaves the weights as they were drawn
-        return fid.InceptionFeatures(folder / "weights.pth")
+        return InceptionFeatures(folder / "weights.pth")
 
 
 # Rows 10 and 11: memory, and the start
@@ -307,7 +315,7 @@ def memory(scale: Scale) -> list[Line]:
 def train_for(name: str, batch: int, minutes: float | None, epochs: int = 1000, digits: int = 60_000) -> None:
     """A run of the recipe on that many digits, into a folder that is thrown away."""
     recipe = replace(RECIPES[name], batch_size=batch, minutes=minutes, epochs=epochs)
-    shown = torch.from_numpy(np.resize(data.read_source(data.SAMPLE).images, (digits, 1, 28, 28)))
+    shown = torch.from_numpy(np.resize(read_source(SAMPLE).images, (digits, 1, 28, 28)))
     with tempfile.TemporaryDirectory() as folder:
         for _ in train(recipe, shown, Path(folder) / "run", "cpu", say=lambda text: None):
             pass
@@ -316,7 +324,7 @@ def train_for(name: str, batch: int, minutes: float | None, epochs: int = 1000, 
 def sample_into_a_folder(n: int, sampler: Sampler) -> None:
     """n PNGs from the shipped weights, into a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        generate(checkpoint.PRETRAINED / checkpoint.EXPORTED, Path(folder) / "images", n, sampler, progress=False)
+        generate(PRETRAINED / EXPORTED, Path(folder) / "images", n, sampler, progress=False)
 
 
 def start(scale: Scale) -> list[Line]:

@@ -13,9 +13,10 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from hwkit.checkpoint import EXPORTED, PRETRAINED, load_denoiser
-from hwkit.diffusion import Denoiser, DPMSolverPP2M, UniPC2, ddim_step
-from hwkit.samplers import ImageNoise, sample, times
+from hwkit.diffusion import Denoiser, ddim_step
+from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
+from hwkit.sampling import ImageNoise, sample, times
+from hwkit.solvers import dpm_solver_step, unipc_step
 
 NUMBERS = range(1, 101)
 Times = list[int]
@@ -66,16 +67,16 @@ def main(weights: Path) -> None:
     T, alpha_bar = denoise.schedule.T, denoise.schedule.alpha_bar
     candidates = [
         ("DDIM", "even in t", times(T, 50), lambda: ddim_step),
-        ("DPM-Solver++(2M)", "even in t", times(T, 17), DPMSolverPP2M),
-        ("DPM-Solver++(2M)", "t^1.2", power(T, 17, 1.2), DPMSolverPP2M),
-        ("DPM-Solver++(2M)", "t^2", power(T, 17, 2), DPMSolverPP2M),
-        ("DPM-Solver++(2M)", "even in log-SNR", even_in_log_snr(alpha_bar, 17), DPMSolverPP2M),
-        *[("UniPC-2", "even in t", times(T, n), UniPC2) for n in (10, 12, 15, 17, 20)],
-        ("UniPC-2", "t^1.2", power(T, 17, 1.2), UniPC2),
-        ("UniPC-2", "even in log-SNR", even_in_log_snr(alpha_bar, 17), UniPC2),
+        ("DPM-Solver++(2M)", "even in t", times(T, 17), dpm_solver_step),
+        ("DPM-Solver++(2M)", "t^1.2", power(T, 17, 1.2), dpm_solver_step),
+        ("DPM-Solver++(2M)", "t^2", power(T, 17, 2), dpm_solver_step),
+        ("DPM-Solver++(2M)", "even in log-SNR", even_in_log_snr(alpha_bar, 17), dpm_solver_step),
+        *[("UniPC-2", "even in t", times(T, n), unipc_step) for n in (10, 12, 15, 17, 20)],
+        ("UniPC-2", "t^1.2", power(T, 17, 1.2), unipc_step),
+        ("UniPC-2", "even in log-SNR", even_in_log_snr(alpha_bar, 17), unipc_step),
         ("Heun", "even in t", times(T, 9), None),
     ]
-    exact, lines = solved(denoise, times(T, 166), DPMSolverPP2M), []
+    exact, lines = solved(denoise, times(T, 166), dpm_solver_step), []
     for name, spacing, ts, new_step in tqdm(candidates):
         found = solved(denoise, ts, new_step) if new_step else by_heun(denoise, ts)
         distance = (found - exact).square().mean((1, 2, 3)).sqrt()

@@ -1,6 +1,6 @@
 """hwkit: train a DDPM from scratch on MNIST, sample it, draw it, measure it.
 
-`python -m hwkit --help` lists the commands; `hwkit/README.md` is the plan of the house.
+`python -m hwkit --help` lists the commands; `hwkit/README.md` says what to read first.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

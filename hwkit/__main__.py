@@ -10,12 +10,13 @@ from typing import Literal
 
 import tyro
 
-from hwkit.check import check
-from hwkit.evaluate import fid, fid_curve
-from hwkit.recipes import DESCRIPTIONS, RECIPES, Recipe
-from hwkit.workspace import runs
+from hwkit.files import runs
+from hwkit.measure.check import check
+from hwkit.measure.curve import fid_curve
+from hwkit.measure.score import fid
+from hwkit.recipe import RECIPES, Recipe
 
-RecipeChoice = tyro.extras.subcommand_type_from_defaults(RECIPES, DESCRIPTIONS)
+RecipeChoice = tyro.extras.subcommand_type_from_defaults(RECIPES, {name: recipe.about for name, recipe in RECIPES.items()})
 Folder = Path | None
 Device = Literal["cpu", "cuda", "mps"] | None
 MADE_BY_TRAINING = ("latest.pt", "ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")
@@ -30,7 +31,7 @@ def data(source: str | None = None, split: Literal["train", "test", "both"] = "b
         split: which digits to prepare.
         out: the folder to prepare them in; by default the kit's data/.
     """
-    from hwkit.data import DATA, prepare
+    from hwkit.mnist.sources import DATA, prepare
 
     for part in ("train", "test") if split == "both" else (split,):
         prepare(source, part, out or DATA)
@@ -60,9 +61,11 @@ def train(
         save_minutes: save so often within an epoch.
         device: by default the best that is there.
     """
-    from hwkit.data import PNGFolder, load_folder, prepare
-    from hwkit.processes import processes
-    from hwkit.train import train as train_run
+    from hwkit.mnist.batches import PNGFolder
+    from hwkit.mnist.folder import load_folder
+    from hwkit.mnist.sources import prepare
+    from hwkit.runs.processes import processes
+    from hwkit.runs.run import train as train_run
 
     run, device = run or default_run(recipe), chosen_device(device)
     world = processes(device)
@@ -109,8 +112,9 @@ def sample(
         batch: images made together.
         device: by default the best that is there.
     """
-    from hwkit.checkpoint import best_of
-    from hwkit.generate import Sampler, generate
+    from hwkit.runs.checkpoint import best_of
+    from hwkit.runs.generate import generate
+    from hwkit.sampling import Sampler
 
     checkpoint = checkpoint or best_of(run or last_run())
     folder = folder or (run or checkpoint.parent) / "generate"
@@ -137,8 +141,8 @@ def figures(
         dpi: 300 for print.
         device: by default the best that is there.
     """
-    from hwkit.checkpoint import best_of
-    from hwkit.report import draw_figures
+    from hwkit.runs.checkpoint import best_of
+    from hwkit.show.report import draw_figures
 
     run = run or (checkpoint.parent if checkpoint else last_run())
     for path in draw_figures(run, checkpoint or best_of(run), out or run / "figures", seed, dpi, chosen_device(device)):
@@ -161,9 +165,9 @@ def slider(
         seed: of the noise that both samplers start from.
         device: by default the best that is there.
     """
-    from hwkit.checkpoint import best_of, load_denoiser
-    from hwkit.widgets import slider_frames, slider_html
-    from hwkit.workspace import write_text
+    from hwkit.files import write_text
+    from hwkit.runs.checkpoint import best_of, load_denoiser
+    from hwkit.show.slider import slider_frames, slider_html
 
     run = run or (checkpoint.parent if checkpoint else last_run())
     html = html or run / "figures" / "slider.html"
@@ -181,9 +185,9 @@ def export(run: Folder = None, out: Folder = None) -> None:
         run: folder of the run; by default the one trained last.
         out: the folder to write into, a run's folder like any other; by default export/ in the run.
     """
-    from hwkit.checkpoint import EXPORTED, best_of, load
-    from hwkit.checkpoint import export as write
-    from hwkit.workspace import write_bytes
+    from hwkit.files import write_bytes
+    from hwkit.runs.checkpoint import EXPORTED, best_of, load
+    from hwkit.runs.checkpoint import export as write
 
     run = run or last_run()
     out = out or run / "export"
@@ -194,7 +198,7 @@ def export(run: Folder = None, out: Folder = None) -> None:
 
 
 def report(
-    recipe: Literal["report", "report-t1000", "report-cosine", "cpu", "smoke"] | None = None,
+    recipe: Literal["original", "original-t1000", "original-cosine", "cpu", "smoke"] | None = None,
     minutes: float | None = None,
     from_scratch: bool = False,
     n: int = 10_000,
@@ -222,15 +226,15 @@ def report(
     """
     from dataclasses import replace
 
-    from hwkit.checkpoint import best_of, newest_run
-    from hwkit.processes import processes
-    from hwkit.train import best_device
+    from hwkit.runs.checkpoint import best_of, newest_run
+    from hwkit.runs.processes import processes
+    from hwkit.training import best_device
 
     no_training = not (from_scratch or recipe or minutes or run or source)
     if no_training and newest_run(runs()) == runs() / "pretrained":
         run = last_run()
     else:
-        recipe = recipe or ("cpu" if best_device() == "cpu" else "report")
+        recipe = recipe or ("cpu" if best_device() == "cpu" else "original")
         run = run or runs() / recipe
         train(replace(RECIPES[recipe], minutes=minutes or RECIPES[recipe].minutes), run, source)
     sample(run, n=n, sampler=sampler, steps=steps)
@@ -265,7 +269,7 @@ COMMANDS = {
 
 def chosen_device(device: Device) -> str:
     """The device asked for, or else the best that is there. ValueError where the one asked for is not."""
-    from hwkit.train import best_device
+    from hwkit.training import best_device
 
     if device not in (None, "cpu", best_device()):
         raise ValueError(f"There is no device {device} here: leave --device out, which takes {best_device()}.")
@@ -283,7 +287,7 @@ def default_run(recipe: Recipe) -> Path:
 
 def last_run() -> Path:
     """The run trained last, or else that of the weights that come with the kit. FileNotFoundError without either."""
-    from hwkit.checkpoint import newest_run
+    from hwkit.runs.checkpoint import newest_run
 
     run = newest_run(runs())
     if run is None:

@@ -1,14 +1,12 @@
-"""The equations of DDPM, DDIM, DPM-Solver++ and UniPC, on one page, to be read beside the papers.
+"""The equations of DDPM and DDIM, on one page, to be read beside the papers.
 
 Ho et al. 2020 (DDPM, arXiv:2006.11239), Song et al. 2021 (DDIM, arXiv:2010.02502), Salimans & Ho 2022 (v,
-arXiv:2202.00512), Hang et al. 2023 (min-SNR, arXiv:2303.09556), Lu et al. 2022 (DPM-Solver++, arXiv:2211.01095),
-Zhao et al. 2023 (UniPC, arXiv:2302.04867).
+arXiv:2202.00512), Hang et al. 2023 (min-SNR, arXiv:2303.09556). Solvers of second order are in `solvers.py`.
 
 Images x are (B, C, H, W) in [−1, 1]. ᾱ_t (`alpha_bar_t`) is a number, or a tensor (B, 1, 1, 1) with one for each image.
 Steps go from time t to an earlier time s and know no network: they take what it predicted, x̂_0 and ε̂.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -150,76 +148,3 @@ def ddim_step(
     sigma = eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
     x_s = alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s - sigma**2) ** 0.5 * eps_hat
     return x_s + sigma * noise if sigma > 0 else x_s
-
-
-class DPMSolverPP2M:
-    """`step = DPMSolverPP2M()`: DPM-Solver++(2M), a second-order step that remembers x̂_0 of the one before.
-
-    Lu et al. 2022, algorithm 2, with λ = ½ log SNR. The first step of a trajectory, and the last (to s = 0, where
-    λ is infinite), are of first order, which is DDIM. A step that does not continue the last one starts anew.
-    """
-
-    def __init__(self):
-        self.alpha_bar = None  # where the last step ended; what follows is known only together
-        self.x0_hat = self.h = None
-
-    def __call__(
-        self, x_t, x0_hat, eps_hat, alpha_bar_t: float, alpha_bar_s: float, noise: Tensor | None = None
-    ) -> Tensor:
-        if alpha_bar_s == 1:
-            return x0_hat
-        h = _log_snr(alpha_bar_s) - _log_snr(alpha_bar_t)
-        D = x0_hat
-        if self.continues(x0_hat, alpha_bar_t):
-            r = self.h / h
-            D = x0_hat + (x0_hat - self.x0_hat) / (2 * r)
-        self.alpha_bar, self.x0_hat, self.h = alpha_bar_s, x0_hat, h
-        return ((1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5 * x_t - alpha_bar_s**0.5 * math.expm1(-h) * D
-
-    def continues(self, x0_hat: Tensor, alpha_bar_t: float) -> bool:
-        """Whether the last step ended where this one begins."""
-        return self.alpha_bar == alpha_bar_t and self.x0_hat.shape == x0_hat.shape
-
-
-class UniPC2:
-    """`step = UniPC2()`: DPM-Solver++(2M), each of whose steps is corrected by the x̂_0 found at its end (UniPC-2).
-
-    Zhao et al. 2023, algorithms 1 and 2, with p = 2, B(h) = e^h − 1 and data prediction, for which the predictor is
-    DPM-Solver++(2M). The corrector integrates the parabola through the last three x̂_0, and costs no evaluation. After
-    the first step it knows of two x̂_0 only, and takes their mean.
-    """
-
-    def __init__(self):
-        self.predict = DPMSolverPP2M()
-        self.h = self.r = self.slope = None  # of the last step: length, that of the one before by it, x̂_0's slope there
-        self.start = self.gain = None  # where it would have ended with the first x̂_0, and what a change of x̂_0 adds
-
-    def __call__(
-        self, x_t, x0_hat, eps_hat, alpha_bar_t: float, alpha_bar_s: float, noise: Tensor | None = None
-    ) -> Tensor:
-        if alpha_bar_s == 1:
-            return x0_hat
-        h, slope, r = _log_snr(alpha_bar_s) - _log_snr(alpha_bar_t), None, None
-        if self.predict.continues(x0_hat, alpha_bar_t):
-            change = x0_hat - self.predict.x0_hat
-            x_t = self.corrected(change)
-            r = self.h / h
-            slope = change / r
-        self.gain = -(alpha_bar_s**0.5) * math.expm1(-h)
-        self.start = ((1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5 * x_t + self.gain * x0_hat
-        self.h, self.slope, self.r = h, slope, r
-        return self.predict(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
-
-    def corrected(self, change: Tensor) -> Tensor:
-        """The last step's end, now that the change of x̂_0 over it is known."""
-        if self.slope is None:
-            return self.start + self.gain * change / 2
-        b1 = -1 / self.h - 1 / math.expm1(-self.h)  # ∫ of the parabola's two terms over the step, by the ∫ of 1
-        b2 = -2 * b1 / self.h - 1 / math.expm1(-self.h)
-        bend = (b1 - b2) / (1 + self.r)
-        return self.start + self.gain * (bend * self.slope + (b1 - bend) * change)
-
-
-def _log_snr(alpha_bar: float) -> float:
-    """λ = log √(ᾱ/(1−ᾱ)), half the logarithm of the signal-to-noise ratio."""
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))

@@ -17,11 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 import hwkit
-from hwkit.checkpoint import best_of, load, newest_run, recipe_of, versions
-from hwkit.data import DATA, load_folder, prepare
-from hwkit.recipes import RECIPES, Recipe
-from hwkit.train import best_device, train
-from hwkit.workspace import runs, whole_file
+from hwkit.files import runs, whole_file
+from hwkit.mnist.folder import load_folder
+from hwkit.mnist.sources import DATA, prepare
+from hwkit.recipe import RECIPES, Recipe
+from hwkit.runs.checkpoint import best_of, load, newest_run, recipe_of, versions
+from hwkit.runs.run import train
+from hwkit.training import best_device
 
 ROOT = DATA.parent
 SMOKE = os.environ.get("HWKIT_RECIPE") == "smoke"  # `make test` runs the notebooks small, on the embedded digits

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import hwkit.data
-from hwkit import checkpoint
-from hwkit.model import UNet, UNetConfig
-from hwkit.recipes import SMOKE
-from hwkit.train import train
+from hwkit.mnist import sources
+from hwkit.mnist.sources import SAMPLE
+from hwkit.recipe import SMOKE
+from hwkit.runs import checkpoint
+from hwkit.runs.run import train
+from hwkit.unet import UNet, UNetConfig
 
 # The networks here are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
@@ -22,7 +23,7 @@ hypothesis.settings.register_profile("hwkit", deadline=None, derandomize=True, d
 hypothesis.settings.load_profile("hwkit")
 
 # The whole of MNIST where the environment names it, else the 5,000 digits that come with the kit.
-MNIST = os.environ.get("HWKIT_MNIST") or hwkit.data.SAMPLE
+MNIST = os.environ.get("HWKIT_MNIST") or SAMPLE
 
 # As `smoke`, but smaller still: twelve steps an epoch of 96 digits, in less than a second.
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
@@ -34,17 +35,17 @@ def fence(monkeypatch, tmp_path):
     monkeypatch.delenv("HWKIT_MNIST", raising=False)
     monkeypatch.delenv("HWKIT_DEBUG", raising=False)
     monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
-    defaults = [tmp_path / "data" if value == hwkit.data.DATA else value for value in hwkit.data.prepare.__defaults__]
+    defaults = [tmp_path / "data" if value == sources.DATA else value for value in sources.prepare.__defaults__]
     assert tmp_path / "data" in defaults
-    monkeypatch.setattr(hwkit.data.prepare, "__defaults__", tuple(defaults))
-    monkeypatch.setattr(hwkit.data, "DATA", tmp_path / "data")
+    monkeypatch.setattr(sources.prepare, "__defaults__", tuple(defaults))
+    monkeypatch.setattr(sources, "DATA", tmp_path / "data")
     monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")
 
 
 @pytest.fixture(scope="session")
 def digits() -> torch.Tensor:
     """The first 96 digits of the embedded sample, uint8 (96, 1, 28, 28)."""
-    with np.load(hwkit.data.SAMPLE) as arrays:
+    with np.load(SAMPLE) as arrays:
         return torch.from_numpy(arrays["images"][:96, None].copy())
 
 
@@ -60,7 +61,7 @@ def digits_npz(digits, tmp_path) -> Path:
 def trained_run(digits, tmp_path_factory) -> Path:
     """A run of two epochs; tests only read from it."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    for _ in train(TINY, digits, run, device="cpu", say=lambda text: None):
+    for _ in train(TINY, digits, run, device="cpu", quiet=True):
         pass
     return run
 

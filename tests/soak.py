@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 KIT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(KIT))
 
-from hwkit import checkpoint  # noqa: E402
-from hwkit.data import SAMPLE  # noqa: E402
+from hwkit.mnist.sources import SAMPLE
+from hwkit.runs.checkpoint import load
 
 TIMES = {"seconds", "images_per_second"}  # what may differ between two runs
 
@@ -170,7 +170,7 @@ def inspect(folder: Path) -> None:
     for path in (p for p in folder.rglob("*") if p.is_file() and ".partial" not in str(p)):
         try:
             if path.suffix == ".pt":
-                checkpoint.load(path)
+                load(path)
             elif path.suffix == ".png":
                 Image.open(path).load()
             elif path.suffix == ".jsonl":
@@ -196,7 +196,7 @@ def compare(whole: Path, folder: Path) -> None:
 def content(path: Path):
     """What a file holds: of checkpoints the tensors and values, of the history its lines, of others the bytes."""
     if path.suffix == ".pt":
-        return checkpoint.load(path)
+        return load(path)
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return path.read_bytes()

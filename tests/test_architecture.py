@@ -1,58 +1,81 @@
-"""The house stands as its plan says."""
+"""The packages know each other in one direction: lesson ← mnist ← runs ← measure ← show ← notebook ← command line."""
 
 import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 KIT = Path(__file__).resolve().parent.parent
-MODULES = {path.stem: path for path in (KIT / "hwkit").glob("*.py") if path.stem != "__init__"}
+LESSON = {"schedule", "diffusion", "solvers", "sampling", "unet", "recipe", "training"}
+GROUPS = [{"files", "muon"}, LESSON, {"mnist"}, {"runs"}, {"measure"}, {"show"}, {"notebook"}, {"__main__"}]
+MODULES = {
+    ".".join(path.relative_to(KIT / "hwkit").with_suffix("").parts): path
+    for path in (KIT / "hwkit").rglob("*.py")
+    if path.name != "__init__.py"
+}
 
 
-def plan() -> dict[str, int]:
-    """module → floor, from the table in hwkit/README.md."""
-    rows = re.findall(r"^\|\s*(\d+)\s*\|\s*`(\w+)\.py`\s*\|\s*\S", (KIT / "hwkit/README.md").read_text("utf-8"), re.M)
-    assert len({module for _, module in rows}) == len(rows), "a module stands in the plan twice"
-    return {module: int(floor) for floor, module in rows}
-
-
-def imports(source: str) -> set[str]:
+def imports(source: str, modules=frozenset(MODULES)) -> set[str]:
     """The modules of hwkit that a module imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            package = ("hwkit." * bool(node.level) + (node.module or "")).rstrip(".")
-            found |= {package} | {f"{package}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("hwkit.") and name.split(".")[1] in MODULES}
+            assert not node.level, "relative imports are not used"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("hwkit.") for name in found} & modules
+
+
+def group(module: str) -> int:
+    return next(i for i, names in enumerate(GROUPS) if module.split(".")[0] in names)
 
 
 def test_imports_are_found_in_every_form():
     source = """
-import hwkit.data
-from hwkit import model, __version__
+import hwkit.mnist.sources
+from hwkit import unet, __version__
 from hwkit.schedule import linear
 def f():
-    from .train import train
-    from . import figures
+    from hwkit.runs import run
+    from hwkit.show.figures import save
     import numpy, torch.nn
 """
-    assert imports(source) == {"data", "model", "schedule", "train", "figures"}
-
-
-def test_the_plan_holds_every_module_and_no_other():
-    assert set(plan()) == set(MODULES)
+    assert imports(source) == {"mnist.sources", "unet", "schedule", "runs.run", "show.figures"}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_lower_floors_only(module):
-    floors = plan()
-    too_high = {name for name in imports(MODULES[module].read_text("utf-8")) if floors[name] >= floors[module]}
-    assert too_high == set(), f"{module} on floor {floors[module]}"
+def test_a_module_imports_only_from_what_stands_before_it(module):
+    wrong = {name for name in imports(MODULES[module].read_text("utf-8")) if group(name) > group(module)}
+    assert wrong == set()
+
+
+def test_nobody_imports_in_a_circle():
+    TopologicalSorter({name: imports(path.read_text("utf-8")) for name, path in MODULES.items()}).prepare()
+
+
+def test_files_and_muon_know_nobody():
+    for name in ("files", "muon"):
+        assert imports(MODULES[name].read_text("utf-8")) == set()
+
+
+def test_only_the_command_line_knows_the_command_line():
+    for name, path in MODULES.items():
+        knows = re.search(r"^\s*(import|from) tyro", path.read_text("utf-8"), re.M)
+        assert bool(knows) == (name == "__main__"), name
+
+
+def lines(names) -> int:
+    return sum(len(MODULES[name].read_text("utf-8").splitlines()) for name in names)
+
+
+def test_the_lesson_stays_short():
+    """Whoever opens the kit reads it first, in one sitting."""
+    assert lines(LESSON) <= 850
 
 
 def test_nothing_opens_pyplot():
@@ -65,7 +88,22 @@ def test_nothing_opens_pyplot():
 @pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt"])
 def test_requirements_are_lower_bounds(name):
     """A pin would replace the torch that Colab comes with."""
-    lines = [line.split("#")[0].strip() for line in (KIT / name).read_text("utf-8").splitlines()]
-    assert any(lines)
-    wrong = [line for line in lines if line and not re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", line)]
+    found = [line.split("#")[0].strip() for line in (KIT / name).read_text("utf-8").splitlines()]
+    assert any(found)
+    wrong = [line for line in found if line and not re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", line)]
     assert wrong == []
+
+
+def test_every_package_that_is_imported_is_required():
+    """Also those that only come along with another package today."""
+    names = {"PIL": "pillow", "IPython": "ipython", "pytorch_fid": "pytorch-fid"}
+    required = set(re.findall(r"^[\w.-]+", (KIT / "requirements.txt").read_text("utf-8"), re.M))
+    imported = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    ours = set(sys.stdlib_module_names) | {"hwkit", "google"}  # google.colab is Colab's own
+    assert {names.get(name, name) for name in imported - ours} <= required

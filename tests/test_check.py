@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwkit import data
-from hwkit.check import check, rows
-from hwkit.workspace import write_many
+from hwkit.files import write_many
+from hwkit.measure.check import check, rows
+from hwkit.mnist.folder import encode_png, file_name
+from hwkit.mnist.sources import SAMPLE, read_source
 
 N = 100
 
@@ -17,11 +18,11 @@ N = 100
 @pytest.fixture(scope="module")
 def unseen() -> np.ndarray:
     """500 digits that the embedded training set does not hold."""
-    return data.read_source(data.SAMPLE, "test").images
+    return read_source(SAMPLE, "test").images
 
 
 def write(images: np.ndarray, folder: Path) -> Path:
-    write_many(folder, {data.file_name(k): data.encode_png(image) for k, image in enumerate(images, 1)})
+    write_many(folder, {file_name(k): encode_png(image) for k, image in enumerate(images, 1)})
     return folder
 
 
@@ -128,7 +129,7 @@ def all_equal(folder):
 
 
 def training_images(folder):
-    write(data.read_source(data.SAMPLE, "train").images[:N], folder)
+    write(read_source(SAMPLE, "train").images[:N], folder)
 
 
 def noise(folder):
@@ -136,7 +137,7 @@ def noise(folder):
 
 
 def only_ones(folder):
-    test = data.read_source(data.SAMPLE, "test")
+    test = read_source(SAMPLE, "test")
     ones = test.images[test.labels == 1]
     write(np.concatenate([ones, np.roll(ones, 1, axis=2)])[:N], folder)
 

@@ -7,23 +7,22 @@ import os
 import pickle
 from dataclasses import asdict, replace
 
+import hwkit.workspace
 import pytest
 import safetensors.torch
 import torch
 from conftest import TINY, vivid_unet
 
-import hwkit.workspace
-from hwkit import checkpoint
-from hwkit.checkpoint import best_of, load, load_denoiser, newest_run, recipe_of
-from hwkit.model import UNetConfig
-from hwkit.recipes import RECIPES
+from hwkit.recipe import RECIPES
+from hwkit.runs.checkpoint import EXPORTED, best_of, digest, export, load, load_denoiser, newest_run, recipe_of, save
 from hwkit.schedule import cosine
+from hwkit.unet import UNetConfig
 
 
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "run" / "latest.pt"
-    checkpoint.save(path, TINY, vivid_unet(TINY.model).state_dict(), epoch=3, images_seen=288, extra=torch.arange(3))
+    save(path, TINY, vivid_unet(TINY.model).state_dict(), epoch=3, images_seen=288, extra=torch.arange(3))
     return path
 
 
@@ -55,7 +54,7 @@ def test_a_checkpoint_describes_itself_in_plain_values(saved):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_comes_back_as_it_was(name, tmp_path):
     recipe = replace(RECIPES[name], minutes=1.5, patience=4)
-    checkpoint.save(tmp_path / "c.pt", recipe, {})
+    save(tmp_path / "c.pt", recipe, {})
     assert recipe_of(load(tmp_path / "c.pt")) == recipe
 
 
@@ -70,14 +69,14 @@ def test_a_denoiser_comes_back_as_it_was(saved):
 
 def test_the_noise_levels_are_those_of_the_file(tmp_path):
     """Not those that the code of today would make of the schedule's name."""
-    checkpoint.save(tmp_path / "c.pt", TINY, vivid_unet(TINY.model).state_dict())
+    save(tmp_path / "c.pt", TINY, vivid_unet(TINY.model).state_dict())
     content = torch.load(tmp_path / "c.pt", weights_only=True)
     torch.save({**content, "alpha_bar": cosine(25).alpha_bar}, tmp_path / "c.pt")
     assert torch.equal(load_denoiser(tmp_path / "c.pt").schedule.alpha_bar, cosine(25).alpha_bar)
 
 
 def test_the_digest_is_that_of_sha256sum(saved):
-    assert checkpoint.digest(saved) == hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert digest(saved) == hashlib.sha256(saved.read_bytes()).hexdigest()
 
 
 # What cannot be loaded
@@ -193,7 +192,7 @@ def test_a_save_that_fails_leaves_the_last_checkpoint_as_it_was(monkeypatch, sav
     else:
         monkeypatch.setattr(hwkit.workspace.os, failing, full)
     with pytest.raises(OSError, match=r"latest\.pt was not written: the disk is full"):
-        checkpoint.save(saved, TINY, {})
+        save(saved, TINY, {})
     monkeypatch.undo()
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == ["latest.pt"]
@@ -207,7 +206,7 @@ def test_a_save_that_is_interrupted_leaves_the_last_checkpoint_as_it_was(monkeyp
 
     monkeypatch.setattr(hwkit.workspace.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(saved, TINY, {})
+        save(saved, TINY, {})
     assert saved.read_bytes() == before and os.listdir(saved.parent) == ["latest.pt"]
 
 
@@ -216,7 +215,7 @@ def test_a_checkpoint_appears_by_a_rename_after_a_sync(monkeypatch, tmp_path):
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(hwkit.workspace.os, name, lambda *a, name=name, real=real: (done.append(name), real(*a))[1])
-    checkpoint.save(tmp_path / "c.pt", TINY, {})
+    save(tmp_path / "c.pt", TINY, {})
     assert done[:2] == ["fsync", "replace"]
 
 
@@ -227,7 +226,7 @@ def test_a_checkpoint_appears_by_a_rename_after_a_sync(monkeypatch, tmp_path):
 def test_the_best_epoch_is_sampled_unless_the_learning_rate_decayed(tmp_path, decay_from, expected):
     recipe = replace(TINY, decay_from=decay_from)
     for name in ("latest.pt", "best.pt", "ema_latest.pt", "ema_best.pt"):
-        checkpoint.save(tmp_path / name, recipe, {})
+        save(tmp_path / name, recipe, {})
     assert best_of(tmp_path) == tmp_path / expected
 
 
@@ -251,8 +250,8 @@ def test_a_checkpoint_is_read_from_bytes_alone(saved):
 def exported(saved, tmp_path):
     content = load(saved)
     del content["extra"]  # a tensor: what is exported beside the weights is plain
-    path = tmp_path / "exported" / checkpoint.EXPORTED
-    checkpoint.export(content, path)
+    path = tmp_path / "exported" / EXPORTED
+    export(content, path)
     return path
 
 
@@ -293,7 +292,7 @@ def test_the_weights_of_the_kit_are_taken_where_there_is_no_run(exported, tmp_pa
     exported.write_bytes(exported.read_bytes() + b"\0")  # a newer kit
     assert best_of(newest_run(runs)).read_bytes() == exported.read_bytes()
 
-    checkpoint.save(runs / "mine" / "ema_latest.pt", TINY, {})
+    save(runs / "mine" / "ema_latest.pt", TINY, {})
     os.utime(runs / "mine" / "ema_latest.pt", (1, 1))
     assert newest_run(runs) == runs / "mine"
     assert newest_run(runs, ignored=("mine",)) == runs / "pretrained"

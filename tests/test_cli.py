@@ -11,18 +11,18 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import hwkit.train
+import hwkit.workspace
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
 from PIL import Image
 
-import hwkit.train
-import hwkit.workspace
-from hwkit import checkpoint
 from hwkit.__main__ import default_run, last_run, main
-from hwkit.model import UNetConfig
-from hwkit.recipes import RECIPES
+from hwkit.recipe import RECIPES
+from hwkit.runs.checkpoint import EXPORTED, export, load, recipe_of
+from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 
@@ -91,7 +91,7 @@ def test_data_prepares_both_splits(digits_npz, tmp_path, capsys):
 def test_fields_of_a_recipe_can_be_changed(digits_npz, tmp_path):
     changed = ["--lr", "0.002", "--prediction", "v", "--base", "32", "--multipliers", "1", "--muon-lr", "None"]
     assert main([*TRAIN, *changed, "--source", str(digits_npz), "--run", str(tmp_path / "run")]) == 0
-    recipe = checkpoint.recipe_of(checkpoint.load(tmp_path / "run/latest.pt"))
+    recipe = recipe_of(load(tmp_path / "run/latest.pt"))
     assert recipe == replace(
         RECIPES["smoke"],
         batch_size=8,
@@ -147,7 +147,7 @@ def test_sample_takes_the_run_trained_last(trained_run, tmp_path, capsys):
 def kit_weights(trained_run, tmp_path, monkeypatch) -> Path:
     """A kit that comes with weights."""
     folder = tmp_path / "shipped"
-    checkpoint.export(checkpoint.load(trained_run / "ema_latest.pt"), folder / checkpoint.EXPORTED)
+    export(load(trained_run / "ema_latest.pt"), folder / EXPORTED)
     shutil.copy(trained_run / "history.jsonl", folder)
     monkeypatch.setattr(checkpoint, "PRETRAINED", folder)
     return folder
@@ -392,7 +392,7 @@ def test_starting_over_asks_first(refusal, run, digits_npz, monkeypatch):
     assert str(run) in asked[0] and {path: path.read_bytes() for path in run.glob("*.pt")} == before
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert main([str(argument) for argument in command]) == 0
-    assert checkpoint.recipe_of(checkpoint.load(run / "latest.pt")).T == 20
+    assert recipe_of(load(run / "latest.pt")).T == 20
 
 
 def test_starting_over_keeps_what_training_did_not_make(run, digits_npz):

@@ -12,7 +12,7 @@ import pytest
 import soak
 from soak import Kit, Lost, wait_until
 
-from hwkit import checkpoint
+from hwkit.runs.checkpoint import load
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_signal_saves_at_once_and_ends_in_words(kit, tmp_path, number, code):
     said, _ = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert "all is saved. The same command goes on from here." in said and "Traceback" not in said
-    content = checkpoint.load(run / "latest.pt")
+    content = load(run / "latest.pt")
     assert content["resume"]["step"] >= 20 * first
 
 
@@ -105,7 +105,7 @@ def test_two_undisturbed_runs_are_the_same(two_runs):
 
 
 def change_a_weight(run: Path) -> None:
-    content = checkpoint.load(run / "best.pt")
+    content = load(run / "best.pt")
     next(iter(content["weights"].values())).view(-1)[0] += 1e-7
     checkpoint.torch.save(content, run / "best.pt")
 

@@ -11,8 +11,6 @@ from torch import nn
 
 from hwkit.diffusion import (
     Denoiser,
-    DPMSolverPP2M,
-    UniPC2,
     ddim_step,
     ddpm_step,
     diffusion_loss,
@@ -22,6 +20,7 @@ from hwkit.diffusion import (
     target,
 )
 from hwkit.schedule import cosine, linear
+from hwkit.solvers import dpm_solver_step, unipc_step
 
 PREDICTIONS = ("epsilon", "x0", "v")
 T = 1000
@@ -260,7 +259,7 @@ def test_a_deterministic_step_needs_no_noise():
     x_t = normal(2, 3, 4, 4)
     x0_hat, eps_hat = guess(x_t, 0.5)
     close(ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6), ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6, torch.ones(1)))
-    close(DPMSolverPP2M()(x_t, x0_hat, eps_hat, 0.5, 0.6), ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6))
+    close(dpm_solver_step()(x_t, x0_hat, eps_hat, 0.5, 0.6), ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6))
 
 
 def test_an_unknown_variance_is_named():
@@ -276,7 +275,7 @@ def test_the_second_dpm_step_remembers_the_x0_before():
     """Lu et al. 2022, algorithm 2, with λ evenly spaced by h = log 4, so that r = 1 and D = 1.5 new − 0.5 old."""
     alpha_bar = [1 / (1 + 4.0 ** (-2 * k)) for k in range(-1, 2)]  # λ = k log 4
     x, old, new = (normal(1, 3, 4, 4, seed=s) for s in (1, 2, 3))
-    step = DPMSolverPP2M()
+    step = dpm_solver_step()
     x = step(x, old, None, alpha_bar[0], alpha_bar[1])
     ours = step(x, new, None, alpha_bar[1], alpha_bar[2])
     sigma_t, sigma_s = (math.sqrt(1 - a) for a in alpha_bar[1:])
@@ -284,7 +283,7 @@ def test_the_second_dpm_step_remembers_the_x0_before():
     close(ours, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
+@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
 def test_the_first_and_the_last_step_of_a_solver_are_ddim(Solver):
     """But for what the second evaluation of UniPC corrects, which the last one, that ends in x̂_0, has no use for."""
     step, x = Solver(), normal(1, 3, 4, 4)
@@ -295,7 +294,7 @@ def test_the_first_and_the_last_step_of_a_solver_are_ddim(Solver):
         close(x, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
+@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_step_that_does_not_continue_the_last_starts_anew(Solver, batch):
     """One step object may serve one trajectory after the other, of another batch size too."""
@@ -304,7 +303,7 @@ def test_a_step_that_does_not_continue_the_last_starts_anew(Solver, batch):
     close(used(y, *guess(y, 0.2), 0.2, 0.5), Solver()(y, *guess(y, 0.2), 0.2, 0.5), atol=1e-12)
 
 
-@pytest.mark.parametrize("Solver", [DPMSolverPP2M, UniPC2])
+@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
 def test_a_step_of_another_batch_size_does_not_mix_images(Solver):
     used, x, y = Solver(), normal(1, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     used(x, *guess(x, 0.2), 0.2, 0.5)
@@ -329,7 +328,7 @@ def test_the_corrector_of_unipc_is_exact_where_x0_is_a_parabola():
         at = (end - begin) / 2 * nodes + (end + begin) / 2
         return (end - begin) / 2 * sum(w * math.exp(v) * x0_hat(v) for w, v in zip(weights, at, strict=True))
 
-    step = UniPC2()
+    step = unipc_step()
     step(normal(1, 3, 4, 4, seed=1), x0_hat(lambdas[0]), None, *alpha_bar[0:2])
     step(normal(1, 3, 4, 4, seed=2), x0_hat(lambdas[1]), None, *alpha_bar[1:3])
     before = step.start - step.gain * x0_hat(lambdas[1])  # σ_2/σ_1 x_1

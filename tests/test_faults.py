@@ -10,18 +10,19 @@ import types
 import zipfile
 from pathlib import Path
 
+import hwkit.train
 import pytest
 import soak
 import torch
 from conftest import TINY
 from test_cli import KIT, in_a_process, one_sentence
 
-import hwkit.train
-from hwkit import checkpoint, notebook
+from hwkit import notebook
 from hwkit.__main__ import main
-from hwkit.fid import read_statistics, write_statistics
-from hwkit.recipes import RECIPES
-from hwkit.train import train
+from hwkit.measure.distances import read_statistics, write_statistics
+from hwkit.recipe import RECIPES
+from hwkit.runs.checkpoint import load
+from hwkit.runs.run import train
 
 
 def limited(size: int):
@@ -80,7 +81,7 @@ def test_the_clock_may_jump(digits, tmp_path, monkeypatch):
             monkeypatch.setattr(time, "time", lambda: next(jumps))
         seconds = [r.seconds for r in train(TINY, digits, tmp_path / name, device="cpu", say=lambda text: None)]
         assert seconds == sorted(seconds) and seconds[-1] < 600
-    a, b = (checkpoint.load(tmp_path / name / "latest.pt") for name in ("quiet", "jumping"))
+    a, b = (load(tmp_path / name / "latest.pt") for name in ("quiet", "jumping"))
     assert soak.same(a, b)
 
 

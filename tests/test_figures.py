@@ -7,11 +7,11 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from hwkit import checkpoint, figures
-from hwkit.generate import Sampler
-from hwkit.report import draw_figures, grid_frames, hundred_samples
-from hwkit.samplers import Frame, nodes
+from hwkit.runs.checkpoint import load_denoiser
+from hwkit.sampling import Frame, Sampler, nodes
 from hwkit.schedule import cosine, linear
+from hwkit.show.figures import diffusion_grid, loss_curve, sample_sheet, save, schedule_curves, tile
+from hwkit.show.report import draw_figures, grid_frames, hundred_samples
 
 
 def shown(figure) -> np.ndarray:
@@ -35,7 +35,7 @@ def nothing_is_shown(monkeypatch):
 
 def test_tiles_stand_in_rows_with_gaps_between():
     images = np.arange(5 * 3, dtype=np.uint8).reshape(5, 3, 1, 1).repeat(4, 2).repeat(6, 3)  # 5 images of 4×6
-    sheet = figures.tile(images, columns=3, gap=2, background=200)
+    sheet = tile(images, columns=3, gap=2, background=200)
     assert sheet.shape == (2 * 6 + 2, 3 * 8 + 2, 3) and sheet.dtype == np.uint8
     for i in range(5):
         top, left = 2 + i // 3 * 6, 2 + i % 3 * 8
@@ -45,12 +45,12 @@ def test_tiles_stand_in_rows_with_gaps_between():
 
 
 def test_a_tile_is_not_turned_or_mirrored(digits):
-    assert np.array_equal(figures.tile(digits[:1], 1)[2:-2, 2:-2, 0], digits[0, 0])
+    assert np.array_equal(tile(digits[:1], 1)[2:-2, 2:-2, 0], digits[0, 0])
 
 
 def test_a_diffusion_grid_has_a_row_for_each_sample_and_a_column_for_each_frame():
     frames = [frame(830, [-5, 0]), frame(119, [-0.5, 5]), frame(0, [-1, 1])]
-    figure = figures.diffusion_grid(frames, title="DDIM, 50 steps")
+    figure = diffusion_grid(frames, title="DDIM, 50 steps")
     sheet = shown(figure)
     assert sheet.shape[:2] == (2 * 30 + 2, 3 * 30 + 2)
     levels = sheet[16::30, 16::30]  # in the middle of each cell
@@ -64,7 +64,7 @@ def test_a_diffusion_grid_has_a_row_for_each_sample_and_a_column_for_each_frame(
 
 
 def test_a_sample_sheet_shows_the_images_in_order(digits):
-    sheet = shown(figures.sample_sheet(digits[:7].expand(-1, 3, -1, -1), columns=5))
+    sheet = shown(sample_sheet(digits[:7].expand(-1, 3, -1, -1), columns=5))
     assert sheet.shape == (2 * 30 + 2, 5 * 30 + 2, 3)
     assert np.array_equal(sheet[32:60, 32:60, 1], digits[6, 0])
 
@@ -74,7 +74,7 @@ def test_the_loss_curve_shows_windows_and_epochs():
         {"epoch": 1, "loss": 0.5, "images_seen": 2000, "curve": [[1000, 0.6], [2000, 0.4]]},
         {"epoch": 2, "loss": 0.2, "images_seen": 4000, "curve": [[3000, 0.3], [4000, 0.1]]},
     ]
-    [axes] = figures.loss_curve(history, "a title").axes
+    [axes] = loss_curve(history, "a title").axes
     [windows], [epochs] = axes.get_lines(), axes.collections
     assert windows.get_xydata().tolist() == [[1, 0.6], [2, 0.4], [3, 0.3], [4, 0.1]]
     assert [segment.tolist() for segment in epochs.get_segments()] == [[[0, 0.5], [2, 0.5]], [[2, 0.2], [4, 0.2]]]
@@ -83,7 +83,7 @@ def test_the_loss_curve_shows_windows_and_epochs():
 
 
 def test_the_schedules_are_drawn_from_t_0_and_say_what_is_left_of_the_image():
-    left, right = figures.schedule_curves([linear(830), cosine(1000)]).axes
+    left, right = schedule_curves([linear(830), cosine(1000)]).axes
     for line, schedule in zip(left.get_lines(), (linear(830), cosine(1000)), strict=True):
         x, y = line.get_data()
         assert (x[0], x[-1]) == (0, 1) and len(x) == schedule.T + 1
@@ -95,8 +95,8 @@ def test_the_schedules_are_drawn_from_t_0_and_say_what_is_left_of_the_image():
 
 @pytest.mark.parametrize("dpi", [150, 300])
 def test_a_figure_is_saved_at_its_resolution(tmp_path, dpi, digits):
-    figure = figures.sample_sheet(digits[:4].expand(-1, 3, -1, -1), columns=2)
-    path = figures.save(figure, tmp_path / "new" / "sheet.png", dpi)
+    figure = sample_sheet(digits[:4].expand(-1, 3, -1, -1), columns=2)
+    path = save(figure, tmp_path / "new" / "sheet.png", dpi)
     with Image.open(path) as image:
         assert image.size == tuple((figure.get_size_inches() * dpi).astype(int))
         assert image.format == "PNG"
@@ -107,7 +107,7 @@ def test_a_figure_is_saved_at_its_resolution(tmp_path, dpi, digits):
 
 @pytest.fixture
 def denoise(trained_run):
-    return checkpoint.load_denoiser(trained_run / "ema_latest.pt")
+    return load_denoiser(trained_run / "ema_latest.pt")
 
 
 def test_both_grids_start_from_the_same_noise_and_hold_the_nodes(denoise):

@@ -5,15 +5,16 @@ import json
 import os
 import shutil
 
+import hwkit.generate
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, vivid_unet
 from PIL import Image
 
-import hwkit.generate
-from hwkit import checkpoint
-from hwkit.generate import Sampler, generate, images, trajectory
+from hwkit.runs.checkpoint import load_denoiser, save
+from hwkit.runs.generate import generate, images
+from hwkit.sampling import Sampler, trajectory
 
 SAMPLERS = [
     Sampler("ddim", 6),
@@ -81,7 +82,7 @@ def test_samplers_and_their_options_differ(make):
 
 
 def test_images_are_the_end_of_their_trajectory(vivid_checkpoint, make):
-    denoise = checkpoint.load_denoiser(vivid_checkpoint)
+    denoise = load_denoiser(vivid_checkpoint)
     *_, last = trajectory(denoise, FAST, 0, range(1, 8))
     expected = ((last.x_t.clamp(-1, 1) + 1) * 127.5).round()
     assert np.array_equal(images(denoise, FAST, 0, range(1, 8)), expected)
@@ -107,7 +108,7 @@ def test_every_step_adds_noise_of_its_own(vivid_checkpoint, monkeypatch, name, e
         return real(x_t, *arguments, noise=noise, **options)
 
     monkeypatch.setattr(hwkit.generate, f"{name}_step", step)
-    frames = list(trajectory(checkpoint.load_denoiser(vivid_checkpoint), Sampler(name, 6, eta), 0, [1, 2]))
+    frames = list(trajectory(load_denoiser(vivid_checkpoint), Sampler(name, 6, eta), 0, [1, 2]))
     drawn = torch.cat([frames[0].x_t, *drawn]).flatten(1)
     assert len(drawn) == 2 * 7
     assert drawn.corrcoef().triu(1).abs().max() < 0.15
@@ -115,7 +116,7 @@ def test_every_step_adds_noise_of_its_own(vivid_checkpoint, monkeypatch, name, e
 
 @pytest.mark.parametrize("sampler", [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5), Sampler("ddim", 6)], ids=str)
 def test_a_trajectory_passes_the_nodes_that_are_asked_for(vivid_checkpoint, sampler):
-    denoise = checkpoint.load_denoiser(vivid_checkpoint)
+    denoise = load_denoiser(vivid_checkpoint)
     frames = list(trajectory(denoise, sampler, 3, [1, 2], through=[30, 17, 4, 0]))
     assert len(frames) == 7 and {30, 17, 4, 0} <= {frame.t for frame in frames}
 
@@ -195,7 +196,7 @@ def test_the_manifest_says_what_made_the_images(make, vivid_checkpoint):
 def other_checkpoint(tmp_path):
     path = tmp_path / "other.pt"
     recipe = TINY
-    checkpoint.save(path, recipe, vivid_unet(recipe.model, seed=1).state_dict())
+    save(path, recipe, vivid_unet(recipe.model, seed=1).state_dict())
     return path
 
 

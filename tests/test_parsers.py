@@ -13,9 +13,11 @@ from conftest import TINY, vivid_unet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwkit import checkpoint
-from hwkit.data import SAMPLE, encode_png, load_folder, load_npz, read_idx, read_png, read_source
-from hwkit.fid import read_statistics
+from hwkit.files import load_npz
+from hwkit.measure.distances import read_statistics
+from hwkit.mnist.folder import encode_png, load_folder, read_png
+from hwkit.mnist.sources import SAMPLE, read_idx, read_source
+from hwkit.runs.checkpoint import export, load, save
 
 with np.load(SAMPLE) as arrays:
     DIGITS = arrays["images"][:3]
@@ -35,9 +37,9 @@ def weights(suffix: str, folder) -> bytes:
     content = {name: tensor for name, tensor in vivid_unet(TINY.model).state_dict().items() if tensor.ndim == 1}
     path = folder / f"w{suffix}"
     if suffix == ".pt":
-        checkpoint.save(path, TINY, content, epoch=1)
+        save(path, TINY, content, epoch=1)
     else:
-        checkpoint.export({"format": checkpoint.FORMAT, "weights": content, "recipe": {}}, path)
+        export({"format": checkpoint.FORMAT, "weights": content, "recipe": {}}, path)
     return path.read_bytes()
 
 
@@ -61,7 +63,7 @@ PARSERS = {
         read_statistics,
         lambda s: s[1].shape == (len(s[0]),) * 2 and np.isfinite(s[1]).all(),
     ),
-    "latest.pt": (lambda folder: weights(".pt", folder), checkpoint.load, lambda c: c["format"] == checkpoint.FORMAT),
+    "latest.pt": (lambda folder: weights(".pt", folder), load, lambda c: c["format"] == checkpoint.FORMAT),
 }
 
 

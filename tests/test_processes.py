@@ -9,16 +9,19 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from hwkit.processes import ALONE
 from soak import KIT, Kit, wait_until
 
-from hwkit import checkpoint
 from hwkit.__main__ import main
-from hwkit.data import SAMPLE, encode_png, file_name, load_folder
-from hwkit.generate import Sampler, generate
-from hwkit.processes import ALONE, Single
-from hwkit.recipes import SMOKE
-from hwkit.train import train
-from hwkit.workspace import write_many
+from hwkit.files import write_many
+from hwkit.mnist.folder import encode_png, file_name, load_folder
+from hwkit.mnist.sources import SAMPLE
+from hwkit.recipe import SMOKE
+from hwkit.runs.checkpoint import load
+from hwkit.runs.generate import generate
+from hwkit.runs.processes import Single
+from hwkit.runs.run import train
+from hwkit.sampling import Sampler
 
 RECIPE = replace(SMOKE, epochs=5)  # 20 steps an epoch of 640 digits
 
@@ -37,7 +40,7 @@ def alone(folder, tmp_path_factory) -> dict[int, dict]:
     """What one process has after each epoch: the content of its `ema_latest.pt`."""
     run = tmp_path_factory.mktemp("alone") / "run"
     records = train(RECIPE, load_folder(folder), run, device="cpu", say=lambda text: None)
-    return {record.epoch: checkpoint.load(run / "ema_latest.pt") for record in records}
+    return {record.epoch: load(run / "ema_latest.pt") for record in records}
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +71,14 @@ def test_two_processes_train_as_one_and_one_goes_on_where_a_worker_was_killed(ki
     assert "Another process of this launch has ended" in said or "SIGTERM" in said, said
     assert said.count("Data: ") <= 2 and said.count("epochs ≈") == 1, "the first process alone speaks"
 
-    reached = checkpoint.load(run / "ema_latest.pt")
+    reached = load(run / "ema_latest.pt")
     assert reached["epoch"] < RECIPE.epochs, "the worker was killed too late for this test"
     assert difference(reached, alone[reached["epoch"]]) < 1e-5
     for name in ("latest.pt", "best.pt", "ema_best.pt"):
-        checkpoint.load(run / name)
+        load(run / name)
 
     assert main([str(argument) for argument in [*arguments, "--device", "cpu"]]) == 0
-    assert difference(checkpoint.load(run / "ema_latest.pt"), alone[RECIPE.epochs]) < 1e-4
+    assert difference(load(run / "ema_latest.pt"), alone[RECIPE.epochs]) < 1e-4
     assert list(tmp_path.rglob("*.partial")) == []
 
 

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from hwkit import fid, memorisation, workspace
-from hwkit.data import DATA, SAMPLE, read_source
-from hwkit.memorisation import quantiles
+from hwkit.files import write_bytes, write_json
+from hwkit.measure.distances import frechet_distance, kernel_distance, precision_recall, statistics, write_statistics
+from hwkit.measure.features import DigitClassifier, DigitFeatures, classify, digit_features, reference
+from hwkit.measure.memorisation import nearest, quantiles
+from hwkit.mnist.sources import DATA, SAMPLE, read_source
 
 HERE = Path(__file__).parent
 NO_DIGIT = 10
@@ -66,7 +68,7 @@ class Trainee(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = fid.DigitClassifier()
+        self.net = DigitClassifier()
         self.norms = nn.ModuleList(nn.BatchNorm2d(conv.out_channels) for conv in self.net.convs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,8 +76,8 @@ class Trainee(nn.Module):
             x = norm(conv(x)).relu()
         return self.net.head(F.dropout(self.net.feature(x.flatten(1)).relu(), 0.2, self.training))
 
-    def plain(self) -> fid.DigitClassifier:
-        net = fid.DigitClassifier().eval()
+    def plain(self) -> DigitClassifier:
+        net = DigitClassifier().eval()
         net.load_state_dict(self.net.state_dict())
         net.convs = nn.ModuleList(
             fuse_conv_bn_eval(c.eval(), n.eval()) for c, n in zip(self.net.convs, self.norms, strict=True)
@@ -83,7 +85,7 @@ class Trainee(nn.Module):
         return net
 
 
-def train(images: np.ndarray, labels: np.ndarray, epochs: int, batch: int = 128) -> fid.DigitClassifier:
+def train(images: np.ndarray, labels: np.ndarray, epochs: int, batch: int = 128) -> DigitClassifier:
     """AdamW, one cycle to 3e-3 and down to 0; for seven digits, one picture of no digit."""
     x, y = torch.from_numpy(images)[:, None].float() / 255, torch.from_numpy(labels).long()
     model = Trainee().to(memory_format=torch.channels_last)
@@ -107,9 +109,9 @@ def train(images: np.ndarray, labels: np.ndarray, epochs: int, batch: int = 128)
 
 
 @torch.no_grad()
-def scale_features(net: fid.DigitClassifier, images: np.ndarray) -> None:
+def scale_features(net: DigitClassifier, images: np.ndarray) -> None:
     """Scales the 128 features so that their variances over `images` add up to 100; the classifier's answers stay."""
-    scale = (100 / fid.digit_features(images, net).var(axis=0, ddof=1).sum()) ** 0.5
+    scale = (100 / digit_features(images, net).var(axis=0, ddof=1).sum()) ** 0.5
     net.feature.weight.mul_(scale)
     net.feature.bias.mul_(scale)
     net.head.weight.div_(scale)
@@ -117,21 +119,21 @@ def scale_features(net: fid.DigitClassifier, images: np.ndarray) -> None:
 
 def measure_floors(train_set, test_set) -> dict:
     """What real digits score against the 60,000: the test set, and a part of the 60,000; and their other facts."""
-    against = fid.reference(fid.DigitFeatures())
-    test = fid.digit_features(test_set.images)
+    against = reference(DigitFeatures())
+    test = digit_features(test_set.images)
     rows = np.random.default_rng(0).permutation(len(train_set.images))[: len(test)]
-    subset = fid.digit_features(train_set.images[rows])
+    subset = digit_features(train_set.images[rows])
     sample = read_source(SAMPLE, "train").images
     nearest = {
-        hashlib.sha256(images.tobytes()).hexdigest(): quantiles(memorisation.nearest(test_set.images, images)[0])
+        hashlib.sha256(images.tobytes()).hexdigest(): quantiles(nearest(test_set.images, images)[0])
         for images in (train_set.images, sample)
     }
     return {
-        "test_accuracy": float((fid.classify(test) == test_set.labels).mean()),
+        "test_accuracy": float((classify(test) == test_set.labels).mean()),
         "test-vs-train": real_numbers(test, against),
         "train-subset": real_numbers(subset, against),
         "classes": [*np.bincount(train_set.labels).tolist(), 0],
-        "no_digit_of_test": float((fid.classify(test) == NO_DIGIT).mean()),
+        "no_digit_of_test": float((classify(test) == NO_DIGIT).mean()),
         "nearest": nearest,
     }
 
@@ -141,12 +143,12 @@ def real_numbers(features: np.ndarray, against) -> dict:
 
     def of(n: int) -> float:
         draws = [np.random.default_rng(i).permutation(len(features))[:n] for i in range(10)]  # of one, chance shows
-        values = [fid.frechet_distance(*fid.statistics(features[rows]), against.mu, against.sigma) for rows in draws]
+        values = [frechet_distance(*statistics(features[rows]), against.mu, against.sigma) for rows in draws]
         return float(np.mean(values))
 
     by_images = {str(n): of(n) for n in (250, 500, 1_000, 2_000, 5_000, 10_000)}
-    kid, kid_error = fid.kernel_distance(against.features, features)
-    precision, recall = fid.precision_recall(against.features, features)
+    kid, kid_error = kernel_distance(against.features, features)
+    precision, recall = precision_recall(against.features, features)
     return {"by_images": by_images, "kid": kid, "kid_error": kid_error, "precision": precision, "recall": recall}
 
 
@@ -164,11 +166,11 @@ def main() -> None:
         print(f"trained in {(time.time() - start) / 60:.1f} min")
         scale_features(net, train_set.images)
         weights = {name: value.half().contiguous() for name, value in net.state_dict().items()}
-        workspace.write_bytes(HERE / "digit_classifier.safetensors", save(weights))
+        write_bytes(HERE / "digit_classifier.safetensors", save(weights))
     # From here on with the weights as the kit reads them, in the half precision that they are stored in.
-    fid.write_statistics(HERE / "digit_stats_train.npz", *fid.statistics(fid.digit_features(train_set.images)))
+    write_statistics(HERE / "digit_stats_train.npz", *statistics(digit_features(train_set.images)))
     floors = measure_floors(train_set, test_set)
-    workspace.write_json(HERE / "floors.json", floors)
+    write_json(HERE / "floors.json", floors)
     print(f"test accuracy {floors['test_accuracy']:.2%}; floors and statistics are in {HERE}")
 
 

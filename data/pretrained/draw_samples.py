@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from hwkit.data import SAMPLE, file_name, read_png
-from hwkit.figures import save, tile
+from hwkit.mnist.folder import file_name, read_png
+from hwkit.mnist.sources import SAMPLE
+from hwkit.show.figures import save, tile
 
 
 def main(folder: Path) -> None:

@@ -21,8 +21,8 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from hwkit.checkpoint import load_denoiser
-from hwkit.widgets import slider_frames, slider_html
+from hwkit.runs.checkpoint import load_denoiser
+from hwkit.show.slider import slider_frames, slider_html
 
 KIT = Path(__file__).resolve().parents[2]
 ARTEFACTS = KIT / "tests" / "artefacts"

@@ -1,0 +1,207 @@
+"""Where runs are kept, and how a file is read and written: whole or not at all."""
+
+import contextlib
+import errno
+import glob
+import json
+import os
+import shutil
+import struct
+import tempfile
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+WAIT_FOR_LOCK = 6.0  # seconds: the data workers of a killed training notice within five that they are alone
+ABANDONED = 3600.0  # seconds after which a half written file is taken for that of a killed process
+LARGEST = 2**32  # bytes that an .npz may unpack to: MNIST in RGB has 141 million
+DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a damaged archive
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError),
+    *(OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError),
+)
+HINTS = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EFBIG: "the file would be larger than this system allows: choose another folder",
+    errno.EROFS: "the file system is read-only: choose a folder that you can write to",
+    errno.EACCES: "writing is not permitted there: choose a folder that you can write to",
+    errno.EPERM: "writing is not permitted there: choose a folder that you can write to",
+    errno.ENOTDIR: "a part of that path is a file, not a folder: choose another path",
+    errno.EEXIST: "a file of that name is in the way: choose another path",
+}
+LEFTOVERS = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".ipynb_checkpoints", ".localized", "@eadir"}
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with `~` as the home folder: for whatever a person wrote, once, where it comes in."""
+    return Path(path).expanduser()
+
+
+def runs() -> Path:
+    """The folder that holds the runs: `HWKIT_RUNS`, or `runs/` where the command is called."""
+    return expanded(os.environ.get("HWKIT_RUNS") or "runs")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name was left by a program (Finder, Explorer, Jupyter, this kit), not a person."""
+    return name.lower() in LEFTOVERS or name.startswith("._") or name.endswith(".partial")
+
+
+# Reading
+
+
+def read_json(path: Path | str):
+    """What a JSON file holds. OSError where it cannot be read; ValueError, with its name, where it is damaged."""
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it is no JSON ({error}): delete it, and run this again.") from error
+
+
+def load_npz(path: Path | str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz; ValueError where it is damaged, no .npz, too large, or holds Python objects."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that are taken.")
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise
+    except DAMAGED as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path} holds Python objects, such as a dict, which are not loaded: save plain arrays, "
+                "np.savez(path, name=array, …)."
+            ) from error
+        reason = "".join(c for c in str(error)[:100] if c.isprintable())  # zipfile quotes whole headers
+        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({reason}): fetch it again.") from error
+
+
+# Writing
+
+
+@contextlib.contextmanager
+def only_process(folder: Path | str) -> Iterator[None]:
+    """Within it no other process may write into `folder`. ValueError where one does already.
+
+    The lock is the operating system's, on `.<name>.lock` beside the folder. It ends with its process, however that
+    ends: the file that a killed one leaves behind locks nothing. What was half written into the folder is deleted.
+    """
+    folder = Path(os.path.abspath(folder))  # "." has no name to put a lock beside
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=WAIT_FOR_LOCK)
+    except filelock.Timeout:
+        raise ValueError(
+            f"{folder} is being written to by another process, or by this one: stop that, wait for its end, or choose "
+            "another folder."
+        ) from None
+    except OSError as error:
+        raise _explained(error, folder) from error
+    try:
+        for left in (*folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"), *folder.glob(".*.partial")):
+            _remove(left)  # nobody else writes here now, so it is dead
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """Gives a temporary path to write to; then the file appears at `path` whole, by fsync and an atomic rename.
+
+    If anything fails on the way, what stood at `path` is untouched and the temporary file is gone. An OSError (disk
+    full, not permitted, …) is raised again as one sentence that says what to do.
+    """
+    path = Path(path)
+    with _beside(path) as folder:
+        temporary = folder / path.name
+        yield temporary
+        with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Writes the file whole (see `whole_file`)."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes the file whole (see `whole_file`), as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, content) -> None:
+    """Writes the file whole (see `whole_file`), as indented JSON."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_many(folder: Path | str, files: Mapping[str, bytes]) -> None:
+    """Writes some small files into `folder`, each whole or not there.
+
+    They are not flushed to the disk one by one, which would take longer than making them. After a power failure some
+    may be missing or empty, and whoever counts them must take an empty one as missing.
+    """
+    folder = Path(folder)
+    with _beside(folder) as beside:
+        folder.mkdir(exist_ok=True)
+        for name, data in files.items():
+            (beside / name).write_bytes(data)
+        for name in files:
+            os.replace(beside / name, folder / name)
+        _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write into first, on the same disk. It is gone in the end."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            if left.stat().st_mtime < time.time() - ABANDONED:
+                _remove(left)
+        temporary = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        yield Path(temporary)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        if temporary:
+            _remove(Path(temporary))
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file or folder, if it is there and can be."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renames in a folder survive a power failure, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network drives (Colab's among them) cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    hint = HINTS.get(error.errno, error.strerror)
+    return OSError(error.errno, f"{path} was not written: {hint}. Nothing that was there before is damaged.")

@@ -1,0 +1,129 @@
+"""Statistics of features, then the distances between two clouds of them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hwkit.files import load_npz, whole_file
+
+KEPT = 5_000
+
+
+def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, D) → their mean (D,) and covariance (D, D), float64. ValueError unless N ≥ 2."""
+    if len(features) < 2:
+        raise ValueError(f"Statistics need at least 2 images, not {len(features)}.")
+    return features.mean(axis=0), np.cov(features, rowvar=False)
+
+
+def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray, **more) -> None:
+    """Writes an .npz in pytorch-fid's form (`mu`, `sigma`), which `python -m pytorch_fid` reads, with `more` arrays."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, mu=mu, sigma=sigma, **more)
+
+
+def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """`mu` (D,) and `sigma` (D, D) of an .npz in pytorch-fid's form.
+
+    Raises FileNotFoundError where there is none, ValueError where it is broken or of other than `dims` features.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no statistics {path}: check --reference.")
+    try:
+        arrays = load_npz(path)
+        mu, sigma = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not an .npz with the arrays mu and sigma: make it again.") from error
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not np.isfinite(sigma).all() or not np.isfinite(mu).all():
+        raise ValueError(f"{path} holds mu {mu.shape} and sigma {sigma.shape}, which are not a mean and a covariance.")
+    if dims and len(mu) != dims:
+        raise ValueError(f"{path} holds statistics of {len(mu)} features, but this protocol has {dims}.")
+    return mu, sigma
+
+
+def spaced(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` rows, evenly spaced."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+
+
+def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
+    """d² = |μ1 − μ2|² + tr Σ1 + tr Σ2 − 2 tr (Σ1 Σ2)^½ (Heusel et al. 2017, eq. 6; Dowson & Landau 1982), float64.
+
+    The last trace is the sum of the roots of the eigenvalues of RᵀΣ2R, where RRᵀ = Σ1: a symmetric matrix, so they are
+    real and ≥ 0 however singular the covariances are (fewer images than features). ValueError where the shapes differ.
+    """
+    if mu1.shape != mu2.shape or sigma1.shape != sigma2.shape:
+        raise ValueError(f"Statistics of {len(mu1)} and of {len(mu2)} features cannot be compared.")
+    root = _root(sigma1)  # (D, rank)
+    eigenvalues = np.linalg.eigvalsh(root.T @ sigma2 @ root)
+    difference = mu1 - mu2
+    d2 = difference @ difference + np.trace(sigma1) + np.trace(sigma2) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
+    return max(0.0, float(d2))  # rounding alone can bring it below 0
+
+
+def frechet_error(features: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> float:
+    """The standard error that d²(features, (μ, Σ)) has because the images are a finite sample, by the delta method.
+
+    An image x of theirs moves d² by 2 (μ1 − μ)·z + zᵀ(I − M)z with z = x − μ1 and M = Σ^½ (Σ^½ Σ1 Σ^½)^−½ Σ^½, the
+    derivative of the formula above; the error is the deviation of that over the images, divided by √N.
+    """
+    mu1, sigma1 = statistics(features)
+    root = _root(sigma)
+    eigenvalues, vectors = np.linalg.eigh(root.T @ sigma1 @ root)
+    kept = eigenvalues > eigenvalues[-1] * 1e-10
+    half = root @ vectors[:, kept] / eigenvalues[kept] ** 0.25  # (D, rank): M = half halfᵀ
+    z = features - mu1
+    influence = 2 * z @ (mu1 - mu) + (z**2).sum(axis=1) - ((z @ half) ** 2).sum(axis=1)
+    return float(influence.std() / len(z) ** 0.5)
+
+
+def _root(sigma: np.ndarray) -> np.ndarray:
+    """R (D, rank) with R Rᵀ = Σ; the directions in which Σ is 0 up to rounding are left out."""
+    eigenvalues, vectors = np.linalg.eigh(sigma)
+    kept = eigenvalues > eigenvalues[-1] * len(sigma) * np.finfo(np.float64).eps
+    return vectors[:, kept] * np.sqrt(eigenvalues[kept])
+
+
+def kernel_distance(real: np.ndarray, generated: np.ndarray, subsets: int = 100, size: int = 1000):
+    """KID: mean and deviation over subsets of the unbiased MMD², k(x, y) = (x·y/D + 1)³ (Bińkowski et al. 2018, §4).
+
+    Features (N, D) and (M, D); subsets are of `size`, or of N or M where that is less. Equal distributions have 0 on
+    average. ValueError for less than 2 images.
+    """
+    size = min(size, len(real), len(generated))
+    if size < 2:
+        raise ValueError("KID needs at least 2 images on either side.")
+
+    def cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        k = a @ b.T / a.shape[1] + 1
+        return k * k * k  # many times as quick as k**3
+
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in tqdm(range(subsets), desc="KID", delay=2, leave=False):
+        x, y = (f[rng.choice(len(f), size, replace=False)] for f in (real, generated))
+        k_xx, k_yy, k_xy = (cubic(a, b) for a, b in ((x, x), (y, y), (x, y)))
+        within = (k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)) / (size * (size - 1))
+        values.append(within - 2 * k_xy.mean())
+    return float(np.mean(values)), float(np.std(values))
+
+
+def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tuple[float, float]:
+    """The share of generated images within the real manifold, and the reverse (Kynkäänniemi et al. 2019, eq. 1 and 2).
+
+    A set's manifold: balls about its features (N, D), each as wide as the way to the k-th nearest other. Of each set
+    KEPT images at most are used, as the values depend on the numbers. ValueError where a set has no k others.
+    """
+    if min(len(real), len(generated)) <= k:
+        raise ValueError(f"Precision and recall need more than {k} images on either side.")
+    real, generated = (torch.from_numpy(np.asarray(spaced(f, KEPT), np.float64)) for f in (real, generated))
+
+    def covered(points: Tensor, centres: Tensor) -> float:
+        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values  # + 1: the nearest is the centre itself
+        return (torch.cdist(points, centres) <= radius).any(dim=1).double().mean().item()
+
+    return covered(generated, real), covered(real, generated)

@@ -1,0 +1,1 @@
+"""MNIST from wherever it is: sources → a folder of PNGs ↔ one tensor → batches."""

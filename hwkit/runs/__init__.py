@@ -1,0 +1,1 @@
+"""What protects an evening: checkpoints, resume, locks, several processes, and images made once."""

@@ -1,0 +1,183 @@
+"""Checkpoints: self-describing, whole or not there, and safe to load (tensors and plain types, no pickled class)."""
+
+import hashlib
+import io
+import json
+import pickle
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+import hwkit
+from hwkit.diffusion import Denoiser
+from hwkit.files import DAMAGED, write_bytes
+from hwkit.mnist.sources import DATA
+from hwkit.recipe import RECIPES, Recipe
+from hwkit.unet import UNet, UNetConfig
+
+FORMAT, BEFORE = "hwkit-2", "hwkit-1"
+PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
+EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
+
+
+def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
+    """Writes weights (a state dict), the recipe that they are of, and further facts (tensors, plain types)."""
+    content = {"format": FORMAT, "recipe": asdict(recipe), "versions": versions(), "weights": dict(weights), **facts}
+    buffer = io.BytesIO()  # torch would report a full disk as an error of its zip writer
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def export(content: Mapping, path: Path) -> None:
+    """Writes a loaded checkpoint's weights in half precision, with its facts, as safetensors: half the size."""
+    weights = {name: tensor.half().contiguous() for name, tensor in content["weights"].items()}
+    facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume")}
+    write_bytes(path, safetensors.torch.save(weights, {"hwkit": json.dumps(facts)}))
+
+
+def load(path: Path | str) -> dict:
+    """Reads a checkpoint as `save` or `export` wrote it, onto the CPU; of a run's folder, the one to sample from.
+
+    Runs no code from the file. Raises FileNotFoundError where there is none, and ValueError where it is truncated,
+    damaged, foreign, of another version's recipe, or holds pickled classes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = best_of(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}: `python -m hwkit train` makes one.")
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):
+        raise ValueError(
+            f"{path} is no checkpoint of this hwkit ({FORMAT} or {BEFORE}): another program or version wrote it."
+        )
+    try:
+        content = _upgraded(content) if content["format"] == BEFORE else content
+        recipe_of(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} was written by another version of hwkit: its recipe does not fit ({error}).") from error
+    return content
+
+
+def _load_pt(path: Path):
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty (0 bytes): take another checkpoint of the run.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not compare the checksums
+    except DAMAGED as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint: take another one of the run.") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged ({damaged} fails its checksum): take another checkpoint of the run.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, perhaps code, and was not loaded."
+        ) from error
+    except DAMAGED as error:
+        raise ValueError(f"{path} cannot be read ({_short(error)}): take another checkpoint of the run.") from error
+
+
+def _load_safetensors(path: Path) -> dict:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            content = json.loads((file.metadata() or {}).get("hwkit", "{}"))
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no dict)
+        return content and {**content, "weights": weights}
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint ({error}): fetch it again.") from error
+
+
+def _upgraded(content: dict) -> dict:
+    """A checkpoint of format hwkit-1 in the present one. Its recipe has no name: that of the most similar is taken."""
+    before = content["recipe"]
+    alike = min(RECIPES.values(), key=lambda recipe: sum(asdict(recipe)[key] != before[key] for key in before))
+    content = {**content, "recipe": {**before, "name": alike.name, "about": alike.about}}
+    if "resume" in content:
+        old = content["resume"]
+        position = {key: old[key] for key in ("epoch", "batch", "loss_sum", "best_loss", "best_epoch", "seconds")}
+        position |= {"curve": old["curve"], "window": old["window"]}
+        position["epoch_began"] = old["history"][-1]["seconds"] if old["history"] else 0.0
+        content["resume"] = {key: old[key] for key in ("optimizers", "scaler", "step")}
+        content["resume"] |= {"setting": [old["precision"], "channels_last"], "position": position}
+    return content
+
+
+def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoiser:
+    """The network of a checkpoint, in eval mode on `device`, ready to sample. Raises as `load` does."""
+    content = load(path)
+    recipe = recipe_of(content)
+    try:
+        model = UNet(recipe.model)
+        model.load_state_dict(content["weights"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: its weights do not fit the network that it describes ({_short(error)})."
+        ) from error
+    return recipe.denoiser(model.to(device).eval())
+
+
+def recipe_of(content: Mapping) -> Recipe:
+    """The `Recipe` that a loaded checkpoint was trained with. ValueError where this version cannot know it."""
+    values = dict(content["recipe"])
+    network = dict(values["model"])
+    known = {field.name for kind in (Recipe, UNetConfig) for field in fields(kind)}
+    unknown = sorted((set(values) | set(network)) - known)
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(unknown)}")
+    return Recipe(**{**values, "model": UNetConfig(**{**network, "multipliers": tuple(network["multipliers"])})})
+
+
+def best_of(run: Path) -> Path:
+    """The EMA weights of a run to sample from: the last where the learning rate decays, else those of the best loss.
+
+    Where there are none, the path at which training would write the last.
+    """
+    if (run / EXPORTED).is_file():
+        return run / EXPORTED
+    latest, best = run / "ema_latest.pt", run / "ema_best.pt"
+    if best.is_file() and (not latest.is_file() or recipe_of(load(latest)).decay_from == 1):
+        return best
+    return latest
+
+
+def newest_run(runs: Path, ignored: tuple[str, ...] = ()) -> Path | None:
+    """The folder under `runs` whose weights were written last, the kit's own (`pretrained`) left out; or None."""
+    found = [path for path in runs.glob("*/ema_latest.*") if path.suffix in (".pt", ".safetensors")]
+    own = [path for path in found if path.parent.name not in ("pretrained", *ignored)]
+    return max(own, key=lambda path: path.stat().st_mtime).parent if own else None
+
+
+def unpack_pretrained(runs: Path) -> Path | None:
+    """Puts the weights that come with the kit into `runs`/pretrained, a run's folder, and returns it.
+
+    None where the kit came without them.
+    """
+    if not (PRETRAINED / EXPORTED).is_file():
+        return None
+    for name in ("history.jsonl", EXPORTED):
+        target, data = runs / "pretrained" / name, (PRETRAINED / name).read_bytes()
+        if not target.is_file() or target.read_bytes() != data:
+            write_bytes(target, data)
+    return runs / "pretrained"
+
+
+def digest(path: Path | str) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What a number or picture may depend on."""
+    return {"hwkit": hwkit.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def _short(error: Exception) -> str:
+    """The error in one line: torch's own takes a line for each weight."""
+    return " ".join(str(error).split())[:200]

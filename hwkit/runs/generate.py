@@ -1,0 +1,141 @@
+"""N images into a folder, resumable, with a seed for each image."""
+
+import contextlib
+import os
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hwkit.diffusion import Denoiser
+from hwkit.files import is_leftover, only_process, read_json, write_json, write_many
+from hwkit.mnist.batches import to_uint8
+from hwkit.mnist.folder import encode_png, file_name
+from hwkit.runs.checkpoint import digest, load_denoiser, versions
+from hwkit.runs.processes import processes
+from hwkit.sampling import Sampler, trajectory
+
+MADE_BY = {"checkpoint", "checkpoint_sha256", "sampler", "seed"}  # what a manifest says of its images
+
+
+def images(
+    denoise: Denoiser,
+    sampler: Sampler,
+    seed: int,
+    numbers: Sequence[int],
+    device: torch.device | str = "cpu",
+    device_noise: bool = False,
+) -> Tensor:
+    """Images `numbers` of the run `seed`: uint8 (B, 3, 28, 28) on the CPU.
+
+    Image k depends on (seed, k) alone, but with `device_noise` (see `sampling.trajectory`).
+    """
+    frames = trajectory(denoise, sampler, seed, numbers, device, device_noise=device_noise)
+    (last,) = deque(frames, maxlen=1)  # keeps no earlier frame
+    return to_uint8(last.x_t).cpu()
+
+
+def generate(
+    checkpoint: Path | str,
+    folder: Path | str,
+    n: int = 10_000,
+    sampler: Sampler = Sampler(),
+    seed: int = 0,
+    batch: int = 100,
+    device: torch.device | str = "cpu",
+    device_noise: bool = False,
+    progress: bool = True,
+) -> int:
+    """Writes images 1 … n as `00001.png` … into the flat folder, those that are missing, and returns how many were.
+
+    Images are made in blocks of `batch` that always begin at the same numbers, so an interrupted folder ends with the
+    same bytes as an undisturbed one (with another batch: up to rounding). `<folder>.json`, beside it, says what made
+    them. Under `accelerate launch` the processes share the blocks; the folder is the same.
+    Raises ValueError for n < 1, for a folder with other files, or with images of another checkpoint, sampler or seed.
+    """
+    folder, path = Path(os.path.abspath(folder)), Path(checkpoint)  # "." has no name to put a manifest beside
+    if not 1 <= n <= 99_999:
+        raise ValueError(f"--n is {n}, but must be between 1 and 99,999 (file names have five digits).")
+    for name, value, least in (("batch", batch, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"--{name} is {value}, but must be at least {least}.")
+    world = processes(torch.device(device).type)
+    denoise = load_denoiser(path, device)
+    sampler = sampler.resolve(denoise.schedule.T)
+    manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
+    manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions()}
+    with contextlib.ExitStack() as lock:
+        world.on_first(lambda: lock.enter_context(only_process(folder)))
+        present = world.on_first(lambda: claim(folder, manifest, n))
+        missing = [k for k in range(1, n + 1) if k not in present]
+        blocks = sorted({(k - 1) // batch for k in missing})[world.rank :: world.count]
+        share = len(present) + sum((k - 1) // batch in blocks for k in missing)
+        silent = not progress or world.rank > 0
+        with tqdm(total=share, initial=len(present), unit="image", desc=str(sampler), disable=silent) as bar:
+            for index in blocks:
+                block = range(index * batch + 1, min((index + 1) * batch, n) + 1)
+                made = images(denoise, sampler, seed, block, device, device_noise).numpy()
+                new = {file_name(k): encode_png(made[i]) for i, k in enumerate(block) if k not in present}
+                write_many(folder, new)
+                bar.update(len(new))
+        with world.guarded():
+            world.wait()
+    return len(missing)
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """What made a folder of images, as `generate` wrote it beside the folder; None where nothing tells.
+
+    ValueError where the manifest is damaged.
+    """
+    path = folder.with_name(folder.name + ".json")
+    content = read_json(path) if path.is_file() else None
+    return content if isinstance(content, dict) and set(content) >= MADE_BY else None
+
+
+def claim(folder: Path, manifest: dict, n: int) -> set[int]:
+    """The numbers of the images that the folder holds already, after a check that they are of this very run."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder: choose another --folder.")
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if folder.is_dir() else {}
+    names = {name for name in sizes if not is_leftover(name)}
+    numbers = {int(name[:5]) for name in names if re.fullmatch(r"\d{5}\.png", name) and name != file_name(0)}
+    others = sorted(names - {file_name(k) for k in numbers})
+    if others:
+        raise ValueError(f"{folder} also holds {', '.join(others[:3])}: choose an empty --folder for the images.")
+    if numbers and max(numbers) > n:
+        raise ValueError(
+            f"{folder} holds {len(numbers):,} images, up to {file_name(max(numbers))}, but --n is {n:,}: "
+            f"give --n {max(numbers)} or more, or choose another --folder."
+        )
+    if numbers:
+        compare(folder, read_manifest(folder), manifest)
+    write_json(folder.with_name(folder.name + ".json"), manifest)
+    return {k for k in numbers if sizes[file_name(k)]}  # an empty file is what a power failure leaves
+
+
+def compare(folder: Path, before: dict | None, now: dict) -> None:
+    """ValueError, with the value and the flag to give, where a folder's images were made by other means than now."""
+    way = f"or choose another --folder than {folder}."
+    if before is None:
+        raise ValueError(f"Nothing tells what made the images in {folder}: choose another --folder, or delete them.")
+    if before["checkpoint_sha256"] != now["checkpoint_sha256"]:
+        hashes = (f"{m['checkpoint']} {m['checkpoint_sha256'][:8]}…" for m in (before, now))
+        raise ValueError(f"{folder} holds images of another checkpoint ({' → '.join(hashes)}): delete it, {way}")
+    sampler = Sampler(**before["sampler"])
+    if sampler != Sampler(**now["sampler"]):
+        flags = f"--sampler {sampler.name} --steps {sampler.steps}"
+        flags += f" --eta {sampler.eta:g}" * (sampler.eta > 0) + " --variance beta" * (sampler.variance == "beta")
+        raise ValueError(f"The images in {folder} were made by {sampler}: add {flags}, {way}")
+    names = ["seed", "device_noise"] + ["batch"] * now["device_noise"]  # batch: else it changes no image
+    for name in names:
+        value = before.get(name, False)
+        if value != now[name]:
+            flag = f"--{name.replace('_', '-')}"
+            add = f"leave {flag} out" if value is False else f"add {flag}" if value is True else f"add {flag} {value}"
+            raise ValueError(f"The images in {folder} were made with {name.replace('_', ' ')} {value}: {add}, {way}")

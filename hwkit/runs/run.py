@@ -1,0 +1,519 @@
+"""A training run in a folder: begun or gone on with, saved, stopped, and yielding a record an epoch.
+
+    for record in train(RECIPES["cpu"], images, Path("runs/cpu")):
+        print(record.epoch, record.loss)
+
+Everything random is a function of (seed, epoch) or (seed, step), and all else that changes is in `latest.pt`, so a
+resumed run draws what an uninterrupted one does.
+"""
+
+import contextlib
+import json
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hwkit.files import only_process, write_text
+from hwkit.mnist.batches import PNGFolder, batches
+from hwkit.recipe import CPU, Recipe
+from hwkit.runs import checkpoint
+from hwkit.runs.processes import Single, processes
+from hwkit.runs.speed import Setting, candidates, duration, measure_speeds, prepared_state
+from hwkit.sampling import nodes
+from hwkit.training import State, best_device, train_epoch
+from hwkit.unet import UNet
+
+MAY_CHANGE = ("name", "about", "epochs", "minutes", "patience", "precision")  # in the recipe of a resumed run
+WRITTEN = ("ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")  # by training, beside latest.pt
+CURVE_POINTS = 40  # losses kept for each epoch's part of the loss curve
+READ_STEPS = 10  # steps at most between two readings of the losses, for which a GPU has to wait
+
+
+class Record(NamedTuple):
+    """One epoch, as it stands in a line of `history.jsonl`."""
+
+    epoch: int
+    loss: float  # mean over the epoch
+    is_best: bool
+    images_seen: int  # since the start of the run
+    seconds: float  # of training since the start of the run, interruptions left out
+    lr: float
+    images_per_second: float
+    curve: list[list[float]]  # [images seen, mean loss of the steps since the last point]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same from the beginning to the end."""
+
+    recipe: Recipe
+    images: Tensor | PNGFolder
+    folder: Path
+    device: torch.device
+    world: Single
+    after_epoch: Callable[[Record, UNet], None]
+    save_minutes: float
+    compile: bool
+    quiet: bool
+    read_every: int = 1  # steps between two readings of the losses: about a second
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.images) // self.recipe.batch_size
+
+    def log(self, text: str) -> None:
+        """Says it once, beside the progress bars."""
+        if self.world.rank == 0 and not self.quiet:
+            tqdm.write(text)
+
+
+@dataclass
+class Position:
+    """How far the run has come, and its losses."""
+
+    epoch: int = 1  # the one under way
+    batch: int = 0  # batches of it that are done
+    loss_sum: float = 0.0  # of these
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    seconds: float = 0.0  # of training
+    epoch_began: float = 0.0  # what `seconds` was then
+    curve: list[list[float]] = field(default_factory=list)
+    window: list[float] = field(default_factory=list)  # losses since the last point of the curve
+    history: list[dict] = field(default_factory=list)  # the records so far, as in history.jsonl
+
+
+def train(
+    recipe: Recipe,
+    images: Tensor | PNGFolder,
+    folder: Path | str,
+    device: torch.device | str | None = None,
+    resume: bool = True,
+    weights: Path | str | None = None,
+    after_epoch: Callable[[Record, UNet], None] = lambda record, ema: None,
+    save_minutes: float = 2.0,
+    compile: bool = False,
+    quiet: bool = False,
+) -> Iterator[Record]:
+    """Trains in `folder` and yields a `Record` an epoch, after its files are written.
+
+    images: uint8 (N, 1 or 3, 28, 28), or a `PNGFolder`. Files: `latest.pt` (all that an exact resume needs, also every
+    `save_minutes` within an epoch), `ema_latest.pt`, on a better loss `best.pt` and `ema_best.pt`, `history.jsonl`.
+    SIGINT and SIGTERM save first. With `resume`, a run that stands in the folder goes on where it stopped; without, it
+    is discarded once the new one stands. after_epoch(record, EMA network) is called before `latest.pt` is written.
+    compile: let torch.compile work on the network. quiet: without messages and progress bars.
+
+    weights: a checkpoint (or a run's folder) of this recipe, from which a run without a `latest.pt` goes on: epochs,
+    minutes, draws and history, too, but not exactly, as the optimizers' averages begin anew.
+
+    Raises ValueError for too few images, for a run or weights of another recipe or other data, for a run that has lost
+    its `latest.pt`, and for weights that leave nothing to do; FloatingPointError when the loss is no longer finite (the
+    last good checkpoint stays).
+
+    Under `accelerate launch` each process calls this with the same arguments. The recipe's batch is shared among them,
+    so their number changes nothing but the speed; the first one writes, all yield.
+    """
+    device = torch.device(device or best_device())
+    images = images.to(device) if isinstance(images, Tensor) else images  # 47 MB: a GPU has the room
+    world = processes(device.type)
+    run = Run(recipe, images, Path(folder), device, world, after_epoch, save_minutes, compile, quiet)
+    check(run)
+    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
+    torch.backends.cudnn.benchmark = True  # all batches have one shape
+    with contextlib.ExitStack() as lock:
+        world.on_first(lambda: lock.enter_context(only_process(run.folder)))
+        state, position, speed = start(run, resume, weights)
+        run = replace(run, read_every=max(1, min(READ_STEPS, int(speed / recipe.batch_size))))
+        while unfinished(recipe, position):
+            with stop_requests() as stopping, world.guarded():
+                run_epoch(run, state, position, stopping)
+                record = close_epoch(run, state, position)
+                save_epoch(run, state, position, record)
+            stop_if_asked(run, stopping, f"after epoch {record.epoch}")
+            yield record
+
+
+# The beginning
+
+
+def check(run: Run) -> None:
+    """ValueError for what cannot work, before it costs time; and a word on a schedule that leaves much of the image."""
+    recipe = run.recipe
+    if not run.steps_per_epoch:
+        raise ValueError(
+            f"{len(run.images)} images do not fill one batch of {recipe.batch_size}: lower --batch-size, or name more."
+        )
+    if len(set(nodes(recipe.T))) < 8:
+        raise ValueError(f"T is {recipe.T}, but a figure with eight different times needs --T 7 or more.")
+    if (run.folder / checkpoint.EXPORTED).is_file():  # which would be taken for the new run's
+        raise ValueError(
+            f"{run.folder} holds exported weights: choose another --run, and go on from them by --weights {run.folder}."
+        )
+    left = recipe.make_schedule().alpha_bar[-1].sqrt().item()
+    if left > 0.1:
+        run.log(
+            f"WARNING: √ᾱ_T is {left:.2f}, so much of the image is left in x_T, and pure noise, from which samples are "
+            f"made, is never seen in training: raise --T (now {recipe.T}), or take --schedule cosine."
+        )
+
+
+def start(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Position, float]:
+    """The state and position to begin or to go on with, and the speed in images a second."""
+    if run.world.on_first(lambda: resume and stands(run.folder, weights)):
+        return resumed(run)
+    return begun(run, resume, weights)
+
+
+def stands(folder: Path, weights: Path | str | None) -> bool:
+    """Whether the folder holds a run to go on with. ValueError where only parts of one are left, and no word on them."""
+    latest = folder / "latest.pt"
+    its_own = weights is not None and folder.resolve() in (Path(weights).resolve(), Path(weights).resolve().parent)
+    if latest.is_file():
+        return not (its_own and _is_damaged(latest))
+    left = [name for name in WRITTEN if (folder / name).exists()]
+    if left and not its_own:
+        way = f"--weights {folder} goes on from its weights, " if checkpoint.best_of(folder).is_file() else ""
+        raise ValueError(
+            f"{folder} holds a run without its latest.pt ({', '.join(left)}): {way}--fresh starts over, --run names "
+            "another folder."
+        )
+    return False
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        return not checkpoint.load(path)
+    except ValueError:
+        return True
+
+
+def begun(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Position, float]:
+    """A new run, which stands in its folder from now on; what stood there before is discarded then."""
+    recipe = run.recipe
+    settings = candidates(run.device, recipe.precision)
+    speeds = run.world.on_first(lambda: measure_speeds(recipe, run.device, settings, run.compile))
+    setting = max(speeds, key=speeds.get)
+    state, position = prepared_state(recipe, run.device, setting, run.compile), Position()
+    if weights:
+        run.log(go_on_from(Path(weights), run, state, position))
+    connect(run, state)
+    speed = run.world.count * speeds[setting]
+    run.log(expectation(run, state, position, speed))
+    # A folder that cannot be written to shows now, not after an epoch.
+    run.world.on_first(lambda: save_latest(run, state, position))
+    if not resume:
+        run.world.on_first(lambda: discard(run.folder))
+    return state, position, speed
+
+
+def discard(folder: Path) -> None:
+    """Deletes what training wrote beside `latest.pt`."""
+    for name in WRITTEN:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def resumed(run: Run) -> tuple[State, Position, float]:
+    """The run that stands in the folder, exactly as it was saved."""
+    path, recipe = run.folder / "latest.pt", run.recipe
+    try:
+        content = checkpoint.load(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).rstrip('.')}; or --weights {run.folder} goes on from its last weights, --fresh starts over."
+        ) from error
+    if "resume" not in content:
+        raise ValueError(f"{path} holds weights only, not what a resume needs: start over with --fresh.")
+    changed = differences(content, recipe, len(run.images))
+    if changed:
+        raise ValueError(f"{run.folder} holds another run ({changed}): choose another --run, or start over by --fresh.")
+    position, setting = position_of(path, content), Setting(*content["resume"]["setting"])
+    settings = candidates(run.device, recipe.precision)
+    settings = [setting] if setting in settings else settings  # saved on another kind of device
+    speeds = {settings[0]: 1.0}
+    if unfinished(recipe, position):
+        speeds = run.world.on_first(lambda: measure_speeds(recipe, run.device, settings, run.compile))
+    setting = max(speeds, key=speeds.get)
+    state = prepared_state(recipe, run.device, setting, run.compile)
+    restore(state, content)
+    connect(run, state)
+    speed, seen = run.world.count * speeds[setting], state.step * recipe.batch_size
+    if unfinished(recipe, position):
+        run.log(f"Going on with {run.folder}: epoch {position.epoch}, {seen:,} images seen.")
+        run.log(expectation(run, state, position, speed))
+    else:
+        run.log(f"The run in {run.folder} is finished: {seen:,} images seen. --fresh starts over.")
+    return state, position, speed
+
+
+def position_of(path: Path, content: dict) -> Position:
+    """Where a checkpoint's run stood, with its history. ValueError where another version wrote it."""
+    try:
+        position = Position(**content["resume"]["position"])
+    except TypeError as error:
+        raise ValueError(f"{path} was written by another version of hwkit ({error}): --fresh starts over.") from error
+    position.history = [line for line in read_history(path.parent) if line["epoch"] < position.epoch]
+    return position
+
+
+def restore(state: State, content: dict) -> None:
+    """Puts into a new state what `save_latest` wrote."""
+    saved = content["resume"]
+    state.model.load_state_dict(content["weights"])
+    state.ema.load_state_dict(content["ema"])
+    for optimizer, values in zip(state.optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    if saved["scaler"]:  # empty where the run was not in fp16 then
+        state.scaler.load_state_dict(saved["scaler"])
+    state.step = saved["step"]
+
+
+def connect(run: Run, state: State) -> None:
+    """Makes the state that of one of several processes."""
+    state.forward = run.world.data_parallel(state.forward)
+    state.part, state.processes = run.world.part(run.recipe.batch_size), run.world.count
+
+
+def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
+    """What differs between a checkpoint's recipe and data and these, for a person to read; "" where nothing does."""
+    before, now = (_flat(asdict(r)) for r in (checkpoint.recipe_of(content), recipe))
+    names = [name for name in now if before[name] != now[name] and name not in MAY_CHANGE]
+    changed = [f"{name} {before[name]} → {now[name]}" for name in names]
+    if count is not None and content["image_count"] != count:
+        changed.append(f"{content['image_count']:,} images → {count:,}")
+    return "; ".join(changed)
+
+
+def _flat(recipe: dict) -> dict:
+    return {**{f"model.{name}": value for name, value in recipe.pop("model").items()}, **recipe}
+
+
+def go_on_from(weights: Path, run: Run, state: State, position: Position) -> str:
+    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown; returns what it did."""
+    path = checkpoint.best_of(weights) if weights.is_dir() else weights
+    content = checkpoint.load(path)
+    if "resume" in content:
+        raise ValueError(f"{path} is more than weights: go on with its own run, --run {path.parent}.")
+    changed = differences(content, run.recipe)
+    if changed:
+        raise ValueError(f"{path} is of another recipe ({changed}): give the same one, or leave --weights out.")
+    for network in (state.model, state.ema):
+        network.load_state_dict(content["weights"])
+    position.epoch, state.step = content["epoch"] + 1, content["images_seen"] // run.recipe.batch_size
+    position.history = [line for line in read_history(path.parent) if line["epoch"] < position.epoch]
+    if position.history:
+        best = min(position.history, key=lambda line: line["loss"])
+        position.best_loss, position.best_epoch = best["loss"], best["epoch"]
+        position.seconds = position.epoch_began = position.history[-1]["seconds"]
+    if not unfinished(run.recipe, position):
+        raise ValueError(
+            f"{path} has had {duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count: "
+            "raise --minutes or --epochs (or --patience) beyond them."
+        )
+    return f"Going on from {path}: epoch {position.epoch}, {content['images_seen']:,} images seen."
+
+
+def expectation(run: Run, state: State, position: Position, speed: float) -> str:
+    """How long the rest of the run will take at `speed` images a second, and a quicker way where that is long."""
+    recipe, an_epoch = run.recipe, run.steps_per_epoch * run.recipe.batch_size
+    seconds = max(0, recipe.epochs * an_epoch - state.step * recipe.batch_size) / speed
+    here = f"on this device ({run.device.type}, {state.precision}, {speed:.0f} images/s)"
+    if recipe.minutes and 60 * recipe.minutes - position.seconds < seconds:
+        seconds = max(0.0, 60 * recipe.minutes - position.seconds)
+        return f"{duration(seconds)} ≈ {seconds * speed / an_epoch:.1f} epochs {here}"
+    text = f"{recipe.epochs - position.epoch + 1} epochs ≈ {duration(seconds)} {here}"
+    if seconds > 120 * CPU.minutes:
+        text += f"\nThe recipe `cpu` would need {duration(60 * CPU.minutes)}: python -m hwkit train cpu"
+    return text
+
+
+# Epoch by epoch
+
+
+def unfinished(recipe: Recipe, position: Position) -> bool:
+    """Whether epochs, minutes and patience are left."""
+    in_time = recipe.minutes is None or position.seconds < 60 * recipe.minutes
+    patient = recipe.patience is None or position.epoch - 1 - position.best_epoch < recipe.patience
+    return position.epoch <= recipe.epochs and in_time and patient
+
+
+def progress(run: Run, state: State, position: Position) -> float:
+    """The part of the run that is done, 0 to 1, by steps or by the clock, whichever is further."""
+    by_steps = state.step / (run.recipe.epochs * run.steps_per_epoch)
+    return max(by_steps, position.seconds / (60 * run.recipe.minutes)) if run.recipe.minutes else by_steps
+
+
+def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -> None:
+    """Trains to the end of the epoch, or of the time. Saves now and then, and where a signal asks for the end."""
+    recipe, steps, world = run.recipe, run.steps_per_epoch, run.world
+    alpha_bar = recipe.make_schedule().alpha_bar.to(run.device, torch.float32)
+    data = batches(run.images, recipe.batch_size, recipe.seed, position.epoch, position.batch, run.device, state.part)
+    title, silent = f"Epoch {position.epoch}/{recipe.epochs}", run.quiet or world.rank > 0
+    bar = tqdm(data, title, steps, initial=position.batch, leave=False, disable=silent)
+    last_save = time.monotonic()
+    began = last_save - position.seconds
+    unread: list[Tensor] = []
+    with bar:
+        for loss in train_epoch(state, recipe, bar, alpha_bar, lambda: progress(run, state, position)):
+            unread.append(loss)
+            stop_now = bool(stopping) and world.count == 1  # several processes agree on it when they read
+            if len(unread) < run.read_every and position.batch + len(unread) < steps and not stop_now:
+                continue
+            stop = read(run, state, position, unread, time.monotonic() - began, bool(stopping))
+            bar.set_postfix(loss=f"{position.loss_sum / position.batch:.4f}", refresh=False)
+            if stop:
+                save_latest(run, state, position)
+                stop_if_asked(run, stopping or [signal.SIGTERM], f"in epoch {position.epoch}")
+            if recipe.minutes and position.seconds >= 60 * recipe.minutes:
+                break
+            if time.monotonic() - last_save > 60 * run.save_minutes:
+                save_latest(run, state, position)
+                last_save = time.monotonic()
+
+
+def read(run: Run, state: State, position: Position, unread: list[Tensor], seconds: float, stop: bool) -> bool:
+    """Takes the losses of the last steps from the device, and notes them; whether any process was asked to stop.
+
+    The first process's clock counts for all. FloatingPointError where a loss is not finite.
+    """
+    of_first = seconds if run.world.rank == 0 else 0.0
+    *losses, position.seconds, stops = run.world.sum([*torch.stack(unread).tolist(), of_first, float(stop)])
+    step = state.step - len(unread)
+    unread.clear()
+    for loss in losses:
+        step += 1
+        note_loss(run, position, step, loss / run.world.count)
+    return stops > 0
+
+
+def note_loss(run: Run, position: Position, step: int, loss: float) -> None:
+    """Counts the step and keeps its loss. FloatingPointError if it is not finite."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"The loss is {loss} at step {step} (epoch {position.epoch}), or its gradient. The last checkpoint is "
+            "untouched; a lower --lr, or --precision fp32, usually mends it."
+        )
+    position.batch, position.loss_sum = position.batch + 1, position.loss_sum + loss
+    position.window.append(loss)
+    if position.batch % max(1, run.steps_per_epoch // CURVE_POINTS) == 0:
+        position.curve.append([step * run.recipe.batch_size, sum(position.window) / len(position.window)])
+        position.window = []
+
+
+def close_epoch(run: Run, state: State, position: Position) -> Record:
+    """The record of the epoch that is done; the position becomes that of the next one."""
+    loss, seen = position.loss_sum / position.batch, state.step * run.recipe.batch_size
+    took = max(1e-9, position.seconds - position.epoch_began)
+    record = Record(
+        epoch=position.epoch,
+        loss=loss,
+        is_best=loss < position.best_loss,
+        images_seen=seen,
+        seconds=round(position.seconds, 1),
+        lr=state.optimizers[0].param_groups[0]["lr"],
+        images_per_second=round(position.batch * run.recipe.batch_size / took, 1),
+        curve=position.curve or [[seen, loss]],
+    )
+    position.history.append(record._asdict())
+    position.epoch, position.batch, position.loss_sum, position.curve, position.window = record.epoch + 1, 0, 0.0, [], []
+    position.epoch_began = position.seconds
+    if record.is_best:
+        position.best_loss, position.best_epoch = loss, record.epoch
+    run.log(f"Epoch {record.epoch}/{run.recipe.epochs} finished, average loss: {loss:.4f}")
+    return record
+
+
+# What is saved
+
+
+def save_epoch(run: Run, state: State, position: Position, record: Record) -> None:
+    """Writes what an epoch leaves. `latest.pt` comes last: an interruption before it repeats the epoch's end."""
+    if run.world.rank == 0:
+        facts = {"epoch": record.epoch, "loss": record.loss, "images_seen": record.images_seen}
+        if record.is_best:
+            checkpoint.save(run.folder / "best.pt", run.recipe, state.model.state_dict(), **facts)
+            checkpoint.save(run.folder / "ema_best.pt", run.recipe, state.ema.state_dict(), **facts)
+            run.log(f"New best model saved with loss: {record.loss:.4f}")
+        checkpoint.save(run.folder / "ema_latest.pt", run.recipe, state.ema.state_dict(), **facts)
+        lines = (json.dumps(line) + "\n" for line in position.history)
+        write_text(run.folder / "history.jsonl", "".join(lines))
+        run.after_epoch(record, state.ema)
+    save_latest(run, state, position)
+
+
+def save_latest(run: Run, state: State, position: Position) -> None:
+    """Writes `latest.pt`, from which `resumed` goes on exactly."""
+    if run.world.rank > 0:
+        return
+    where = {name: value for name, value in asdict(position).items() if name != "history"}  # that has its own file
+    layout = "channels_last" if state.model.stem.weight.is_contiguous(memory_format=torch.channels_last) else "contiguous"
+    checkpoint.save(
+        run.folder / "latest.pt",
+        run.recipe,
+        state.model.state_dict(),
+        ema=state.ema.state_dict(),
+        resume={
+            "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+            "scaler": state.scaler.state_dict(),
+            "setting": [state.precision, layout],
+            "step": state.step,
+            "position": where,
+        },
+        image_count=len(run.images),
+        epoch=position.epoch,
+        images_seen=state.step * run.recipe.batch_size,
+    )
+
+
+def read_history(folder: Path) -> list[dict]:
+    """The epochs of a run, from `history.jsonl`; none where there is no such file. ValueError where it is damaged."""
+    path = folder / "history.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it; only the loss curve is lost.") from error
+
+
+# Signals
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list]:
+    """Within it, SIGINT and SIGTERM do not interrupt but fill the list; a second one interrupts as usual."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield asked
+        return
+
+    def note(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_if_asked(run: Run, stopping: list[int], where: str) -> None:
+    """After all is saved: KeyboardInterrupt, with the signal's number, where a signal asked for the end."""
+    if stopping:
+        run.log(f"Stopped {where}, all is saved. The same command goes on from here.")
+        raise KeyboardInterrupt(stopping[0])

@@ -1,0 +1,75 @@
+"""Before a long run: the quickest setting on this machine."""
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from hwkit.recipe import Recipe
+from hwkit.training import State, new_state, training_step
+
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+class Setting(NamedTuple):
+    """What changes a run's speed, and of its result no more than the rounding."""
+
+    precision: str  # of the convolutions: fp32, bf16 or fp16
+    layout: str = "channels_last"  # of pictures in memory, or contiguous (channels first)
+
+
+def candidates(device: torch.device, precision: str = "auto") -> list[Setting]:
+    """The settings worth a try in a recipe's precision.
+
+    A GPU before Ampere (Colab's T4) only emulates bf16; on a CPU bf16 may be slow or quick. Channels-last is quicker on
+    CPUs; on GPUs the group norms undo it, so there both layouts are tried.
+    """
+    if precision != "auto":
+        precisions: tuple[str, ...] = (precision,)
+    elif device.type == "cuda":
+        precisions = ("bf16",) if torch.cuda.get_device_capability(device)[0] >= 8 else ("fp16",)
+    else:
+        precisions = ("fp32", "bf16") if device.type == "cpu" else ("fp32",)
+    layouts = tuple(LAYOUTS) if device.type == "cuda" else ("channels_last",)
+    return [Setting(precision, layout) for precision in precisions for layout in layouts]
+
+
+def prepared_state(recipe: Recipe, device: torch.device, setting: Setting, compile: bool = False) -> State:
+    """A new state (see `training.new_state`) in this setting."""
+    state = new_state(recipe, device, setting.precision)
+    for network in (state.model, state.ema):
+        network.to(memory_format=LAYOUTS[setting.layout])
+    if compile:
+        state.forward = torch.compile(state.model)
+    return state
+
+
+def measure_speeds(
+    recipe: Recipe, device: torch.device, settings: list[Setting], compile: bool = False
+) -> dict[Setting, float]:
+    """Training images a second in each of the settings."""
+    return {setting: images_per_second(recipe, device, setting, compile=compile) for setting in settings}
+
+
+def images_per_second(
+    recipe: Recipe, device: torch.device, setting: Setting, steps: int = 10, compile: bool = False
+) -> float:
+    """Training speed, measured over `steps` steps of a network of its own, after two to warm up."""
+    state = prepared_state(recipe, device, setting, compile)
+    alpha_bar = recipe.make_schedule().alpha_bar.to(device, torch.float32)
+    count = min(recipe.batch_size, 64) if device.type == "cpu" else recipe.batch_size
+    state.part = slice(count)
+    x_0 = torch.zeros(count, 3, 28, 28, device=device)
+    for step in range(2 + steps):
+        if step == 2:
+            started = time.monotonic()
+        training_step(state, recipe, x_0, alpha_bar, progress=0.0).item()  # reading it waits for a GPU
+    return steps * count / (time.monotonic() - started)
+
+
+def duration(seconds: float) -> str:
+    """50 → `50 s`, 600 → `10 min`, 27600 → `7 h 40 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,167 @@
+"""The reverse process: noise in, frames out, over any step function of `diffusion.py` and `solvers.py`.
+
+*_, last = sample(denoise, x_T, times(T, 50), step=ddim_step)
+images = last.x_t
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
+from hwkit.solvers import dpm_solver_step, unipc_step
+
+STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "unipc": 15}  # network evaluations by default; None is all T
+
+
+class Frame(NamedTuple):
+    """One state of the reverse process and the clean image predicted from it; both (B, C, H, W)."""
+
+    t: int
+    x_t: Tensor
+    x0_hat: Tensor  # at t = 0, the image itself
+
+
+def times(T: int, steps: int, through: Sequence[int] = ()) -> list[int]:
+    """`steps` + 1 falling times, evenly spaced from T to 0, both included: T = 830, 50 steps → 830, 813, 797, …, 17, 0.
+
+    `through` names times that must be among them (the nodes of a figure): the nearest is moved onto each.
+    Raises ValueError unless 1 ≤ steps ≤ T, and where the nodes are too many for the steps.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}.")
+    ts = torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long().tolist()
+    free = set(range(len(ts)))
+    for node in through:
+        nearest = min(free, key=lambda i: abs(ts[i] - node), default=0)
+        ts[nearest] = node
+        free.discard(nearest)
+    if any(t <= s for t, s in pairwise(ts)) or ts[0] != T or ts[-1] != 0 or not set(through) <= set(ts):
+        raise ValueError(f"{steps} steps from T = {T} to 0 cannot pass through {list(through)}: use more steps.")
+    return ts
+
+
+def nodes(T: int, count: int = 8) -> list[int]:
+    """The times of a figure's columns: T in `count` − 1 equal parts, ends included: 830 → 830, 711, 593, …, 119, 0."""
+    return torch.linspace(T, 0, count, dtype=torch.float64).round().long().tolist()
+
+
+def sample(
+    denoise: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+    x_T: Tensor,
+    times: Sequence[int],
+    alpha_bar: Tensor,
+    step: Callable[..., Tensor] = ddim_step,
+    noise: Callable[[], Tensor] | None = None,
+) -> Iterator[Frame]:
+    """Yields a `Frame` at each of `times`: x_T first, the images x_0 last (Ho et al. 2020, algorithm 2).
+
+    `denoise(x_t, t)` gives (x̂_0, ε̂); `alpha_bar` is the schedule's table (T+1,); `step(x_t, x0_hat, eps_hat,
+    alpha_bar_t, alpha_bar_s, noise=…)` gives x_s; `noise()` gives fresh N(0, I) of x_T's shape, and may be left out
+    for a step that needs none. x_T is (B, C, H, W) ~ N(0, I). A step that has an argument `past` is also given the
+    (ᾱ, x̂_0) of the two steps before, as far as there are any (see `solvers.py`).
+    """
+    multistep = "past" in inspect.signature(step).parameters
+    past: list[tuple[float, Tensor]] = []
+    x_t = x_T
+    for t, s in pairwise(times):
+        x0_hat, eps_hat = denoise(x_t, t)
+        yield Frame(t, x_t, x0_hat)
+        more = {"past": past} if multistep else {}
+        fresh = noise() if noise is not None else None
+        x_t = step(x_t, x0_hat, eps_hat, alpha_bar[t].item(), alpha_bar[s].item(), noise=fresh, **more)
+        past = [*past[-1:], (alpha_bar[t].item(), x0_hat)]
+    yield Frame(times[-1], x_t, x_t)
+
+
+class ImageNoise:
+    """Noise with a generator for each image: `ImageNoise(seed, numbers)()` → N(0, I) (B, *shape) on `device`.
+
+    Image k of a run draws from a generator seeded with (seed, k) and nothing else, so it is the same picture whatever
+    batch or device it is made in (as with `StackedRandomGenerator` of Karras et al. 2022). The generators are
+    numpy's, on the CPU: torch keeps only 32 bits of a seed, in which 10,000 images would begin to collide.
+    """
+
+    def __init__(self, seed: int, numbers: Sequence[int], shape: tuple[int, ...] = (3, 28, 28), device="cpu"):
+        self.generators = [np.random.default_rng([seed, k]) for k in numbers]
+        self.shape, self.device = shape, device
+
+    def __call__(self) -> Tensor:
+        drawn = np.stack([g.standard_normal(self.shape, dtype=np.float32) for g in self.generators])
+        return torch.from_numpy(drawn).to(self.device)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How noise becomes an image. The default is the original's: DDIM, 50 steps, η = 0. ValueError for unfit values."""
+
+    name: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim"
+    steps: int | None = None  # network evaluations an image; by default as in STEPS
+    eta: float = 0.0  # of ddim: 0 adds no noise, 1 as much as ddpm
+    variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
+
+    def __post_init__(self):
+        if self.name not in STEPS:
+            raise ValueError(f"sampler is {self.name!r}, but must be {', '.join(map(repr, STEPS))}.")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}, but must be between 0 and 1.")
+        if self.eta and self.name != "ddim":
+            raise ValueError(f"eta is {self.eta}, but only the sampler ddim has an eta.")
+        if self.variance not in ("posterior", "beta"):
+            raise ValueError(f"variance is {self.variance!r}, but must be 'posterior' or 'beta'.")
+        if self.variance == "beta" and self.name != "ddpm":
+            raise ValueError("variance is 'beta', but only the sampler ddpm has a choice of variance.")
+
+    def resolve(self, T: int) -> "Sampler":
+        """With the default number of steps filled in. ValueError where the steps do not fit T."""
+        steps = self.steps if self.steps is not None else min(STEPS[self.name] or T, T)
+        times(T, steps)
+        return replace(self, steps=steps)
+
+    @property
+    def step(self) -> Callable[..., Tensor]:
+        """The step function that `sample` takes."""
+        if self.name == "ddpm":
+            return partial(ddpm_step, variance=self.variance)
+        if self.name == "ddim":
+            return partial(ddim_step, eta=self.eta)
+        return dpm_solver_step if self.name == "dpm++" else unipc_step
+
+    @property
+    def needs_noise(self) -> bool:
+        """Whether its steps add fresh noise."""
+        return self.name == "ddpm" or self.eta > 0
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.steps}" + f" η={self.eta:g}" * (self.eta > 0) + " β" * (self.variance == "beta")
+
+
+def trajectory(
+    denoise: Denoiser,
+    sampler: Sampler,
+    seed: int,
+    numbers: Sequence[int],
+    device: torch.device | str = "cpu",
+    through: Sequence[int] = (),
+    device_noise: bool = False,
+) -> Iterator[Frame]:
+    """The frames (see `sample`) of images `numbers` of the run `seed`, noisiest first, at times that pass `through`.
+
+    device_noise: draw the steps' fresh noise on the device, for all images together. It is quicker on a GPU, but an
+    image then depends on the others of its batch too. x_T never does.
+    """
+    sampler = sampler.resolve(denoise.schedule.T)
+    noise = ImageNoise(seed, numbers, device=device)
+    x_T = noise()
+    if device_noise:
+        generator = torch.Generator(device).manual_seed(hash((seed, *numbers)) % 2**32)
+        noise = partial(torch.randn, x_T.shape, generator=generator, device=device)
+    ts = times(denoise.schedule.T, sampler.steps, through)
+    return sample(denoise, x_T, ts, denoise.schedule.alpha_bar, sampler.step, noise if sampler.needs_noise else None)

@@ -1,0 +1,1 @@
+"""What is looked at: figures, the timestep slider, and the report."""

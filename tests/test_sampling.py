@@ -1,0 +1,415 @@
+"""The reverse loop: whole trajectories against diffusers, and against distributions that are known in closed form."""
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import in_float64
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
+from hwkit.sampling import Frame, ImageNoise, nodes, sample, times
+from hwkit.schedule import cosine, linear
+from hwkit.solvers import dpm_solver_step, unipc_step
+
+T = 1000
+
+
+def normal(*shape, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def fresh_noise(shape, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def close(actual, expected, atol=1e-5) -> None:
+    torch.testing.assert_close(actual, expected, atol=atol, rtol=0, check_dtype=False)
+
+
+def last_of(frames) -> torch.Tensor:
+    *_, last = frames
+    return last.x_t
+
+
+# The times
+
+
+@given(st.integers(1, 1500).flatmap(lambda T: st.tuples(st.just(T), st.integers(1, T))))
+def test_times_fall_evenly_from_T_to_0(T_and_steps):
+    T, steps = T_and_steps
+    ts = times(T, steps)
+    assert ts[0] == T and ts[-1] == 0 and len(ts) == steps + 1
+    assert all(t > s for t, s in pairwise(ts))
+    assert all(abs(t - T * (steps - i) / steps) <= 0.5 for i, t in enumerate(ts))
+
+
+@given(st.integers(7, 1500).flatmap(lambda T: st.tuples(st.just(T), st.integers(7, T))))
+def test_times_hold_every_node_of_a_figure(T_and_steps):
+    check_nodes(*T_and_steps)
+
+
+def test_times_hold_every_node_of_a_figure_where_times_are_scarce():
+    for T in range(7, 31):
+        for steps in range(7, T + 1):
+            check_nodes(T, steps)
+
+
+def check_nodes(T, steps):
+    ts = times(T, steps, through=nodes(T))
+    assert set(nodes(T)) <= set(ts)
+    assert ts[0] == T and ts[-1] == 0 and len(ts) == steps + 1
+    assert all(t > s for t, s in pairwise(ts))
+
+
+def test_830_with_50_steps_starts_at_830_and_ends_at_0():
+    ts = times(830, 50)
+    assert (ts[0], ts[1], ts[-2], ts[-1]) == (830, 813, 17, 0) and len(ts) == 51
+    asked = []
+
+    def denoise(x_t, t):
+        asked.append(t)
+        return x_t, x_t
+
+    frames = list(sample(denoise, torch.zeros(1, 3, 4, 4), ts, linear(830).alpha_bar))
+    assert asked == ts[:-1], "the network is asked first at T, and never at 0"
+    assert [frame.t for frame in frames] == ts
+
+
+def test_nodes_hold_both_ends():
+    assert nodes(830) == [830, 711, 593, 474, 356, 237, 119, 0]
+    assert nodes(1000, 3) == [1000, 500, 0]
+
+
+def test_all_steps_are_all_times():
+    assert times(30, 30) == list(range(30, -1, -1))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 831])
+def test_steps_that_do_not_fit_are_refused(steps):
+    with pytest.raises(ValueError, match=f"{steps} sampling steps do not fit a schedule of T = 830: choose 1 to 830"):
+        times(830, steps)
+
+
+@pytest.mark.parametrize("through", [nodes(830), [831], [-1], [500, 400, 300, 200, 100, 50]])
+def test_nodes_that_do_not_fit_are_refused(through):
+    with pytest.raises(ValueError, match=r"cannot pass through .*: use more steps"):
+        times(830, 5, through)
+
+
+# Whole trajectories against diffusers
+
+
+def network(alpha_bar):
+    """ε̂(x_t, t) that speaks for an x̂_0 in [−1.5, 1.5], so that clipping acts."""
+
+    def eps_hat(x_t, t):
+        t = int(t[0]) if isinstance(t, torch.Tensor) else t
+        x0_hat = 1.5 * torch.tanh(x_t.roll(1, -1) + 0.5 * x_t.roll(1, -2) + math.sin(t))
+        return (x_t - alpha_bar[t] ** 0.5 * x0_hat) / (1 - alpha_bar[t]) ** 0.5
+
+    return eps_hat
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("steps", [T, 50])
+@pytest.mark.parametrize("variance, theirs", [("posterior", "fixed_small"), ("beta", "fixed_large")])
+def test_ddpm_is_that_of_diffusers(variance, theirs, steps, clip):
+    schedule, x_T = linear(T), normal(2, 3, 4, 4)
+    denoise = Denoiser(network(schedule.alpha_bar), schedule, "epsilon", clip)
+    ts = times(T, steps)
+    frames = sample(
+        denoise, x_T, ts, schedule.alpha_bar, partial(ddpm_step, variance=variance), fresh_noise(x_T.shape, 9)
+    )
+    states = {frame.t: frame.x_t for frame in frames}
+
+    scheduler = in_float64(DDPMScheduler(T, variance_type=theirs, clip_sample=clip, timestep_spacing="trailing"))
+    scheduler.set_timesteps(steps)
+    generator, x = torch.Generator().manual_seed(9), x_T
+    for t, s in zip((scheduler.timesteps + 1).tolist(), ts[1:], strict=True):
+        output = network(schedule.alpha_bar)(x, t)
+        if s == 0 and steps < T:  # diffusers adds noise in the last step when that is not t = 1; x̂_0 is what is meant
+            x = scheduler.step(output, t - 1, x, generator=generator).pred_original_sample
+        else:
+            x = scheduler.step(output, t - 1, x, generator=generator).prev_sample
+        close(states[s], x)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("steps", [T, 50, 8])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_is_that_of_diffusers(eta, steps, clip):
+    schedule, x_T = linear(T), normal(2, 3, 4, 4)
+    denoise = Denoiser(network(schedule.alpha_bar), schedule, "epsilon", clip)
+    ts = times(T, steps)
+    noise = fresh_noise(x_T.shape, 9)
+    frames = sample(denoise, x_T, ts, schedule.alpha_bar, partial(ddim_step, eta=eta), noise)
+    states = {frame.t: frame.x_t for frame in frames}
+
+    scheduler = in_float64(
+        DDIMScheduler(T, clip_sample=clip, timestep_spacing="trailing", set_alpha_to_one=True, steps_offset=0)
+    )
+    scheduler.set_timesteps(steps)
+    noise, x = fresh_noise(x_T.shape, 9), x_T
+    for t, s in zip((scheduler.timesteps + 1).tolist(), ts[1:], strict=True):
+        output = network(schedule.alpha_bar)(x, t)
+        x = scheduler.step(output, t - 1, x, eta=eta, use_clipped_model_output=True, variance_noise=noise()).prev_sample
+        close(states[s], x)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize("make, name", [(linear, "linear"), (cosine, "squaredcos_cap_v2")])
+@pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50), (1000, 2), (100, 100)])
+def test_dpm_solver_is_that_of_diffusers(make, name, T, steps):
+    schedule, x_T = make(T), normal(2, 3, 4, 4).float()
+    ts = times(T, steps)
+    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
+    frames = sample(denoise, x_T.double(), ts, schedule.alpha_bar, dpm_solver_step())
+    states = {frame.t: frame.x_t for frame in frames}
+
+    scheduler = DPMSolverMultistepScheduler(
+        T,
+        beta_schedule=name,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        lower_order_final=steps < 3,  # theirs lowers the last step but one, too, where it knows of fewer than 15 steps
+        prediction_type="sample",
+    )
+    in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])
+    x = x_T
+    for t, s in pairwise(ts):
+        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
+        close(states[s], x)
+
+
+@pytest.mark.parametrize("make, name", [(linear, "linear"), (cosine, "squaredcos_cap_v2")])
+@pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50), (1000, 2), (100, 100)])
+def test_unipc_is_that_of_diffusers(make, name, T, steps):
+    schedule, x_T = make(T), normal(2, 3, 4, 4)
+    ts = times(T, steps)
+    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
+    frames = sample(denoise, x_T.double(), ts, schedule.alpha_bar, unipc_step())
+    scheduler = UniPCMultistepScheduler(
+        T,
+        beta_schedule=name,
+        solver_order=2,
+        solver_type="bh2",
+        final_sigmas_type="zero",
+        prediction_type="sample",
+        timestep_spacing="trailing",
+    )
+    in_float64(scheduler).set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == [t - 1 for t in ts[:-1]]
+    x = x_T
+    for t, frame in zip(ts, list(frames)[1:], strict=False):
+        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
+        close(frame.x_t, x)
+
+
+def test_ddim_with_eta_1_over_all_steps_is_ddpm_with_the_posterior_variance():
+    schedule, x_T = linear(830), normal(2, 3, 4, 4)
+    denoise = Denoiser(network(schedule.alpha_bar), schedule, "epsilon")
+    ddim, ddpm = (
+        list(sample(denoise, x_T, times(830, 830), schedule.alpha_bar, step, fresh_noise(x_T.shape, 9)))
+        for step in (partial(ddim_step, eta=1.0), ddpm_step)
+    )
+    for one, other in zip(ddim, ddpm, strict=True):
+        close(one.x_t, other.x_t)
+
+
+# With the exact denoiser of a Gaussian, the samples have its mean and covariance
+
+MEAN = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+AXES = torch.linalg.qr(normal(3, 3, seed=4)).Q
+SPREAD = torch.tensor([1.5, 0.6, 0.25], dtype=torch.float64)  # standard deviations along the axes
+COVARIANCE = AXES @ torch.diag(SPREAD**2) @ AXES.T
+
+
+def exact_denoiser(schedule, mean=MEAN, covariance=COVARIANCE):
+    """E[x_0 | x_t] = m + √ᾱ S (ᾱ S + (1−ᾱ) I)⁻¹ (x_t − √ᾱ m) for x_0 ~ N(m, S); states are (B, D)."""
+
+    def denoise(x_t, t):
+        a = schedule.alpha_bar[t]
+        marginal = a * covariance + (1 - a) * torch.eye(len(mean), dtype=torch.float64)
+        gain = a.sqrt() * covariance @ torch.linalg.inv(marginal)
+        x0_hat = mean + (x_t - a.sqrt() * mean) @ gain.T
+        return x0_hat, (x_t - a.sqrt() * x0_hat) / (1 - a).sqrt()
+
+    return denoise
+
+
+def standard_normal(count: int, dimensions: int) -> torch.Tensor:
+    """Noise (count, dimensions) whose own mean is 0 and covariance I, so that x_T brings no sampling error."""
+    x = normal(count, dimensions)
+    x = x - x.mean(0)
+    return x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / count)).T
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+@pytest.mark.parametrize(
+    "step, steps, atol",
+    [
+        (ddpm_step, 830, 0.07),  # five standard errors of a variance
+        (partial(ddpm_step, variance="beta"), 830, 0.07),
+        (partial(ddim_step, eta=1.0), 830, 0.07),
+        (partial(ddim_step, eta=0.5), 830, 0.07),
+        (ddim_step, 830, 0.02),  # no noise, no sampling error
+        (dpm_solver_step(), 100, 0.01),
+        (unipc_step(), 100, 0.01),
+    ],
+    ids=["ddpm", "ddpm beta", "ddim η=1", "ddim η=0.5", "ddim", "dpm++", "unipc"],
+)
+def test_every_sampler_recovers_a_gaussian(step, steps, atol, make):
+    schedule, x_T = make(830), standard_normal(10_000, 3)
+    found = last_of(
+        sample(
+            exact_denoiser(schedule), x_T, times(830, steps), schedule.alpha_bar, step, fresh_noise(x_T.shape, seed=9)
+        )
+    )
+    in_axes = (found - MEAN) @ AXES / SPREAD  # should be N(0, I)
+    close(in_axes.mean(0), torch.zeros(3), atol=0.05)  # five standard errors of a mean
+    close(in_axes.T.cov(), torch.eye(3), atol=atol)
+
+
+def flow(schedule, x_T):
+    """Where the probability-flow ODE takes x_T: on each axis, as many standard deviations from the mean as before."""
+    a = schedule.alpha_bar[-1]
+    spread_T = (a * SPREAD**2 + 1 - a).sqrt()
+    return MEAN + (x_T - a.sqrt() * MEAN) @ AXES * (SPREAD / spread_T) @ AXES.T
+
+
+@pytest.mark.parametrize(
+    "new_step, steps, order, atol",
+    [(lambda: ddim_step, 830, 1, 0.02), (dpm_solver_step, 208, 2, 0.01), (unipc_step, 104, 2, 0.01)],
+)
+def test_deterministic_samplers_find_the_probability_flow_with_their_order(new_step, steps, order, atol):
+    """On Gaussian data the flow is known in closed form; half the steps, 2^order times the error.
+
+    (UniPC's is 3 but for its first step and its last one, which are of first order.)
+    """
+    schedule, x_T = linear(830), normal(100, 3)
+    errors = [
+        (
+            last_of(sample(exact_denoiser(schedule), x_T, times(830, n), schedule.alpha_bar, new_step()))
+            - flow(schedule, x_T)
+        ).abs()
+        for n in (steps // 4, steps // 2, steps)
+    ]
+    assert errors[-1].max() < atol
+    rates = [math.log2(rough.mean() / fine.mean()) for rough, fine in pairwise(errors)]
+    assert rates == pytest.approx([order, order], abs=0.5)
+
+
+def test_beta_is_the_exact_variance_for_data_of_unit_variance():
+    """For x_0 ~ N(m, I) the reverse step has variance β whatever the stride (Ho et al., §3.2): five steps suffice."""
+    mean, unit = 0.2 * MEAN, torch.eye(3, dtype=torch.float64)
+    schedule, x_T = linear(830), standard_normal(20_000, 3)
+    denoise = exact_denoiser(schedule, mean, unit)
+    step = partial(ddpm_step, variance="beta")
+    states = list(sample(denoise, x_T, times(830, 5), schedule.alpha_bar, step, fresh_noise(x_T.shape)))
+    close(states[-2].x_t.T.cov(), unit, atol=0.05)
+    close(states[-2].x_t.mean(0), schedule.alpha_bar[times(830, 5)[-2]].sqrt() * mean, atol=0.03)
+
+
+@pytest.mark.parametrize("step", [ddpm_step, partial(ddim_step, eta=1.0), ddim_step, dpm_solver_step(), unipc_step()])
+@pytest.mark.parametrize("steps", [1, 2, 50])
+def test_data_of_a_single_image_comes_out_as_that_image(step, steps):
+    schedule, image = linear(830), normal(3, 4, 4).clamp(-1, 1)
+
+    def denoise(x_t, t):
+        a = schedule.alpha_bar[t]
+        return image.expand_as(x_t), (x_t - a.sqrt() * image) / (1 - a).sqrt()
+
+    x_T = normal(2, 3, 4, 4)
+    found = last_of(sample(denoise, x_T, times(830, steps), schedule.alpha_bar, step, fresh_noise(x_T.shape)))
+    close(found, image.expand_as(x_T), atol=1e-9)
+
+
+# The loop
+
+
+@pytest.mark.parametrize("step", [ddpm_step, partial(ddpm_step, variance="beta"), partial(ddim_step, eta=1.0)])
+def test_noise_of_the_last_step_does_not_reach_the_image(step):
+    schedule, calls = linear(830), []
+
+    def noise():
+        calls.append(1)
+        return torch.full((1, 3, 4, 4), math.nan if len(calls) == 5 else 0.5)
+
+    def run(noise):
+        return last_of(
+            sample(lambda x, t: (x.tanh(), x), torch.ones(1, 3, 4, 4), times(830, 5), schedule.alpha_bar, step, noise)
+        )
+
+    close(run(noise), run(lambda: torch.full((1, 3, 4, 4), 0.5)))
+    assert run(lambda: torch.full((1, 3, 4, 4), -0.5)).ne(run(lambda: torch.full((1, 3, 4, 4), 0.5))).all()
+
+
+def test_a_frame_holds_the_state_and_the_image_predicted_from_it():
+    alpha_bar, x_T = linear(10).alpha_bar, normal(2, 3, 4, 4)
+    frames = list(sample(lambda x, t: (x / t, x), x_T, [10, 4, 0], alpha_bar, lambda x, *_, noise: x + 1))
+    assert [frame.t for frame in frames] == [10, 4, 0]
+    assert all(isinstance(frame, Frame) for frame in frames)
+    for frame, steps in zip(frames, range(3), strict=True):
+        close(frame.x_t, x_T + steps)
+    close(frames[0].x0_hat, x_T / 10)
+    close(frames[1].x0_hat, (x_T + 1) / 4)
+    assert frames[2].x0_hat is frames[2].x_t
+
+
+def test_a_step_is_given_both_levels_and_fresh_noise():
+    alpha_bar, given = linear(10).alpha_bar, []
+
+    def step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise):
+        given.append((x0_hat.item(), eps_hat.item(), alpha_bar_t, alpha_bar_s, noise))
+        return x_t
+
+    noise = iter(["first", "second"]).__next__
+    list(sample(lambda x, t: (x + t, x - t), torch.zeros(1, 1, 1, 1), [10, 4, 0], alpha_bar, step, noise))
+    a = alpha_bar.tolist()
+    assert given == [(10, -10, a[10], a[4], "first"), (4, -4, a[4], 1.0, "second")]
+
+
+def test_sampling_is_lazy():
+    asked = []
+    frames = sample(lambda x, t: asked.append(t) or (x, x), torch.zeros(1, 3, 4, 4), [10, 5, 0], linear(10).alpha_bar)
+    assert asked == []
+    assert next(frames).t == 10 and asked == [10]
+
+
+# The noise of each image
+
+
+def test_an_image_draws_the_same_noise_in_any_batch():
+    together = ImageNoise(3, range(1, 8), shape=(3, 4, 4))
+    first, second = together(), together()
+    assert not torch.equal(first, second)
+    for k in (1, 4, 7):
+        alone = ImageNoise(3, [k], shape=(3, 4, 4))
+        assert torch.equal(alone(), first[k - 1 : k]) and torch.equal(alone(), second[k - 1 : k])
+
+
+def test_every_image_and_every_seed_has_noise_of_its_own():
+    seen = torch.cat([ImageNoise(seed, range(1, 5001), shape=(2,))() for seed in (0, 1)])
+    assert len(seen.unique(dim=0)) == 10_000
+    assert not torch.equal(ImageNoise(1, [2], (9,))(), ImageNoise(2, [1], (9,))())
+
+
+def test_image_noise_is_standard_normal():
+    noise = ImageNoise(0, range(1, 21))()
+    assert noise.shape == (20, 3, 28, 28) and noise.dtype == torch.float32
+    pixels = noise.double().numpy().ravel()
+    n = len(pixels)
+    assert abs(pixels.mean()) < 5 / math.sqrt(n)
+    assert abs(pixels.var() - 1) < 5 * math.sqrt(2 / n)
+    assert abs((pixels**4).mean() - 3) < 5 * math.sqrt(96 / n)
+    correlations = np.corrcoef(noise.reshape(20, -1).double())[np.triu_indices(20, 1)]
+    assert np.abs(correlations).max() < 5 / math.sqrt(3 * 28 * 28)
