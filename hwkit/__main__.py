@@ -16,7 +16,9 @@ from hwkit.measure.curve import fid_curve
 from hwkit.measure.score import fid
 from hwkit.recipe import RECIPES, Recipe
 
-RecipeChoice = tyro.extras.subcommand_type_from_defaults(RECIPES, {name: recipe.about for name, recipe in RECIPES.items()})
+RecipeChoice = tyro.extras.subcommand_type_from_defaults(
+    RECIPES, {name: recipe.about for name, recipe in RECIPES.items()}
+)
 Folder = Path | None
 Device = Literal["cpu", "cuda", "mps"] | None
 MADE_BY_TRAINING = ("latest.pt", "ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")

@@ -67,13 +67,7 @@ def loss_weight(alpha_bar_t: Tensor, prediction: Prediction, weighting: Weightin
 
 
 def diffusion_loss(
-    model: nn.Module,
-    x_0: Tensor,
-    t: Tensor,
-    eps: Tensor,
-    alpha_bar: Tensor,
-    prediction: Prediction = "epsilon",
-    weighting: Weighting = "uniform",
+    model: nn.Module, x_0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor, prediction="epsilon", weighting="uniform"
 ) -> Tensor:
     """The training loss, a scalar: the weighted mean squared error at times t (Ho et al. 2020, algorithm 1).
 
@@ -108,13 +102,7 @@ class Denoiser:
 
 
 def ddpm_step(
-    x_t: Tensor,
-    x0_hat: Tensor,
-    eps_hat: Tensor,
-    alpha_bar_t: float,
-    alpha_bar_s: float,
-    noise: Tensor,
-    variance: Literal["posterior", "beta"] = "posterior",
+    x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, alpha_bar_t, alpha_bar_s, noise: Tensor, variance="posterior"
 ) -> Tensor:
     """x_s ~ p(x_s | x_t), the ancestral step (Ho et al. 2020, eq. 7 for mean and β̃; §3.2 for the choice of β).
 
@@ -133,13 +121,7 @@ def ddpm_step(
 
 
 def ddim_step(
-    x_t: Tensor,
-    x0_hat: Tensor,
-    eps_hat: Tensor,
-    alpha_bar_t: float,
-    alpha_bar_s: float,
-    noise: Tensor | None = None,
-    eta: float = 0.0,
+    x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, alpha_bar_t, alpha_bar_s, noise: Tensor | None = None, eta=0.0
 ) -> Tensor:
     """x_s from x̂_0, the direction to x_t, and η σ of fresh noise (Song et al. 2021, eq. 12; σ from eq. 16).
 

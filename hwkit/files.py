@@ -49,7 +49,7 @@ def runs() -> Path:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of this name was left by a program (Finder, Explorer, Jupyter, this kit), not a person."""
+    """Whether a program (Finder, Explorer, Jupyter, this kit) left a file or folder of this name, not a person."""
     return name.lower() in LEFTOVERS or name.startswith("._") or name.endswith(".partial")
 
 

@@ -42,8 +42,10 @@ class Recipe:
                 raise ValueError(f"Recipe: {name} is {getattr(self, name)}, but must be at least 1.")
         for name in ("minutes", "patience", "lr", "muon_lr", "clip"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"Recipe: {name} is {value}, but must be more than 0.")
+        if not self.name or self.name != self.name.strip(". ") or set(self.name) & set("/\\:"):
+            raise ValueError(f"Recipe: name is {self.name!r}, but must be fit for a folder's name.")
         if not 0 <= self.decay_from <= 1 or not 0 <= self.ema < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("Recipe: needs 0 ≤ decay_from ≤ 1, 0 ≤ ema < 1, warmup ≥ 0 and seed ≥ 0.")
 
@@ -88,7 +90,7 @@ CPU = Recipe(
 SMOKE = replace(
     CPU,
     name="smoke",
-    about="seconds, for tests: everything is as in cpu, but small; no digits to be expected",
+    about="seconds, for tests: as cpu, but small; no digits to be expected",
     model=UNetConfig(base=16, patch=2),
     batch_size=32,
     epochs=2,
@@ -96,19 +98,6 @@ SMOKE = replace(
     warmup=10,
     precision="fp32",
 )
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        ORIGINAL,
-        replace(ORIGINAL, name="original-t1000", about="the original with T = 1000, its control", T=1000),
-        replace(
-            ORIGINAL,
-            name="original-cosine",
-            about="the original with the cosine schedule, its comparison",
-            schedule="cosine",
-        ),
-        CPU,
-        SMOKE,
-    )
-}
+T1000 = replace(ORIGINAL, name="original-t1000", about="the original with T = 1000, its control", T=1000)
+COSINE = replace(ORIGINAL, name="original-cosine", about="the original with the cosine schedule", schedule="cosine")
+RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, T1000, COSINE, CPU, SMOKE)}

@@ -109,15 +109,11 @@ class Sampler:
 
     def __post_init__(self):
         if self.name not in STEPS:
-            raise ValueError(f"sampler is {self.name!r}, but must be {', '.join(map(repr, STEPS))}.")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}, but must be between 0 and 1.")
-        if self.eta and self.name != "ddim":
-            raise ValueError(f"eta is {self.eta}, but only the sampler ddim has an eta.")
-        if self.variance not in ("posterior", "beta"):
-            raise ValueError(f"variance is {self.variance!r}, but must be 'posterior' or 'beta'.")
-        if self.variance == "beta" and self.name != "ddpm":
-            raise ValueError("variance is 'beta', but only the sampler ddpm has a choice of variance.")
+            raise ValueError(f"sampler is {self.name!r}, but must be one of {', '.join(STEPS)}.")
+        if not 0 <= self.eta <= (self.name == "ddim"):
+            raise ValueError(f"eta is {self.eta} with {self.name}, but must be 0 to 1 with ddim, else 0.")
+        if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
+            raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
 
     def resolve(self, T: int) -> "Sampler":
         """With the default number of steps filled in. ValueError where the steps do not fit T."""
@@ -144,24 +140,14 @@ class Sampler:
 
 
 def trajectory(
-    denoise: Denoiser,
-    sampler: Sampler,
-    seed: int,
-    numbers: Sequence[int],
-    device: torch.device | str = "cpu",
-    through: Sequence[int] = (),
-    device_noise: bool = False,
+    denoise: Denoiser, sampler: Sampler, seed: int, numbers: Sequence[int], device="cpu", through=(), fresh=None
 ) -> Iterator[Frame]:
     """The frames (see `sample`) of images `numbers` of the run `seed`, noisiest first, at times that pass `through`.
 
-    device_noise: draw the steps' fresh noise on the device, for all images together. It is quicker on a GPU, but an
-    image then depends on the others of its batch too. x_T never does.
+    fresh: a source of the steps' noise, other than the images' own generators, which x_T always comes from.
     """
-    sampler = sampler.resolve(denoise.schedule.T)
+    sampler, schedule = sampler.resolve(denoise.schedule.T), denoise.schedule
     noise = ImageNoise(seed, numbers, device=device)
-    x_T = noise()
-    if device_noise:
-        generator = torch.Generator(device).manual_seed(hash((seed, *numbers)) % 2**32)
-        noise = partial(torch.randn, x_T.shape, generator=generator, device=device)
-    ts = times(denoise.schedule.T, sampler.steps, through)
-    return sample(denoise, x_T, ts, denoise.schedule.alpha_bar, sampler.step, noise if sampler.needs_noise else None)
+    ts = times(schedule.T, sampler.steps, through)
+    fresh = (fresh or noise) if sampler.needs_noise else None
+    return sample(denoise, noise(), ts, schedule.alpha_bar, sampler.step, fresh)

@@ -60,7 +60,8 @@ def linear(T: int, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Schedule
     Meant for T near 1000: a much smaller T leaves signal in x_T, which √ᾱ_T in `str(schedule)` shows.
     Raises ValueError unless T ≥ 1 and 0 < β < 1.
     """
-    _check_T(T)
+    if T < 1:
+        raise ValueError(f"A schedule needs T ≥ 1 noise levels, not T = {T}.")
     if not 0 < beta_start <= beta_end < 1:
         raise ValueError(f"linear: β runs from {beta_start} to {beta_end}, but needs 0 < start ≤ end < 1.")
     beta = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
@@ -72,7 +73,8 @@ def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
 
     Raises ValueError unless T ≥ 1.
     """
-    _check_T(T)
+    if T < 1:
+        raise ValueError(f"A schedule needs T ≥ 1 noise levels, not T = {T}.")
     t = torch.arange(T + 1, dtype=torch.float64)
     f = ((t / T + s) / (1 + s) * math.pi / 2).cos() ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=beta_max)
@@ -84,8 +86,3 @@ SCHEDULES = {"linear": linear, "cosine": cosine}
 
 def _from_betas(beta: Tensor) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
-
-
-def _check_T(T: int) -> None:
-    if T < 1:
-        raise ValueError(f"A schedule needs T ≥ 1 noise levels, not T = {T}.")

@@ -19,13 +19,7 @@ def log_snr(alpha_bar: float) -> float:
 
 
 def dpm_solver_step(
-    x_t: Tensor,
-    x0_hat: Tensor,
-    eps_hat: Tensor,
-    alpha_bar_t: float,
-    alpha_bar_s: float,
-    noise: Tensor | None = None,
-    past: Past = (),
+    x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, alpha_bar_t: float, alpha_bar_s: float, noise=None, past: Past = ()
 ) -> Tensor:
     """x_s (B, C, H, W) by DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM, with x̂_0 taken at mid-step.
 
@@ -44,13 +38,7 @@ def dpm_solver_step(
 
 
 def unipc_step(
-    x_t: Tensor,
-    x0_hat: Tensor,
-    eps_hat: Tensor,
-    alpha_bar_t: float,
-    alpha_bar_s: float,
-    noise: Tensor | None = None,
-    past: Past = (),
+    x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, alpha_bar_t: float, alpha_bar_s: float, noise=None, past: Past = ()
 ) -> Tensor:
     """x_s (B, C, H, W) by UniPC-2 (Zhao et al. 2023, algorithms 1 and 2; B(h) = e^h − 1, data prediction).
 

@@ -4,12 +4,11 @@
     for loss in train_epoch(state, recipe, batches(images, …), alpha_bar, progress=lambda: 0.0):
         print(loss.item())
 
-Everything random is a function of (seed, step). What an evening needs besides (files, resume, clock, several
-processes) is in `hwkit.runs`.
+Everything random is a function of (seed, step). Files, resume, clock and several processes are in `hwkit.runs`.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +32,7 @@ class State:
     forward: nn.Module  # the model, or a wrapper that compiles it or averages its gradients over processes
     part: slice = field(default_factory=lambda: slice(None))  # this process's share of each batch
     processes: int = 1
+    layout: str = "channels_last"  # of pictures in memory, or contiguous (channels first)
     step: int = 0  # steps done
 
 
@@ -62,9 +62,7 @@ def make_optimizers(recipe: Recipe, model: UNet, precision: str) -> list[torch.o
     return optimizers
 
 
-def train_epoch(
-    state: State, recipe: Recipe, batches: Iterable[Tensor], alpha_bar: Tensor, progress: Callable[[], float]
-) -> Iterator[Tensor]:
+def train_epoch(state: State, recipe: Recipe, batches: Iterable[Tensor], alpha_bar: Tensor, progress: Callable):
     """A step for each of `batches`, (B, 3, 28, 28) in [−1, 1]; yields the loss of each (see `training_step`).
 
     progress() is the part of the run that is done, 0 to 1, on which the learning rate depends.
@@ -91,24 +89,19 @@ def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, 
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
     # One decision for all optimizers: the clip has spread what is not finite over all of the gradients.
     fp16 = state.scaler.is_enabled()
+    lr_factor = recipe.lr_factor(state.step, progress)
     if not fp16 or norm.isfinite():
-        descend(state, recipe.lr_factor(state.step, progress))
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr_factor
+            optimizer.step()
     state.scaler.update()
-    for optimizer in state.optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    state.model.zero_grad(set_to_none=True)
     with torch.no_grad():
         weight = 1 - recipe.ema_decay(state.step)
         torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), weight)
     state.step += 1
     return loss.detach() if fp16 else torch.where(norm.isfinite(), loss.detach(), torch.nan)
-
-
-def descend(state: State, lr_factor: float) -> None:
-    """One step of every optimizer, at `lr_factor` times its learning rate."""
-    for optimizer in state.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * lr_factor
-        optimizer.step()
 
 
 def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:

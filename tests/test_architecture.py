@@ -11,7 +11,7 @@ import pytest
 
 KIT = Path(__file__).resolve().parent.parent
 LESSON = {"schedule", "diffusion", "solvers", "sampling", "unet", "recipe", "training"}
-GROUPS = [{"files", "muon"}, LESSON, {"mnist"}, {"runs"}, {"measure"}, {"show"}, {"notebook"}, {"__main__"}]
+GROUPS = [{"files", "muon", "layers"}, LESSON, {"mnist"}, {"runs"}, {"measure"}, {"show"}, {"notebook"}, {"__main__"}]
 MODULES = {
     ".".join(path.relative_to(KIT / "hwkit").with_suffix("").parts): path
     for path in (KIT / "hwkit").rglob("*.py")
@@ -58,8 +58,8 @@ def test_nobody_imports_in_a_circle():
     TopologicalSorter({name: imports(path.read_text("utf-8")) for name, path in MODULES.items()}).prepare()
 
 
-def test_files_and_muon_know_nobody():
-    for name in ("files", "muon"):
+def test_files_muon_and_layers_know_nobody():
+    for name in ("files", "muon", "layers"):
         assert imports(MODULES[name].read_text("utf-8")) == set()
 
 

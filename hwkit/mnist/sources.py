@@ -55,7 +55,9 @@ def prepare(source: str | Path | None = None, split: Split = "train", out: Path 
     if str(source) != "sample":
         downloaded = download(out / "download", say)
         if downloaded:
-            return _write_folder(read_source(downloaded, split).images, out / "mnist" / split, "torchvision download", say)
+            return _write_folder(
+                read_source(downloaded, split).images, out / "mnist" / split, "torchvision download", say
+            )
         if source:
             raise FileNotFoundError("MNIST could not be downloaded; name a copy of it with --source or HWKIT_MNIST.")
     say(f"Data: {split} split of the embedded sample, {SAMPLE.name}")

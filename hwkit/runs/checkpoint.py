@@ -54,14 +54,24 @@ def load(path: Path | str) -> dict:
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):
         raise ValueError(
-            f"{path} is no checkpoint of this hwkit ({FORMAT} or {BEFORE}): another program or version wrote it."
+            f"{path} is no checkpoint of format {FORMAT} or {BEFORE}: another program or version wrote it."
         )
     try:
         content = _upgraded(content) if content["format"] == BEFORE else content
         recipe_of(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} was written by another version of hwkit: its recipe does not fit ({error}).") from error
+        raise ValueError(
+            f"{path} was written by another version of hwkit: its recipe does not fit ({error})."
+        ) from error
     return content
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether `load` refuses the file."""
+    try:
+        return not load(path)
+    except ValueError:
+        return True
 
 
 def _load_pt(path: Path):
@@ -69,19 +79,16 @@ def _load_pt(path: Path):
         raise ValueError(f"{path} is empty (0 bytes): take another checkpoint of the run.")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself does not compare the checksums
-    except DAMAGED as error:
-        raise ValueError(f"{path} is truncated, damaged or no checkpoint: take another one of the run.") from error
-    if damaged:
-        raise ValueError(f"{path} is damaged ({damaged} fails its checksum): take another checkpoint of the run.")
-    try:
+            if damaged := archive.testzip():  # torch itself does not compare the checksums
+                raise ValueError(f"{damaged} fails its checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than tensors and plain values, perhaps code, and was not loaded."
+            f"{path} holds more than tensors and plain values, perhaps code: it was not loaded."
         ) from error
     except DAMAGED as error:
-        raise ValueError(f"{path} cannot be read ({_short(error)}): take another checkpoint of the run.") from error
+        reason = f"truncated, damaged or no checkpoint ({_short(error)})"
+        raise ValueError(f"{path} is {reason}: take another checkpoint of the run.") from error
 
 
 def _load_safetensors(path: Path) -> dict:
@@ -117,9 +124,7 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
         model = UNet(recipe.model)
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: its weights do not fit the network that it describes ({_short(error)})."
-        ) from error
+        raise ValueError(f"{path}: its weights do not fit the network that it describes ({_short(error)}).") from error
     return recipe.denoiser(model.to(device).eval())
 
 

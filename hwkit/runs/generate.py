@@ -6,8 +6,10 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -33,9 +35,15 @@ def images(
 ) -> Tensor:
     """Images `numbers` of the run `seed`: uint8 (B, 3, 28, 28) on the CPU.
 
-    Image k depends on (seed, k) alone, but with `device_noise` (see `sampling.trajectory`).
+    Image k depends on (seed, k) alone. With `device_noise` the steps' fresh noise is drawn on the device, for all
+    images together: quicker on a GPU, but image k then depends on the others of its batch too.
     """
-    frames = trajectory(denoise, sampler, seed, numbers, device, device_noise=device_noise)
+    fresh = None
+    if device_noise:
+        state = np.random.SeedSequence([seed, *numbers]).generate_state(1)
+        generator = torch.Generator(device).manual_seed(int(state[0]))
+        fresh = partial(torch.randn, len(numbers), 3, 28, 28, generator=generator, device=device)
+    frames = trajectory(denoise, sampler, seed, numbers, device, fresh=fresh)
     (last,) = deque(frames, maxlen=1)  # keeps no earlier frame
     return to_uint8(last.x_t).cpu()
 

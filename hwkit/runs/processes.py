@@ -27,7 +27,7 @@ class Single:
         return model
 
     def guarded(self):
-        """A context for what all processes do: the end of one of them becomes a ConnectionError, in one sentence."""
+        """A context for what all do: the end of one process becomes a ConnectionError in the others, in a sentence."""
         return contextlib.nullcontext()
 
     def sum(self, values: Sequence[float]) -> list[float]:

@@ -54,7 +54,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same from the beginning to the end."""
+    """What stays the same from the beginning to the end (see `train`)."""
 
     recipe: Recipe
     images: Tensor | PNGFolder
@@ -65,7 +65,7 @@ class Run:
     save_minutes: float
     compile: bool
     quiet: bool
-    read_every: int = 1  # steps between two readings of the losses: about a second
+    read_every: int = 1  # steps between two readings of the losses
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,8 +132,9 @@ def train(
     torch.backends.cudnn.benchmark = True  # all batches have one shape
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(run.folder)))
-        state, position, speed = start(run, resume, weights)
-        run = replace(run, read_every=max(1, min(READ_STEPS, int(speed / recipe.batch_size))))
+        goes_on = world.on_first(lambda: resume and stands(run.folder, weights))
+        state, position, speed = resumed(run) if goes_on else begun(run, resume, weights)
+        run = replace(run, read_every=max(1, min(READ_STEPS, int(speed / recipe.batch_size))))  # about a second
         while unfinished(recipe, position):
             with stop_requests() as stopping, world.guarded():
                 run_epoch(run, state, position, stopping)
@@ -147,67 +148,42 @@ def train(
 
 
 def check(run: Run) -> None:
-    """ValueError for what cannot work, before it costs time; and a word on a schedule that leaves much of the image."""
+    """ValueError for what cannot work, before it costs time; a warning for a schedule that leaves much of the image."""
     recipe = run.recipe
     if not run.steps_per_epoch:
-        raise ValueError(
-            f"{len(run.images)} images do not fill one batch of {recipe.batch_size}: lower --batch-size, or name more."
-        )
+        raise ValueError(f"{len(run.images)} images do not fill one batch of {recipe.batch_size}: lower --batch-size.")
     if len(set(nodes(recipe.T))) < 8:
         raise ValueError(f"T is {recipe.T}, but a figure with eight different times needs --T 7 or more.")
     if (run.folder / checkpoint.EXPORTED).is_file():  # which would be taken for the new run's
-        raise ValueError(
-            f"{run.folder} holds exported weights: choose another --run, and go on from them by --weights {run.folder}."
-        )
+        ways = f"choose another --run, and go on from them by --weights {run.folder}"
+        raise ValueError(f"{run.folder} holds exported weights: {ways}.")
     left = recipe.make_schedule().alpha_bar[-1].sqrt().item()
     if left > 0.1:
         run.log(
-            f"WARNING: √ᾱ_T is {left:.2f}, so much of the image is left in x_T, and pure noise, from which samples are "
-            f"made, is never seen in training: raise --T (now {recipe.T}), or take --schedule cosine."
+            f"WARNING: √ᾱ_T is {left:.2f}: that share of the image is left in x_T. Samples begin in pure noise, which "
+            f"this network never sees: raise --T (it is {recipe.T}), or take --schedule cosine."
         )
-
-
-def start(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Position, float]:
-    """The state and position to begin or to go on with, and the speed in images a second."""
-    if run.world.on_first(lambda: resume and stands(run.folder, weights)):
-        return resumed(run)
-    return begun(run, resume, weights)
 
 
 def stands(folder: Path, weights: Path | str | None) -> bool:
-    """Whether the folder holds a run to go on with. ValueError where only parts of one are left, and no word on them."""
-    latest = folder / "latest.pt"
+    """Whether the folder holds a run to go on with. ValueError where only parts of one are left."""
     its_own = weights is not None and folder.resolve() in (Path(weights).resolve(), Path(weights).resolve().parent)
-    if latest.is_file():
-        return not (its_own and _is_damaged(latest))
+    if (folder / "latest.pt").is_file():
+        return not (its_own and checkpoint.is_damaged(folder / "latest.pt"))
     left = [name for name in WRITTEN if (folder / name).exists()]
     if left and not its_own:
         way = f"--weights {folder} goes on from its weights, " if checkpoint.best_of(folder).is_file() else ""
-        raise ValueError(
-            f"{folder} holds a run without its latest.pt ({', '.join(left)}): {way}--fresh starts over, --run names "
-            "another folder."
-        )
+        ways = f"{way}--fresh starts over, --run names another folder."
+        raise ValueError(f"{folder} holds a run without its latest.pt ({', '.join(left)}): {ways}")
     return False
 
 
-def _is_damaged(path: Path) -> bool:
-    try:
-        return not checkpoint.load(path)
-    except ValueError:
-        return True
-
-
 def begun(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Position, float]:
-    """A new run, which stands in its folder from now on; what stood there before is discarded then."""
-    recipe = run.recipe
-    settings = candidates(run.device, recipe.precision)
-    speeds = run.world.on_first(lambda: measure_speeds(recipe, run.device, settings, run.compile))
-    setting = max(speeds, key=speeds.get)
-    state, position = prepared_state(recipe, run.device, setting, run.compile), Position()
+    """A new run, which stands in its folder from now on, and its speed; what stood there before is discarded then."""
+    setting, speed = quickest(run, candidates(run.device, run.recipe.precision))
+    state, position = new_state(run, setting), Position()
     if weights:
         run.log(go_on_from(Path(weights), run, state, position))
-    connect(run, state)
-    speed = run.world.count * speeds[setting]
     run.log(expectation(run, state, position, speed))
     # A folder that cannot be written to shows now, not after an epoch.
     run.world.on_first(lambda: save_latest(run, state, position))
@@ -218,59 +194,30 @@ def begun(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Po
 
 def discard(folder: Path) -> None:
     """Deletes what training wrote beside `latest.pt`."""
-    for name in WRITTEN:
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
+    for path in (folder / name for name in WRITTEN):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def resumed(run: Run) -> tuple[State, Position, float]:
-    """The run that stands in the folder, exactly as it was saved."""
+    """The run that stands in the folder, exactly as it was saved, and its speed."""
     path, recipe = run.folder / "latest.pt", run.recipe
     try:
         content = checkpoint.load(path)
-    except ValueError as error:
+        saved = content["resume"]
+        position = Position(**saved["position"])
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error).rstrip(".") if isinstance(error, ValueError) else f"{path} holds no state to go on with"
         raise ValueError(
-            f"{str(error).rstrip('.')}; or --weights {run.folder} goes on from its last weights, --fresh starts over."
+            f"{reason}; --weights {run.folder} goes on from its last weights, --fresh starts over."
         ) from error
-    if "resume" not in content:
-        raise ValueError(f"{path} holds weights only, not what a resume needs: start over with --fresh.")
     changed = differences(content, recipe, len(run.images))
     if changed:
         raise ValueError(f"{run.folder} holds another run ({changed}): choose another --run, or start over by --fresh.")
-    position, setting = position_of(path, content), Setting(*content["resume"]["setting"])
-    settings = candidates(run.device, recipe.precision)
-    settings = [setting] if setting in settings else settings  # saved on another kind of device
-    speeds = {settings[0]: 1.0}
-    if unfinished(recipe, position):
-        speeds = run.world.on_first(lambda: measure_speeds(recipe, run.device, settings, run.compile))
-    setting = max(speeds, key=speeds.get)
-    state = prepared_state(recipe, run.device, setting, run.compile)
-    restore(state, content)
-    connect(run, state)
-    speed, seen = run.world.count * speeds[setting], state.step * recipe.batch_size
-    if unfinished(recipe, position):
-        run.log(f"Going on with {run.folder}: epoch {position.epoch}, {seen:,} images seen.")
-        run.log(expectation(run, state, position, speed))
-    else:
-        run.log(f"The run in {run.folder} is finished: {seen:,} images seen. --fresh starts over.")
-    return state, position, speed
-
-
-def position_of(path: Path, content: dict) -> Position:
-    """Where a checkpoint's run stood, with its history. ValueError where another version wrote it."""
-    try:
-        position = Position(**content["resume"]["position"])
-    except TypeError as error:
-        raise ValueError(f"{path} was written by another version of hwkit ({error}): --fresh starts over.") from error
-    position.history = [line for line in read_history(path.parent) if line["epoch"] < position.epoch]
-    return position
-
-
-def restore(state: State, content: dict) -> None:
-    """Puts into a new state what `save_latest` wrote."""
-    saved = content["resume"]
+    position.history = [line for line in read_history(run.folder) if line["epoch"] < position.epoch]
+    setting, settings, speed = Setting(*saved["setting"]), candidates(run.device, recipe.precision), 1.0
+    if unfinished(recipe, position):  # another kind of device needs another setting
+        setting, speed = quickest(run, [setting] if setting in settings else settings)
+    state = new_state(run, setting)
     state.model.load_state_dict(content["weights"])
     state.ema.load_state_dict(content["ema"])
     for optimizer, values in zip(state.optimizers, saved["optimizers"], strict=True):
@@ -278,26 +225,41 @@ def restore(state: State, content: dict) -> None:
     if saved["scaler"]:  # empty where the run was not in fp16 then
         state.scaler.load_state_dict(saved["scaler"])
     state.step = saved["step"]
+    if unfinished(recipe, position):
+        run.log(f"Going on with {run.folder}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+        run.log(expectation(run, state, position, speed))
+    else:
+        run.log(f"The run in {run.folder} is finished: {content['images_seen']:,} images seen. --fresh starts over.")
+    return state, position, speed
 
 
-def connect(run: Run, state: State) -> None:
-    """Makes the state that of one of several processes."""
+def quickest(run: Run, settings: list[Setting]) -> tuple[Setting, float]:
+    """The quickest of the settings, and the images a second of all processes in it, as the first one finds it."""
+    speeds = run.world.on_first(lambda: measure_speeds(run.recipe, run.device, settings, run.compile))
+    setting = max(speeds, key=speeds.get)
+    return setting, run.world.count * speeds[setting]
+
+
+def new_state(run: Run, setting: Setting) -> State:
+    """A new state that knows its share of each batch."""
+    state = prepared_state(run.recipe, run.device, setting, run.compile)
     state.forward = run.world.data_parallel(state.forward)
     state.part, state.processes = run.world.part(run.recipe.batch_size), run.world.count
+    return state
 
 
 def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
     """What differs between a checkpoint's recipe and data and these, for a person to read; "" where nothing does."""
-    before, now = (_flat(asdict(r)) for r in (checkpoint.recipe_of(content), recipe))
-    names = [name for name in now if before[name] != now[name] and name not in MAY_CHANGE]
+
+    def flat(recipe: Recipe) -> dict:
+        return {**asdict(recipe), **{f"model.{name}": value for name, value in asdict(recipe.model).items()}}
+
+    before, now = flat(checkpoint.recipe_of(content)), flat(recipe)
+    names = [name for name in now if before[name] != now[name] and name not in (*MAY_CHANGE, "model")]
     changed = [f"{name} {before[name]} → {now[name]}" for name in names]
     if count is not None and content["image_count"] != count:
         changed.append(f"{content['image_count']:,} images → {count:,}")
     return "; ".join(changed)
-
-
-def _flat(recipe: dict) -> dict:
-    return {**{f"model.{name}": value for name, value in recipe.pop("model").items()}, **recipe}
 
 
 def go_on_from(weights: Path, run: Run, state: State, position: Position) -> str:
@@ -361,11 +323,10 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
     alpha_bar = recipe.make_schedule().alpha_bar.to(run.device, torch.float32)
     data = batches(run.images, recipe.batch_size, recipe.seed, position.epoch, position.batch, run.device, state.part)
     title, silent = f"Epoch {position.epoch}/{recipe.epochs}", run.quiet or world.rank > 0
-    bar = tqdm(data, title, steps, initial=position.batch, leave=False, disable=silent)
     last_save = time.monotonic()
     began = last_save - position.seconds
     unread: list[Tensor] = []
-    with bar:
+    with tqdm(data, title, steps, initial=position.batch, leave=False, disable=silent) as bar:
         for loss in train_epoch(state, recipe, bar, alpha_bar, lambda: progress(run, state, position)):
             unread.append(loss)
             stop_now = bool(stopping) and world.count == 1  # several processes agree on it when they read
@@ -373,14 +334,13 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
                 continue
             stop = read(run, state, position, unread, time.monotonic() - began, bool(stopping))
             bar.set_postfix(loss=f"{position.loss_sum / position.batch:.4f}", refresh=False)
-            if stop:
+            if stop or time.monotonic() - last_save > 60 * run.save_minutes:
                 save_latest(run, state, position)
+                last_save = time.monotonic()
+            if stop:
                 stop_if_asked(run, stopping or [signal.SIGTERM], f"in epoch {position.epoch}")
             if recipe.minutes and position.seconds >= 60 * recipe.minutes:
                 break
-            if time.monotonic() - last_save > 60 * run.save_minutes:
-                save_latest(run, state, position)
-                last_save = time.monotonic()
 
 
 def read(run: Run, state: State, position: Position, unread: list[Tensor], seconds: float, stop: bool) -> bool:
@@ -388,28 +348,21 @@ def read(run: Run, state: State, position: Position, unread: list[Tensor], secon
 
     The first process's clock counts for all. FloatingPointError where a loss is not finite.
     """
-    of_first = seconds if run.world.rank == 0 else 0.0
-    *losses, position.seconds, stops = run.world.sum([*torch.stack(unread).tolist(), of_first, float(stop)])
-    step = state.step - len(unread)
+    clock = seconds if run.world.rank == 0 else 0.0
+    *losses, position.seconds, stops = run.world.sum([*torch.stack(unread).tolist(), clock, float(stop)])
+    for step, loss in enumerate((loss / run.world.count for loss in losses), state.step - len(unread) + 1):
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss} at step {step} (epoch {position.epoch}), or its gradient. The last checkpoint is "
+                "untouched; a lower --lr, or --precision fp32, usually mends it."
+            )
+        position.batch, position.loss_sum = position.batch + 1, position.loss_sum + loss
+        position.window.append(loss)
+        if position.batch % max(1, run.steps_per_epoch // CURVE_POINTS) == 0:
+            position.curve.append([step * run.recipe.batch_size, sum(position.window) / len(position.window)])
+            position.window = []
     unread.clear()
-    for loss in losses:
-        step += 1
-        note_loss(run, position, step, loss / run.world.count)
     return stops > 0
-
-
-def note_loss(run: Run, position: Position, step: int, loss: float) -> None:
-    """Counts the step and keeps its loss. FloatingPointError if it is not finite."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"The loss is {loss} at step {step} (epoch {position.epoch}), or its gradient. The last checkpoint is "
-            "untouched; a lower --lr, or --precision fp32, usually mends it."
-        )
-    position.batch, position.loss_sum = position.batch + 1, position.loss_sum + loss
-    position.window.append(loss)
-    if position.batch % max(1, run.steps_per_epoch // CURVE_POINTS) == 0:
-        position.curve.append([step * run.recipe.batch_size, sum(position.window) / len(position.window)])
-        position.window = []
 
 
 def close_epoch(run: Run, state: State, position: Position) -> Record:
@@ -427,8 +380,8 @@ def close_epoch(run: Run, state: State, position: Position) -> Record:
         curve=position.curve or [[seen, loss]],
     )
     position.history.append(record._asdict())
-    position.epoch, position.batch, position.loss_sum, position.curve, position.window = record.epoch + 1, 0, 0.0, [], []
-    position.epoch_began = position.seconds
+    position.epoch, position.batch, position.epoch_began = record.epoch + 1, 0, position.seconds
+    position.loss_sum, position.curve, position.window = 0.0, [], []
     if record.is_best:
         position.best_loss, position.best_epoch = loss, record.epoch
     run.log(f"Epoch {record.epoch}/{run.recipe.epochs} finished, average loss: {loss:.4f}")
@@ -440,37 +393,36 @@ def close_epoch(run: Run, state: State, position: Position) -> Record:
 
 def save_epoch(run: Run, state: State, position: Position, record: Record) -> None:
     """Writes what an epoch leaves. `latest.pt` comes last: an interruption before it repeats the epoch's end."""
-    if run.world.rank == 0:
-        facts = {"epoch": record.epoch, "loss": record.loss, "images_seen": record.images_seen}
-        if record.is_best:
-            checkpoint.save(run.folder / "best.pt", run.recipe, state.model.state_dict(), **facts)
-            checkpoint.save(run.folder / "ema_best.pt", run.recipe, state.ema.state_dict(), **facts)
-            run.log(f"New best model saved with loss: {record.loss:.4f}")
-        checkpoint.save(run.folder / "ema_latest.pt", run.recipe, state.ema.state_dict(), **facts)
-        lines = (json.dumps(line) + "\n" for line in position.history)
-        write_text(run.folder / "history.jsonl", "".join(lines))
-        run.after_epoch(record, state.ema)
+    if run.world.rank > 0:
+        return
+    facts = {"epoch": record.epoch, "loss": record.loss, "images_seen": record.images_seen}
+    if record.is_best:
+        checkpoint.save(run.folder / "best.pt", run.recipe, state.model.state_dict(), **facts)
+        checkpoint.save(run.folder / "ema_best.pt", run.recipe, state.ema.state_dict(), **facts)
+        run.log(f"New best model saved with loss: {record.loss:.4f}")
+    checkpoint.save(run.folder / "ema_latest.pt", run.recipe, state.ema.state_dict(), **facts)
+    write_text(run.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in position.history))
+    run.after_epoch(record, state.ema)
     save_latest(run, state, position)
 
 
 def save_latest(run: Run, state: State, position: Position) -> None:
-    """Writes `latest.pt`, from which `resumed` goes on exactly."""
+    """Writes `latest.pt`, from which `resumed` goes on exactly; the history has a file of its own."""
     if run.world.rank > 0:
         return
-    where = {name: value for name, value in asdict(position).items() if name != "history"}  # that has its own file
-    layout = "channels_last" if state.model.stem.weight.is_contiguous(memory_format=torch.channels_last) else "contiguous"
+    resume = {
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "scaler": state.scaler.state_dict(),
+        "setting": [state.precision, state.layout],
+        "step": state.step,
+        "position": {name: value for name, value in asdict(position).items() if name != "history"},
+    }
     checkpoint.save(
         run.folder / "latest.pt",
         run.recipe,
         state.model.state_dict(),
         ema=state.ema.state_dict(),
-        resume={
-            "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
-            "scaler": state.scaler.state_dict(),
-            "setting": [state.precision, layout],
-            "step": state.step,
-            "position": where,
-        },
+        resume=resume,
         image_count=len(run.images),
         epoch=position.epoch,
         images_seen=state.step * run.recipe.batch_size,
@@ -492,7 +444,7 @@ def read_history(folder: Path) -> list[dict]:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list]:
+def stop_requests() -> Iterator[list[int]]:
     """Within it, SIGINT and SIGTERM do not interrupt but fill the list; a second one interrupts as usual."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals

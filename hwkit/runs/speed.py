@@ -37,6 +37,7 @@ def candidates(device: torch.device, precision: str = "auto") -> list[Setting]:
 def prepared_state(recipe: Recipe, device: torch.device, setting: Setting, compile: bool = False) -> State:
     """A new state (see `training.new_state`) in this setting."""
     state = new_state(recipe, device, setting.precision)
+    state.layout = setting.layout
     for network in (state.model, state.ema):
         network.to(memory_format=LAYOUTS[setting.layout])
     if compile:
