@@ -64,7 +64,6 @@ sync: $(BIN)/.installed
 	$(BIN)/python notebooks/build.py sync
 
 badges: $(BIN)/.installed
-	@[ -n "$(REPO)" ] || { echo "Name the repository: make badges REPO=owner/name REF=main"; exit 1; }
 	$(BIN)/python notebooks/build.py badges "$(REPO)" "$(REF)"
 
 lint: $(BIN)/.installed-tests

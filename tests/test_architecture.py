@@ -92,18 +92,3 @@ def test_requirements_are_lower_bounds(name):
     assert any(found)
     wrong = [line for line in found if line and not re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", line)]
     assert wrong == []
-
-
-def test_every_package_that_is_imported_is_required():
-    """Also those that only come along with another package today."""
-    names = {"PIL": "pillow", "IPython": "ipython", "pytorch_fid": "pytorch-fid"}
-    required = set(re.findall(r"^[\w.-]+", (KIT / "requirements.txt").read_text("utf-8"), re.M))
-    imported = set()
-    for path in MODULES.values():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module.split(".")[0])
-    ours = set(sys.stdlib_module_names) | {"hwkit", "google"}  # google.colab is Colab's own
-    assert {names.get(name, name) for name in imported - ours} <= required
