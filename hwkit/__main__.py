@@ -1,360 +1,286 @@
-"""The command line: `python -m hwkit --help`, or `accelerate launch -m hwkit …` on several devices."""
+"""The command line: `python -m hwkit --help`, or `accelerate launch -m hwkit …` on several devices.
+
+A function in `Commands` is a command. Its parameters are flags, and FLAGS says once what each of them is.
+"""
 
 import contextlib
+import difflib
+import inspect
 import os
-import shutil
-import signal
 import sys
+from dataclasses import make_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
-import tyro
+from tyro import cli, conf, extras
 
-from hwkit.files import runs
-from hwkit.measure.check import check
-from hwkit.measure.curve import fid_curve
-from hwkit.measure.score import fid
-from hwkit.recipe import RECIPES, Recipe
+from hwkit import __version__
+from hwkit.files import expanded, runs, write_bytes, write_text
 
-RecipeChoice = tyro.extras.subcommand_type_from_defaults(
-    RECIPES, {name: recipe.about for name, recipe in RECIPES.items()}
-)
-Folder = Path | None
-Device = Literal["cpu", "cuda", "mps"] | None
-MADE_BY_TRAINING = ("latest.pt", "ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")
-
-
-def data(source: str | None = None, split: Literal["train", "test", "both"] = "both", out: Folder = None) -> None:
-    """Prepares MNIST as folders of RGB PNGs.
-
-    Args:
-        source: a folder of IDX files or PNGs, an .npz, or the word `download` or `sample`; else HWKIT_MNIST, what is
-            there already, a download, and last the embedded sample of 5,000 digits.
-        split: which digits to prepare.
-        out: the folder to prepare them in; by default the kit's data/.
-    """
-    from hwkit.mnist.sources import DATA, prepare
-
-    for part in ("train", "test") if split == "both" else (split,):
-        prepare(source, part, out or DATA)
-
-
-def train(
-    recipe: RecipeChoice,
-    run: Folder = None,
-    source: str | None = None,
-    weights: Folder = None,
-    fresh: bool = False,
-    yes: bool = False,
-    stream: bool = False,
-    save_minutes: float = 2.0,
-    device: Device = None,
-) -> None:
-    """Trains a recipe; goes on with the run where there is one. Every field of the recipe can be changed here.
-
-    Args:
-        run: folder of the run; by default runs/ and the recipe's name.
-        source: where MNIST is (see `python -m hwkit data --help`).
-        weights: a checkpoint, or a run's folder such as data/pretrained, from which a new run goes on. Minutes and
-            epochs count from its beginning.
-        fresh: start over, and discard the run that stands in the folder.
-        yes: do not ask before that.
-        stream: read the PNGs while training (4 workers) rather than hold them in memory.
-        save_minutes: save so often within an epoch.
-        device: by default the best that is there.
-    """
-    from hwkit.mnist.batches import PNGFolder
-    from hwkit.mnist.folder import load_folder
-    from hwkit.mnist.sources import prepare
-    from hwkit.runs.processes import processes
-    from hwkit.runs.run import train as train_run
-
-    run, device = run or default_run(recipe), chosen_device(device)
-    world = processes(device)
-    if fresh:
-        world.first(lambda: discard(run, yes))
-    folder = world.first(lambda: prepare(source, "train"))
-    for _ in train_run(
-        recipe,
-        PNGFolder(folder) if stream else load_folder(folder),
-        run,
-        device=device,
-        save_minutes=save_minutes,
-        weights=weights,
-    ):
-        pass  # the records are in history.jsonl, and what a person wants of them is printed
-    print(f"Trained: {run}")
-
-
-def sample(
-    run: Folder = None,
-    checkpoint: Folder = None,
-    folder: Folder = None,
-    n: int = 10_000,
-    sampler: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim",
-    steps: int | None = None,
-    eta: float = 0.0,
-    variance: Literal["posterior", "beta"] = "posterior",
-    seed: int = 0,
-    batch: int = 100,
-    device: Device = None,
-) -> None:
-    """Writes N images as 00001.png … into a flat folder; called again, it makes the missing ones only.
-
-    Args:
-        run: folder of the run to sample; by default the one trained last.
-        checkpoint: a checkpoint rather than the run's.
-        folder: where the images go; by default generate/ in the run.
-        n: how many.
-        sampler: the report's are ddim and ddpm; unipc is the quickest.
-        steps: network evaluations an image; by default 50 for ddim, 15 for dpm++ and unipc, all T for ddpm.
-        eta: of ddim; 0 adds no noise, 1 as much as ddpm.
-        variance: of ddpm.
-        seed: image k depends on (seed, k) only.
-        batch: images made together.
-        device: by default the best that is there.
-    """
-    from hwkit.runs.checkpoint import best_of
-    from hwkit.runs.generate import generate
-    from hwkit.sampling import Sampler
-
-    checkpoint = checkpoint or best_of(run or last_run())
-    folder = folder or (run or checkpoint.parent) / "generate"
-    print(f"Sampling from {checkpoint}")
-    made = generate(checkpoint, folder, n, Sampler(sampler, steps, eta, variance), seed, batch, chosen_device(device))
-    print(f"Images: {n:,} in {folder} ({made:,} new)")
-
-
-def figures(
-    run: Folder = None,
-    checkpoint: Folder = None,
-    out: Folder = None,
-    seed: int = 0,
-    dpi: int = 150,
-    device: Device = None,
-) -> None:
-    """Draws both diffusion grids, the loss curve, a sheet of samples and the schedules.
-
-    Args:
-        run: folder of the run; by default the one trained last.
-        checkpoint: a checkpoint rather than the run's.
-        out: where the figures go; by default figures/ in the run.
-        seed: of the noise that both grids start from.
-        dpi: 300 for print.
-        device: by default the best that is there.
-    """
-    from hwkit.runs.checkpoint import best_of
-    from hwkit.show.report import draw_figures
-
-    run = run or (checkpoint.parent if checkpoint else last_run())
-    for path in draw_figures(run, checkpoint or best_of(run), out or run / "figures", seed, dpi, chosen_device(device)):
-        print(f"Figure: {path}")
-
-
-def slider(
-    run: Folder = None,
-    checkpoint: Folder = None,
-    html: Folder = None,
-    seed: int = 0,
-    device: Device = None,
-) -> None:
-    """Writes the timestep slider as one HTML file: t of eight samples from noise to digit, DDIM or DDPM, x_t or x̂_0.
-
-    Args:
-        run: folder of the run; by default the one trained last.
-        checkpoint: a checkpoint rather than the run's.
-        html: the file, which needs no network; by default figures/slider.html in the run.
-        seed: of the noise that both samplers start from.
-        device: by default the best that is there.
-    """
-    from hwkit.files import write_text
-    from hwkit.runs.checkpoint import best_of, load_denoiser
-    from hwkit.show.slider import slider_frames, slider_html
-
-    run = run or (checkpoint.parent if checkpoint else last_run())
-    html = html or run / "figures" / "slider.html"
-    device = chosen_device(device)
-    frames = slider_frames(load_denoiser(checkpoint or best_of(run), device), seed, device)
-    page = slider_html(frames, f"From noise to digits: {run.resolve().name}")
-    write_text(html, page)
-    print(f"Slider: {html} ({len(page.encode()) / 1e6:.1f} MB)")
-
-
-def export(run: Folder = None, out: Folder = None) -> None:
-    """Writes a run's weights for handing on: EMA, half precision, safetensors, and their history beside them.
-
-    Args:
-        run: folder of the run; by default the one trained last.
-        out: the folder to write into, a run's folder like any other; by default export/ in the run.
-    """
-    from hwkit.files import write_bytes
-    from hwkit.runs.checkpoint import EXPORTED, best_of, load
-    from hwkit.runs.checkpoint import export as write
-
-    run = run or last_run()
-    out = out or run / "export"
-    write(load(best_of(run)), out / EXPORTED)
-    if (run / "history.jsonl").is_file():
-        write_bytes(out / "history.jsonl", (run / "history.jsonl").read_bytes())
-    print(f"Weights: {out / EXPORTED} ({(out / EXPORTED).stat().st_size / 1e6:.1f} MB)")
-
-
-def report(
-    recipe: Literal["original", "original-t1000", "original-cosine", "cpu", "smoke"] | None = None,
-    minutes: float | None = None,
-    from_scratch: bool = False,
-    n: int = 10_000,
-    sampler: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim",
-    steps: int | None = None,
-    run: Folder = None,
-    source: str | None = None,
-    dpi: int = 150,
-) -> None:
-    """Everything, one after the other: data, training, N images, figures. Called again, it goes on where it stopped.
-
-    With no run of your own, and no word on training (recipe, minutes, from-scratch, run, source), it takes the weights
-    that come with the kit.
-
-    Args:
-        recipe: by default `report` on a GPU, else `cpu`.
-        minutes: bound of the training; by default the recipe's.
-        from_scratch: train, rather than take the weights that come with the kit.
-        n: how many images.
-        sampler: the report's are ddim and ddpm; unipc is the quickest.
-        steps: network evaluations an image.
-        run: folder of the run; by default runs/ and the recipe's name.
-        source: where MNIST is (see `python -m hwkit data --help`).
-        dpi: of the figures.
-    """
-    from dataclasses import replace
-
-    from hwkit.runs.checkpoint import best_of, newest_run
-    from hwkit.runs.processes import processes
-    from hwkit.training import best_device
-
-    no_training = not (from_scratch or recipe or minutes or run or source)
-    if no_training and newest_run(runs()) == runs() / "pretrained":
-        run = last_run()
-    else:
-        recipe = recipe or ("cpu" if best_device() == "cpu" else "original")
-        run = run or runs() / recipe
-        train(replace(RECIPES[recipe], minutes=minutes or RECIPES[recipe].minutes), run, source)
-    sample(run, n=n, sampler=sampler, steps=steps)
-    processes(best_device()).first(lambda: figures(run, dpi=dpi))
-    print(f"\nAll of it is in {run.resolve()}:")
-    for name, what in (
-        ("generate/", f"{n:,} images, 00001.png …"),
-        ("figures/", "the two diffusion grids, loss curve, samples, schedules"),
-        ("previews/", "eight samples after each epoch"),
-        (best_of(run).name, "the weights for inference"),
-        ("history.jsonl", "the loss, epoch by epoch"),
-    ):
-        if (run / name).exists():
-            print(f"  {name:<15} {what}")
-    print(f"To measure the images: python -m hwkit fid {run}/generate")
-    print("To measure them as the report did, by FID in Inception features: add --protocol inception")
-
-
-COMMANDS = {
-    "report": report,
-    "data": data,
-    "train": train,
-    "sample": sample,
-    "figures": figures,
-    "slider": slider,
-    "export": export,
-    "fid": fid,
-    "fid-curve": fid_curve,
-    "check": check,
+Sampling = Literal["ddim", "ddpm", "dpm++", "unipc"]
+FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
+    "run": (Path, None, "its folder; by default of the run trained last, else the kit's weights (train: runs/RECIPE)"),
+    "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
+    "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu or smoke"),
+    "minutes": (float, None, "train so long; by default the recipe's time"),
+    "from_scratch": (bool, False, "train by the recipe that suits the machine, whatever weights are there"),
+    "source": (Path, None, "MNIST: IDX files, PNGs, an .npz, or the word download or sample; else whatever is found"),
+    "split": (Literal["train", "test", "both"], "both", "which digits to prepare"),
+    "weights": (Path, None, "a checkpoint or run's folder to go on from; its minutes and epochs count too"),
+    "fresh": (bool, False, "start over; what stands in the run's folder is discarded once the new run has begun"),
+    "yes": (bool, False, "do not ask before that"),
+    "stream": (bool, False, "read the PNGs while training (4 workers) rather than hold them in memory"),
+    "compile": (bool, False, "let torch.compile work on the network; where that pays has not been measured yet"),
+    "save_minutes": (float, 2.0, "save so often within an epoch"),
+    "folder": (Path, None, "where the images are to be; by default generate/ in the run"),
+    "n": (int, 10_000, "how many images"),
+    "fid-curve n": (int, 2_000, "images for each point"),
+    "sampler": (Sampling, "ddim", "the original's are ddim and ddpm; unipc is the quickest"),
+    "steps": (int, None, "network evaluations an image; by default 50 for ddim, all T for ddpm, else 15"),
+    "eta": (float, 0.0, "of ddim; 0 adds no noise, 1 as much as ddpm"),
+    "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
+    "seed": (int, 0, "image k depends on (seed, k) only"),
+    "batch": (int, 100, "images made together"),
+    "device_noise": (bool, False, "draw noise on the device: quicker on a GPU, but an image then depends on its batch"),
+    "device": (Literal["cpu", "cuda", "mps"], None, "by default the best that is there"),
+    "out": (Path, None, "the folder to write into; by default in the run, beside the images, or (data) data/"),
+    "dpi": (int, 150, "of the figures; 300 for print"),
+    "html": (Path, None, "the file, which needs no network; by default figures/slider.html in the run"),
+    "ddpm": (bool, False, "DDPM over all T as well"),
+    "folders": (conf.Positional[tuple[Path, ...]], (), "folders of images; by default the run's generate/"),
+    "protocol": (Literal["digits", "inception"], None, "by default digits; on a GPU, and by --weights, inception too"),
+    "reference": (Path, None, "statistics (.npz with mu, sigma) or images; by default MNIST's training digits"),
+    "floor": (Path, None, "real images outside the reference, to measure what perfect images would score"),
+    "train": (Path, None, "images to look for copies of; by default MNIST's where it is at hand, else the sample's"),
+    "fid weights": (Path, None, "Inception's; by default HWKIT_INCEPTION, else pytorch-fid's own"),
+    "allow_small": (bool, False, "Inception FID even of less than 2,048 images"),
+    "quick": (bool, False, "without the search for copies of training images"),
+    "title": (str, "A diffusion model for MNIST, from scratch", "of the page"),
+    "author": (str, "", "your name"),
+    "conclusion": (str, "", "two to five sentences of yours: what worked, what did not, what you would try next"),
 }
 
 
-def chosen_device(device: Device) -> str:
-    """The device asked for, or else the best that is there. ValueError where the one asked for is not."""
+def load() -> None:
+    """Imports what the commands use. It takes seconds, for which `--help` does not wait."""
+    global RECIPES, Recipe, Sampler, batches, best_device, check, checkpoints, curve, features, figures
+    global folder, generate, memorisation, processes, report, runner, score, slider, sources
+    from hwkit.measure import check, curve, features, memorisation, score
+    from hwkit.mnist import batches, folder, sources
+    from hwkit.recipe import RECIPES, Recipe
+    from hwkit.runs import checkpoint as checkpoints
+    from hwkit.runs import generate, processes
+    from hwkit.runs import run as runner
+    from hwkit.sampling import Sampler
+    from hwkit.show import figures, report, slider
     from hwkit.training import best_device
 
-    if device not in (None, "cpu", best_device()):
-        raise ValueError(f"There is no device {device} here: leave --device out, which takes {best_device()}.")
-    return device or best_device()
+
+class Commands:
+    """They are run by `call`, which settles the flags first."""
+
+    def report(run, recipe, minutes, from_scratch, source, n, sampler, steps, dpi, title, author, conclusion, device):
+        """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
+        name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
+        chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
+        latest, todo = run / "latest.pt", asked or not checkpoints.best_of(run).is_file()
+        if latest.is_file() and not recipe:  # what was begun goes on as it was begun
+            content = checkpoints.load(latest)
+            chosen = checkpoints.recipe_of(content)
+            todo = minutes or runner.unfinished(chosen, runner.position_of(latest, content))
+        if todo:
+            Sampler(sampler, steps).resolve(chosen.T)
+            chosen = replace(chosen, minutes=minutes or chosen.minutes)
+            call("train", [name], recipe=chosen, run=run, source=source, device=device)
+        call("sample", run=run, n=n, sampler=sampler, steps=steps, device=device)
+        if processes.processes(device).rank == 0:
+            call("figures", run=run, dpi=dpi, device=device)
+            call("fid", run=run, protocol="digits")
+            print("The report:", *filter(None, report.write_report(run, title, author, conclusion)))
+
+    def data(source, split, out):
+        """Prepares MNIST as folders of RGB PNGs. Example: python -m hwkit data --source ~/mnist"""
+        for part in ("train", "test") if split == "both" else (split,):
+            sources.prepare(source, part, out)
+
+    def train(recipe, run, source, weights, fresh, yes, stream, compile, save_minutes, device):
+        """Trains a recipe, or goes on with its run. Example: python -m hwkit train cpu --minutes 20 --run runs/mine"""
+        run, world = run or runs() / recipe.name, processes.processes(device)
+        made = [name for name in ("latest.pt", *runner.WRITTEN) if fresh and not yes and (run / name).exists()]
+        if made and (world.count > 1 or not sys.stdin.isatty()):
+            raise ValueError(f"{run} holds a run, and nobody is there to ask: add --yes to discard it.")
+        if made and input(f"Discard the run in {run} ({', '.join(made)})? [y/N] ").lower() not in ("y", "yes"):
+            raise ValueError(f"{run} was left as it is; without --fresh the run goes on.")
+        pngs = world.on_first(lambda: sources.prepare(source))
+        images = batches.PNGFolder(pngs) if stream else folder.load_folder(pngs)
+        more = {"weights": weights, "save_minutes": save_minutes, "compile": compile}
+        more["after_epoch"] = figures.preview(run, recipe, device)
+        for _ in runner.train(recipe, images, run, device, resume=not fresh, **more):
+            pass  # the records are in history.jsonl, and what a person wants of them is printed
+        print(f"Trained: {run}")
+
+    def sample(run, checkpoint, folder, n, sampler, steps, eta, variance, seed, batch, device_noise, device):
+        """Writes N images, those that are missing. Example: python -m hwkit sample --n 100 --sampler dpm++ --steps 9"""
+        sampler, folder = Sampler(sampler, steps, eta, variance), folder or run / "generate"
+        print(f"Sampling from {checkpoint}")
+        made = generate.generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise)
+        print(f"Images: {n:,} in {folder} ({made:,} new)")
+
+    def figures(run, checkpoint, out, seed, dpi, device):
+        """Draws diffusion grids, loss curve, samples and schedules. Example: python -m hwkit figures --dpi 300"""
+        for path in report.draw_figures(run, checkpoint, out or run / "figures", seed, dpi, device):
+            print(f"Figure: {path}")
+
+    def slider(run, checkpoint, html, seed, device):
+        """Writes one HTML file in which a slider moves t. Example: python -m hwkit slider --html slider.html"""
+        html = html or run / "figures" / "slider.html"
+        frames = slider.slider_frames(checkpoints.load_denoiser(checkpoint, device), seed, device)
+        write_text(html, slider.slider_html(frames, f"From noise to digits: {run.resolve().name}"))
+        print(f"Slider: {html} ({html.stat().st_size / 1e6:.1f} MB)")
+
+    def export(run, checkpoint, out):
+        """Writes weights to hand on, at half the size. Example: python -m hwkit export --run runs/mine --out gift"""
+        file, history = (out or run / "export") / checkpoints.EXPORTED, run / "history.jsonl"
+        checkpoints.export(checkpoints.load(checkpoint), file)
+        if history.is_file():
+            write_bytes(file.with_name(history.name), history.read_bytes())
+        print(f"Weights: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+    def fid(folders, run, protocol, reference, floor, train, weights, allow_small, quick, out, device):
+        """Measures images: FID, KID, precision, recall, copies. Example: python -m hwkit fid runs/cpu/generate"""
+        by_default = "inception" if device == "cuda" or weights or os.environ.get("HWKIT_INCEPTION") else "digits"
+        inception, sets = (protocol or by_default) == "inception", [score.load_images(path) for path in folders]
+        if inception and not allow_small and (fewest := min(map(len, sets))) < score.TOO_FEW:
+            raise ValueError(f"FID by Inception needs {score.TOO_FEW:,} images, not {fewest:,} (or --allow-small).")
+        inception = features.InceptionFeatures(weights, device) if inception else None
+        parts = score.groups(folders, sets)
+        for number, (paths, images) in enumerate(parts, 1):
+            place = (out / str(number) if len(parts) > 1 else out) if out else score.results_of(paths[0])
+            found = score.score(features.DigitFeatures(), paths, images, None if inception else reference, floor)
+            if not quick:
+                copies, pairs = memorisation.compare(images[0], train)
+                found = replace(found, memorisation=copies)
+                figures.save(figures.memorisation_figure(pairs), place / "closest_pairs.png")
+            histogram = figures.digit_histogram_figure(found.classes, features.floors()["classes"])
+            figures.save(histogram, place / "digit_histogram.png")
+            for found in [found] + ([score.score(inception, paths, images, reference, floor)] if inception else []):
+                print(*paths, *found.words(), f"  written: {found.write(place)}", sep="\n")
+        if not inception:
+            print("FID by Inception, as the original has it, was not asked for: add --protocol inception.")
+
+    def fid_curve(run, checkpoint, n, ddpm, seed, batch, out, device):
+        """Draws digit-FID against network evaluations. Example: python -m hwkit fid-curve --run runs/cpu --n 500"""
+        out = out or run / "figures"
+        for so_far in curve.curve(checkpoint, out / "fid_curve.json", n, ddpm, seed, batch, device):
+            point = so_far.points[-1]
+            print(f"{point.sampler}: digit-FID {point.value:.2f} ± {point.error:.2f}, {point.seconds:.0f} s")
+        path = figures.save(figures.fid_curve_figure(so_far), out / "fid_curve.png")
+        print(f"{n:,} images a point, floor (as many real test digits) {so_far.floor:.2f}: {path}")
+
+    def check(folders, run, n, train):
+        """Checks images before you hand them in; exit code 1 for faults. Example: python -m hwkit check ~/generate"""
+        faults = 0
+        for path in folders:
+            for row in check.rows(path, n, train):
+                print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
+                if row.passed is False:
+                    faults += 1
+                    print(f"  {'':<16} → {row.mend}")
+            print(f"{path}: " + (f"{faults} of the checks failed." if faults else "everything passes."))
+        return min(faults, 1)
 
 
-def default_run(recipe: Recipe) -> Path:
-    """runs/ and the name of the recipe that this one differs least from."""
-
-    def differences(name: str) -> int:
-        return sum(getattr(recipe, key) != getattr(RECIPES[name], key) for key in recipe.__dataclass_fields__)
-
-    return runs() / min(RECIPES, key=differences)
+COMMANDS = {name.replace("_", "-"): function for name, function in vars(Commands).items() if name[0] != "_"}
 
 
-def last_run() -> Path:
+def call(name: str, words=(), **given) -> int | None:
+    """Runs a command with the flags in `words`, then those given, else the defaults. What cannot work ends here."""
+    flags = parsed(name, words) | given
+    load()
+    for flag, path in flags.items():
+        path = flags[flag] = expanded(path) if isinstance(path, Path) else path
+        if path and flag in ("weights", "reference", "floor", "train") and not path.exists():
+            raise FileNotFoundError(f"--{flag}: {folder.refusal(path, flag)}")
+        if path and flag in ("run", "out") and (file := next((p for p in (path, *path.parents) if p.is_file()), None)):
+            itself = f", itself --{'weights' if name == 'train' else 'checkpoint'} {file}" if flag == "run" else ""
+            raise ValueError(f"--{flag} {path}: {file} is a file, no folder: its folder is {file.parent}{itself}.")
+    if not 1 <= flags.get("n", 1) <= 99_999:
+        raise ValueError(f"--n is {flags['n']}, but must be between 1 and 99,999: file names have five digits.")
+    figures.check_dpi(flags.get("dpi", 150))
+    best = best_device()
+    if flags.get("device") not in (None, "cpu", best):
+        raise ValueError(f"--device {flags['device']}: there is none here. Leave it out, which takes {best}.")
+    flags |= {"device": flags["device"] or best} if "device" in flags else {}
+    if "checkpoint" in flags:
+        weights = flags["checkpoint"] or flags["run"] or newest()
+        weights = checkpoints.best_of(weights) if weights.is_dir() or not flags["checkpoint"] else weights
+        flags |= {"checkpoint": weights, "run": flags["run"] or weights.parent}
+    if "folders" in flags:
+        flags["folders"] = [*map(expanded, flags["folders"])] or [(flags["run"] or newest()) / "generate"]
+    return COMMANDS[name](**flags)
+
+
+def newest() -> Path:
     """The run trained last, or else that of the weights that come with the kit. FileNotFoundError without either."""
-    from hwkit.runs.checkpoint import newest_run
-
-    run = newest_run(runs())
+    run = checkpoints.newest_run(runs()) or checkpoints.unpack_pretrained(runs())
     if run is None:
-        raise FileNotFoundError(
-            f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, or name it with --run."
-        )
+        raise FileNotFoundError(f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, --run names one.")
     if run.name == "pretrained":
         print(f"There is no run of your own yet: these are the kit's own weights ({run}).")
     return run
 
 
-def discard(run: Path, yes: bool) -> None:
-    """Deletes what training wrote in the run's folder, once the user has agreed."""
-    made = [run / name for name in MADE_BY_TRAINING if (run / name).exists()]
-    if not made:
-        return
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ValueError(f"{run} holds a run, and nobody is there to ask: add --yes to discard it.")
-        if input(f"Discard the run in {run} ({', '.join(path.name for path in made)})? [y/N] ").lower() not in (
-            "y",
-            "yes",
-        ):
-            raise ValueError(f"{run} was left as it is; without --fresh the run goes on.")
-    for path in made:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+def one_of(word: str, choices, what: str) -> str:
+    """The word, if it is one of the choices. ValueError else, with the one that may be meant."""
+    if word not in choices:
+        former = {choice.replace("original", "report"): choice for choice in choices}  # as recipes were called before
+        guess = difflib.get_close_matches(word.lower(), [*choices, *former], 1)
+        meant = f", did you mean {former.get(guess[0], guess[0])}?" if guess else "."
+        raise ValueError(f"There is no {what} {word!r}{meant} There are {', '.join(choices)}.")
+    return word
 
 
-def sentence(error: Exception) -> str:
-    """What went wrong, without Python's decoration."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
-
-
-def first_only():
-    """What is printed within it, the first process alone prints (errors, to stderr, all do)."""
-    is_first = os.environ.get("RANK", "0") == "0"
-    return contextlib.nullcontext() if is_first else contextlib.redirect_stdout(open(os.devnull, "w"))
+def parsed(name: str, words) -> dict:
+    """The flags of a command. Where they do not parse, or help is asked for, tyro answers and raises SystemExit."""
+    fields = []
+    for flag in inspect.signature(COMMANDS[name]).parameters:
+        kind, default, said = FLAGS.get(f"{name} {flag}") or FLAGS[flag]
+        kind = conf.DisallowNone[kind | None] if default is None else kind  # the help shows PATH, not {None}|PATH
+        look = conf.arg(help=said, help_behavior_hint="" if default is None else None)
+        fields.append((flag, Annotated[kind, look], default))
+    if name == "train":
+        load()
+        named = [word for word in words if word[:1] != "-"]
+        if named and (named[0] == words[0] or not {*RECIPES, "-h", "--help"} & set(words)):
+            one_of(named[0], RECIPES, "recipe")
+        for field, kind in get_type_hints(Recipe).items():
+            if type(None) in get_args(kind):  # here the word None is taken: --muon-lr None
+                Recipe.__annotations__[field] = Annotated[kind, conf.arg(metavar="NUMBER")]
+        about = {recipe.name: recipe.about for recipe in RECIPES.values()}
+        fields[0] = ("recipe", extras.subcommand_type_from_defaults(RECIPES, about))
+    about = {"prog": f"python -m hwkit {name}", "description": COMMANDS[name].__doc__}
+    marks = (conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.CascadeSubcommandArgs, conf.FlagCreatePairsOff)
+    return vars(cli(make_dataclass(name, fields, kw_only=True), args=words, config=marks, **about))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command: 0 if all went well (1 where `check` found faults), 2 with one sentence, 128 + n on signal n."""
+    name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        with first_only():
-            code = tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
-                prog="python -m hwkit",
-                description="Train a DDPM from scratch on MNIST, sample it, draw it, measure it.",
-                args=arguments,
-                config=(
-                    tyro.conf.OmitArgPrefixes,
-                    tyro.conf.OmitSubcommandPrefixes,
-                    tyro.conf.CascadeSubcommandArgs,
-                    tyro.conf.FlagCreatePairsOff,
-                ),
-            )
+        first = os.environ.get("RANK", "0") == "0"  # of several processes; the others do not print
+        with contextlib.redirect_stdout(sys.stdout if first else open(os.devnull, "w")):
+            if name not in ("--version", "-h", "--help"):
+                return call(one_of(name, COMMANDS, "command"), words) or 0
+        print(f"hwkit {__version__}")
+        for command, function in COMMANDS.items() if name != "--version" else ():
+            print(f"  {command:<10} {function.__doc__.split(' Example')[0]}")
+        return 0
     except KeyboardInterrupt as stop:
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("HWKIT_DEBUG"):
-            raise
-        print(f"hwkit: {sentence(error)}", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else 2)
+    except (ValueError, OSError, FloatingPointError, EOFError) as error:
+        said = str(error).removeprefix(f"[Errno {getattr(error, 'errno', None)}] ").replace("\n", " ")
+        print(f"hwkit: {said}", file=sys.stderr)
         return 2
-    return code or 0
 
 
 if __name__ == "__main__":

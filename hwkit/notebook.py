@@ -1,5 +1,6 @@
-"""What the notebooks share: a quiet start, which run they look at, and how Colab keeps it on Drive."""
+"""What the notebooks share: a quiet start, the run they look at, and how Colab keeps it on Drive."""
 
+import contextlib
 import importlib.metadata
 import io
 import os
@@ -9,119 +10,63 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 import hwkit
-from hwkit.files import runs, whole_file
-from hwkit.mnist.folder import load_folder
-from hwkit.mnist.sources import DATA, prepare
-from hwkit.recipe import RECIPES, Recipe
-from hwkit.runs.checkpoint import best_of, load, newest_run, recipe_of, versions
-from hwkit.runs.run import train
+from hwkit.files import DAMAGED, is_leftover, runs, whole_file
+from hwkit.runs.checkpoint import best_of, load, newest_run, unpack_pretrained, versions
 from hwkit.training import best_device
 
-ROOT = DATA.parent
-SMOKE = os.environ.get("HWKIT_RECIPE") == "smoke"  # `make test` runs the notebooks small, on the embedded digits
-CHECKPOINTS = ("ema_latest.pt", "ema_best.pt", "best.pt", "latest.pt", "history.jsonl")
+KIT = Path(hwkit.__file__).resolve().parent.parent
+PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
+TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
 
-drive: Path | None = None  # MyDrive/hwkit, once `start` has mounted it
-
-
-# The start of a notebook
+kept_on: tuple[Path, int] | None = None  # MyDrive/hwkit and the number of its file system, once `start` has mounted it
+kept_at: dict[Path, float] = {}  # when each run was last kept there
 
 
 def start(name: str, drive: bool = False) -> None:
-    """Readies a notebook and shows where it leads: the kit's folder as working directory, figures as small PNGs.
-
-    On Colab it also installs what is missing there and, with `drive`, mounts Drive and fetches the runs kept on it.
-    """
-    from IPython import get_ipython
-    from IPython.display import Image as Picture
-    from IPython.display import display
-
-    os.chdir(ROOT)  # so that runs/cpu means the same here as on the command line
-    colab = "google.colab" in sys.modules
-    if colab:
-        install_missing(ROOT / "requirements.txt")
-    if colab and drive:
-        mount(ROOT.parent / "drive")
-    shell = get_ipython()
-    if shell:
-        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
+    """Readies a notebook and shows where it leads; on Colab it installs what is missing, and mounts Drive if asked."""
+    if PICTURES.is_dir():
+        os.chdir(KIT)  # so that runs/cpu means the same here as on the command line
+    if "google.colab" in sys.modules:
+        install_missing(KIT / "requirements.txt")
+        if drive:
+            mount((KIT.parent if PICTURES.is_dir() else Path.cwd()) / "drive")
     print(f"hwkit {hwkit.__version__} · torch {versions()['torch']} · {best_device()}")
-    picture = ROOT / "notebooks" / "pictures" / f"{name}.png"
-    if shell and picture.is_file():
-        display(Picture(picture.read_bytes()))
+    if shell := get_ipython():
+        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
+        with contextlib.suppress(FileNotFoundError):
+            display({"image/png": (PICTURES / f"{name}.png").read_bytes()}, raw=True)
 
 
 def install_missing(requirements: Path) -> list[str]:
     """Installs the required packages that are not there at all (those that are stay as they are); their names."""
-    names = re.findall(r"^[\w.-]+", requirements.read_text(), re.M)
-    missing = [name for name in names if not _is_installed(name)]
+    names = re.findall(r"^[\w.-]+", requirements.read_text(), re.M) if requirements.is_file() else []
+    missing = [name for name in names if not any(importlib.metadata.distributions(name=name))]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
     return missing
 
 
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return False
-
-
 def png(figure: Figure) -> bytes:
     """The figure as a PNG of at most 256 colors: a third of the size, and the same to the eye."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi, facecolor="white")
-    small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    large, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(large, format="png", dpi=figure.dpi, facecolor="white")
+    Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
 
-def plot(xlabel: str, ylabel: str = "", title: str = "", size: tuple[float, float] = (6.4, 3.4)):
-    """An empty figure and its axes, in the style of `hwkit.figures`."""
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    return figure, axes
-
-
-# The run that a notebook looks at
-
-
-def recipe(name: str) -> tuple[Recipe, Path]:
-    """The recipe of that name (or the one that HWKIT_RECIPE names) and the folder of its run.
-
-    Where a run stands there already, the recipe is that of the run.
-    """
-    name = os.environ.get("HWKIT_RECIPE") or name
-    run = runs() / name
-    started = (run / "latest.pt").is_file()
-    return recipe_of(load(run / "latest.pt")) if started else RECIPES[name], run
-
-
-def training_images(source: str | None = None, say: Callable = print) -> Tensor:
-    """MNIST's training digits, uint8 (N, 1, 28, 28): prepared, downloaded or embedded (see `data.prepare`)."""
-    return load_folder(prepare("sample" if SMOKE else source, "train", Path("data"), say))
-
-
-def find_run(name: str | None = None, new: str = "cpu") -> Path:
-    """The folder of the run to look at: `name`, else your newest one, else the kit's weights; or one trained now."""
-    name = "smoke" if SMOKE else name
-    run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / new
-    if run.name in RECIPES and not best_of(run).is_file():
-        print(f"There is no run yet, so one is trained now: {run}")
-        for _ in train(RECIPES[run.name], training_images(), run):
-            keep(run)
+def find_run(name: str | None = None) -> Path:
+    """The folder of the run to look at: `name`, else your newest one, else that of the kit's own weights."""
+    run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / "pretrained"
+    if run.name == "pretrained" and unpack_pretrained(runs()):
+        print("NOT YOUR MODEL: these weights come with the kit. Notebook 2 trains your own; until then, say so.")
     about = load(best_of(run))
     print(f"{run}: {best_of(run).name}, epoch {about['epoch']}, {about['images_seen']:,} images seen")
     return run
@@ -131,61 +76,90 @@ def find_run(name: str | None = None, new: str = "cpu") -> Path:
 
 
 def mount(point: Path) -> None:
-    """Mounts Drive, and fetches the runs kept in MyDrive/hwkit that are not here."""
-    global drive
-    from google.colab import drive as google_drive
-
-    google_drive.mount(str(point))
-    drive = point / "MyDrive" / "hwkit"
-    for file in sorted(path for path in drive.glob("*/**/*") if path.is_file()):
-        here = runs() / file.relative_to(drive)
-        if file.name == "generate.zip" and not here.with_suffix("").exists():
-            with zipfile.ZipFile(file) as archive:
-                archive.extractall(here.with_suffix(""))
-        elif file.suffix != ".zip" and not here.exists():
-            copy_whole(file, here)
+    """Mounts Drive, and fetches the runs in MyDrive/hwkit that are not here. ValueError where it cannot be mounted."""
+    global kept_on
+    try:
+        importlib.import_module("google.colab.drive").mount(str(point))
+        kept_on = point / "MyDrive" / "hwkit", (point / "MyDrive").stat().st_dev
+        for kept in sorted(kept_on[0].glob("*")):
+            if not (runs() / kept.name / "latest.pt").exists():
+                fetch(kept, runs() / kept.name)
+    except (ValueError, OSError) as error:
+        way = f"If files stand in {point}, they are not on Drive: !mv {point} {point}-local moves them out of its way."
+        raise ValueError(f"Drive was not mounted ({error}). {way} Run this cell again, or with drive=False.") from None
 
 
-def keep(run: Path) -> None:
-    """Copies what is new in a run's folder to Drive, its images as one zip; nothing where no Drive is mounted.
-
-    Where Drive does not answer in spite of five tries it says so and goes on: the next call copies what is missing.
-    """
-    if drive is None:
-        return
-    parts = [run / name for name in CHECKPOINTS] + [*run.glob("*.json"), *run.glob("*/*.json")]
-    parts += [*run.glob("previews/*.png"), *run.glob("figures/*"), *zipped(run / "generate")]
-    for file in (part for part in parts if part.is_file()):
-        target = drive / run.name / file.relative_to(run)
-        if not target.exists() or target.stat().st_mtime < file.stat().st_mtime:
-            try:
-                copy_whole(file, target)
-            except OSError as error:
-                print(f"Drive did not take {file} ({error.strerror or error}); it is safe here, and is tried again.")
+def fetch(kept: Path, run: Path) -> None:
+    """Copies a run from Drive, and names what is not to be had; latest.pt last, and only with the rest of TRAINED."""
+    files = [path for path in kept.rglob("*") if not is_leftover(path.name)]
+    for file in sorted(files, key=lambda path: (path.name == "latest.pt", path.name not in TRAINED, path)):
+        here = run / file.relative_to(kept)
+        images, partial = here.with_suffix(""), here.with_suffix(".partial")
+        try:
+            if file.is_file() and not file.stat().st_size:
+                print(f"{file} is empty (0 bytes). Without latest.pt go on by train(…, weights=run), --weights {run}.")
+            elif file.is_file() and not here.exists():
+                copy_whole(file, here)
+                os.utime(here, ns=(file.stat().st_mtime_ns,) * 2)  # so that the newest run stays the newest
+            if here.name == "generate.zip" and not images.exists():
+                zipfile.ZipFile(here).extractall(partial)
+                os.utime(partial.rename(images), ns=(here.stat().st_mtime_ns,) * 2)
+        except DAMAGED as error:
+            print(f"{file} was not fetched ({error}): run this cell again.")
+            if file.name in TRAINED:
                 return
 
 
-def copy_whole(source: Path, target: Path, tries: int = 5, pause: float = 1.0) -> None:
+def keep(run: Path, minutes: float = 0) -> None:
+    """Copies what is new in a run's folder to Drive, if it is mounted; nothing over a longer run, or over more images.
+
+    With `minutes`, while training, at most so often: all that is replaced goes to Drive's bin, which counts.
+    """
+    if not kept_on or time.monotonic() < kept_at.get(run, -1e9) + 60 * minutes:
+        return
+    kept_at[run], kept = time.monotonic(), kept_on[0] / run.name
+    try:
+        if max(length(run / name) for name in TRAINED) < max(length(kept / name) for name in TRAINED):
+            print(f"{kept} is longer than {run}, and stays as it is: rename {run}, and it is kept beside it.")
+            return
+        pack(run / "generate")
+        for part in ("", "previews/", "figures/", "report/", "generate-evaluation/"):
+            for file in sorted(path for path in run.glob(f"{part}[!.]*") if path.is_file() and path.name != "best.pt"):
+                target = kept / part / file.name
+                due = not target.exists() or not target.stat().st_size or target.stat().st_mtime < file.stat().st_mtime
+                if due and (file.name != "generate.zip" or length(target) <= length(file)):
+                    copy_whole(file, target)
+    except OSError as error:
+        print(f"Drive did not take {run} ({error.strerror or error}); it is safe here, and is tried again.")
+
+
+def copy_whole(source: Path, target: Path) -> None:
     """Copies a file whole or not at all; an OSError is tried again after 1, 2, 4 and 8 seconds."""
-    for attempt in range(tries):
+    for pause in (1, 2, 4, 8, 0):
+        if not kept_on[0].parent.exists() or kept_on[0].parent.stat().st_dev != kept_on[1]:
+            raise OSError("Drive is no longer mounted: run the first cell again")
         try:
             with whole_file(target) as temporary:
                 shutil.copyfile(source, temporary)
             return
         except OSError:
-            if attempt == tries - 1:
+            if not pause:
                 raise
-            time.sleep(pause * 2**attempt)
+        time.sleep(pause)
 
 
-def zipped(folder: Path) -> list[Path]:
-    """The images of a folder as one zip beside it, made again when their number has changed; none for no folder."""
-    files = sorted(folder.glob("*.png"))
+def pack(folder: Path) -> None:
+    """The images of a folder as one zip beside it, made again where the folder is newer."""
     archive = folder.with_suffix(".zip")
-    if not files:
-        return []
-    if not archive.is_file() or len(zipfile.ZipFile(archive).namelist()) != len(files):
+    if any(folder.glob("*.png")) and (not archive.is_file() or archive.stat().st_mtime < folder.stat().st_mtime):
         with whole_file(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as out:
-            for file in files:
+            for file in sorted(path for path in folder.glob("*.png") if not is_leftover(path.name)):
                 out.write(file, file.name)
-    return [archive]
+
+
+def length(path: Path) -> int:
+    """The images that a checkpoint has seen, or the files in a zip; 0 where it is missing or damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError, zipfile.BadZipFile):
+        data = path.read_bytes()  # OSError where Drive does not answer, which is not to pass for damage
+        return len(zipfile.ZipFile(io.BytesIO(data)).namelist()) if path.suffix == ".zip" else load(path)["images_seen"]
+    return 0

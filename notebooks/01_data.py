@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/01_data.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/01_data.ipynb)
 #
 # # 1 · From ink to noise
 #
@@ -32,15 +32,15 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("01_data", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
 
 # %% [markdown]
-# Three numbers decide what this notebook shows. `SOURCE` may name your own copy of MNIST (a folder, or an `.npz`); with
+# Three numbers decide what this notebook shows. `SOURCE` may name your own copy of MNIST (a folder, a `.zip`, an `.npz`); with
 # `None` the kit takes what is prepared already, or downloads it, or falls back on 5,000 digits that it carries along.
 
 # %% tags=["parameters"]
@@ -55,7 +55,10 @@ SEED = 0
 # will hand in at the end too, and then keeps them in memory as **one** tensor of bytes: 47 MB, and no disk in the training loop.
 
 # %%
-images = notebook.training_images(SOURCE)
+from hwkit.mnist.folder import load_folder
+from hwkit.mnist.sources import prepare
+
+images = load_folder(prepare(SOURCE))
 print(images.shape, images.dtype)
 
 # %% [markdown]
@@ -64,7 +67,7 @@ print(images.shape, images.dtype)
 
 # %%
 import torch
-from hwkit import figures
+from hwkit.show import figures
 
 generator = torch.Generator().manual_seed(SEED)
 some = torch.randperm(len(images), generator=generator)[:100]
@@ -77,13 +80,12 @@ figures.sample_sheet(images[some], columns=20)
 
 # %% [markdown]
 # Results should not depend on whose machine they come from. So the kit carries 5,000 MNIST digits inside the repository, and
-# cells that begin with `NBVAL_CHECK_OUTPUT` must print the same thing everywhere: `make test` compares them, letter by letter.
+# cells with the tag `nbval-check-output` must print the same thing everywhere: `make test` compares them, letter by letter.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import hashlib
 import numpy as np
-from hwkit.data import SAMPLE
+from hwkit.mnist.sources import SAMPLE
 
 with np.load(SAMPLE) as arrays:
     digits, labels = torch.from_numpy(arrays["images"]), arrays["labels"]
@@ -100,9 +102,8 @@ print("SHA-256", hashlib.sha256(digits.numpy()).hexdigest()[:16])
 # and the one grey channel is shown to the network as three equal ones. The way back rounds to the nearest byte, so
 # nothing is lost.
 
-# %%
-# NBVAL_CHECK_OUTPUT
-from hwkit.data import normalize, to_uint8
+# %% tags=["nbval-check-output"]
+from hwkit.mnist.batches import normalize, to_uint8
 
 x = normalize(digits[:, None])
 print(x.shape, x.dtype, "from", x.min().item(), "to", x.max().item())
@@ -114,7 +115,7 @@ print("there and back:", torch.equal(to_uint8(x)[:, 0], digits))
 # at about the same volume. Here are the values of all pixels of the 5,000 digits, and the bell of the noise beside them.
 
 # %%
-figure, axes = notebook.plot("value", "density (log scale)", size=(6.4, 3))
+figure, axes = figures.plot("value", "density (log scale)", size=(6.4, 3))
 axes.hist(x[:, 0].flatten(), bins=64, density=True, color=figures.INK, label="pixels of the digits")
 grid = torch.linspace(-3.5, 3.5, 200)
 axes.plot(grid, torch.exp(-(grid**2) / 2) / 2.507, color=figures.ACCENT, label="noise, N(0, 1)")
@@ -142,14 +143,13 @@ figures.sample_sheet(rows, columns=6, title="as they are · in a mirror · upsid
 # read the 5,000 digits as they are, in a mirror, and upside down. (How the last column is measured is the subject of notebook 5.)
 
 # %%
-from hwkit import fid
+from hwkit.measure.features import classify, digit_features
+from hwkit.measure.score import digit_fid
 
-real = fid.reference(fid.DigitFeatures())
 ways = {"as they are": digits, "mirrored": digits.flip(-1), "upside down": digits.flip(-1, -2)}
 for name, changed in ways.items():
-    features = fid.digit_features(torch.cat([digits, changed])[:, None])
-    right = (fid.classify(features[len(digits) :]) == labels).mean()
-    distance = fid.frechet_distance(*fid.statistics(features), real.mu, real.sigma)
+    right = (classify(digit_features(changed[:, None])) == labels).mean()
+    distance, error = digit_fid(torch.cat([digits, changed])[:, None])
     print(f"{name:12} read correctly {right:6.1%}    digit-FID of originals and copies {distance:5.2f}")
 
 # %% [markdown]
@@ -180,7 +180,7 @@ white, black = torch.stack(paths)[:, 0::2], torch.stack(paths)[:, 1::2]  # (T + 
 # %%
 alpha_bar = torch.cat([torch.ones(1), (1 - beta).cumprod(0)])  # (T + 1,), with ᾱ_0 = 1
 mean, spread = alpha_bar.sqrt(), 2 * (1 - alpha_bar).sqrt()
-figure, axes = notebook.plot("t", "pixel value", size=(7.5, 3.6))
+figure, axes = figures.plot("t", "pixel value", size=(7.5, 3.6))
 for start, walks, color in ((1, white, figures.ACCENT), (-1, black, figures.INK)):
     axes.plot(walks, color=color, linewidth=0.4, alpha=0.5)
     low, high = start * mean - spread, start * mean + spread
@@ -227,7 +227,7 @@ for t in (100, 400, 830):
 # the mixture changes. These eight times will return: they are the columns of the figure that you hand in.
 
 # %%
-from hwkit.samplers import Frame, nodes
+from hwkit.sampling import Frame, nodes
 
 x_0 = normalize(chosen[[0, 2, 4]])
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(SEED))
@@ -247,8 +247,7 @@ figures.diffusion_grid(frames)
 # (Nichol & Dhariwal), so that the middle times are not wasted on near-noise. The kit stores a schedule as its table of $\bar\alpha$, and here it must
 # equal the product that you just took.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from hwkit.schedule import cosine, linear
 
 print("same table:", torch.allclose(linear(830).alpha_bar, alpha_bar, atol=1e-12, rtol=0))
@@ -272,8 +271,7 @@ figures.schedule_curves([linear(T), cosine(T)])
 # That last point is a trap in which many a homework sits. The $\beta$ of the linear schedule were chosen for $T = 1000$. Take fewer
 # steps and keep the same $\beta$, and a ghost of the digit survives to the end. $\sqrt{\bar\alpha_T}$ gives it away:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for steps in (100, 300, 830, 1000):
     print(linear(steps))
 
@@ -287,7 +285,7 @@ x_T = torch.cat([q_sample(x_0[:1], alpha_bar_T, eps[:1]) for alpha_bar_T in last
 figures.sample_sheet(to_uint8(x_T), columns=4, title="x_T for T = 100, 300, 830, 1000")
 
 # %% [markdown]
-# **What to notice.** With $T = 100$ the "noise" is a digit. $T = 830$, the choice of the report that this kit follows, leaves 1.5 % of
+# **What to notice.** With $T = 100$ the "noise" is a digit. $T = 830$, the choice of the original that this kit follows, leaves 1.5 % of
 # the picture: not zero, but far below what matters. Whenever you change $T$ or a schedule, look at this one number first.
 
 # %% [markdown]

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/02_training.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/02_training.ipynb)
 #
 # # 2 · Learning to see through noise
 #
@@ -32,34 +32,38 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("02_training", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
 
 # %% [markdown]
-# `RECIPE` is what the kit trains in Act 4: `"cpu"` makes digits in ten minutes anywhere, `"report"` is the report's own 175 epochs and wants a GPU. `STEPS` are
-# those of the small networks that you train by hand.
+# `RECIPE` is what the kit trains in Act 4: `"cpu"` makes digits in ten minutes anywhere, `"original"` is the original's own 175 epochs and wants a GPU. `STEPS`, `BASE`
+# (channels) and `SAMPLES` are those of the small networks that you train by hand.
 
 # %% tags=["parameters"]
 RECIPE = "cpu"
 SOURCE = None
 STEPS = 600
+BASE = 32
+SAMPLES = 64
 SEED = 0
 
 # %% [markdown]
-# Digits, and the schedule of notebook 1. `make test` runs this notebook with fewer steps and a smaller network, hence the line about `SMOKE`: what is then drawn are no digits, but every line is run.
+# Digits, and the schedule of notebook 1. The networks will work on the best device that is here: a GPU, if you have one.
 
 # %%
 import torch
+from hwkit.mnist.folder import load_folder
+from hwkit.mnist.sources import prepare
 from hwkit.schedule import linear
+from hwkit.training import best_device
 
-images = notebook.training_images(SOURCE)
+images, device = load_folder(prepare(SOURCE)), best_device()
 schedule = linear(830)
 alpha_bar, T = schedule.alpha_bar, schedule.T
-STEPS, BASE = (30, 16) if notebook.SMOKE else (STEPS, 32)
 
 
 # %% [markdown]
@@ -94,16 +98,16 @@ def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
 
 
 # %% [markdown]
-# See what the cap does. Plotted is the weight that an error of $\hat x_0$ gets at each time, for the report's loss, for the same on $\hat x_0$ itself, and for min-SNR (which is the same for all
+# See what the cap does. Plotted is the weight that an error of $\hat x_0$ gets at each time, for the original's loss, for the same on $\hat x_0$ itself, and for min-SNR (which is the same for all
 # three predictions: that is its point).
 
 # %%
-from hwkit import figures
+from hwkit.show import figures
 
 table = alpha_bar[1:]
 snr = table / (1 - table)
-figure, axes = notebook.plot("t", r"weight of the error of $\hat x_0$ (log scale)", size=(6.8, 3.2))
-axes.plot(range(1, T + 1), snr, color=figures.INK, label=r"$\hat\varepsilon$, uniform (the report)")
+figure, axes = figures.plot("t", r"weight of the error of $\hat x_0$ (log scale)", size=(6.8, 3.2))
+axes.plot(range(1, T + 1), snr, color=figures.INK, label=r"$\hat\varepsilon$, uniform (the original)")
 axes.plot(range(1, T + 1), snr**0, color=figures.MUTED, label=r"$\hat x_0$, uniform")
 capped = loss_weight(table, "x0", "min_snr")
 axes.plot(range(1, T + 1), capped, color=figures.ACCENT, linewidth=2, label="min-SNR")
@@ -112,7 +116,7 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# **What to notice.** The dark line is steep: the report's loss cares ten thousand times more about an invisible speck at $t = 1$ than about the shape of the digit at $t = 250$. With 175 epochs there is
+# **What to notice.** The dark line is steep: the original's loss cares ten thousand times more about an invisible speck at $t = 1$ than about the shape of the digit at $t = 250$. With 175 epochs there is
 # time for both. With ten minutes there is not, and the red line spends them where shapes are decided.
 
 # %% [markdown]
@@ -135,12 +139,14 @@ def diffusion_loss(model, x_0, t, eps, alpha_bar, prediction="epsilon", weightin
 # A test on paper: a "network" that always says 0. Asked for the noise it is off by $\mathbb E\,\varepsilon^2 = 1$; asked for the image, by the mean square of the pixels, $0.74^2 + 0.62^2 \approx 0.92$. Every new network of the kit begins
 # exactly there, because its last layer starts at zero.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import numpy as np
-from hwkit.data import SAMPLE, normalize
+from hwkit.mnist.batches import normalize
+from hwkit.mnist.sources import SAMPLE
 
-digits = normalize(torch.from_numpy(np.load(SAMPLE)["images"])[:, None])
+with np.load(SAMPLE) as arrays:
+    embedded = torch.from_numpy(arrays["images"])[:, None]  # (5000, 1, 28, 28)
+digits = normalize(embedded)
 generator = torch.Generator().manual_seed(0)
 eps = torch.randn(digits.shape, generator=generator)
 t = torch.randint(1, 831, (len(digits),), generator=generator)
@@ -172,15 +178,14 @@ def parts(model):
 
 
 # %% [markdown]
-# Numbers first, for two networks: the report's, which works on all 28×28 pixels, and that of the `cpu` recipe, which folds each 2×2 pixels into channels and so works on 14×14 with
+# Numbers first, for two networks: the original's, which works on all 28×28 pixels, and that of the `cpu` recipe, which folds each 2×2 pixels into channels and so works on 14×14 with
 # more channels.
 
-# %%
-# NBVAL_CHECK_OUTPUT
-from hwkit.model import UNet
-from hwkit.recipes import RECIPES
+# %% tags=["nbval-check-output"]
+from hwkit.recipe import RECIPES
+from hwkit.unet import UNet
 
-networks = {name: UNet(RECIPES[name].model) for name in ("report", "cpu")}
+networks = {name: UNet(RECIPES[name].model) for name in ("original", "cpu")}
 for name, model in networks.items():
     print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
     for part, _, shape, count in parts(model):
@@ -237,15 +242,15 @@ figure
 from tqdm.auto import trange
 
 
-def fit(model, prediction, weighting, steps, lr=1e-3, batch_size=64):
-    generator = torch.Generator().manual_seed(SEED)
+def fit(model, images, alpha_bar, prediction, weighting, steps, lr=1e-3, batch_size=64, seed=0):
+    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    losses = []
+    alpha_bar, losses = alpha_bar.to(device, torch.float32), []
     for _ in trange(steps, leave=False):
         chosen = torch.randint(len(images), (batch_size,), generator=generator)
-        x_0 = normalize(images[chosen])[:, : model.config.channels]
-        t = torch.randint(1, T + 1, (batch_size,), generator=generator)
-        eps = torch.randn(x_0.shape, generator=generator)
+        x_0 = normalize(images[chosen])[:, : model.config.channels].to(device)
+        t = torch.randint(1, len(alpha_bar), (batch_size,), generator=generator).to(device)
+        eps = torch.randn(x_0.shape, generator=generator).to(device)
         loss = diffusion_loss(model, x_0, t, eps, alpha_bar, prediction, weighting)
         optimizer.zero_grad()
         loss.backward()
@@ -258,34 +263,34 @@ def fit(model, prediction, weighting, steps, lr=1e-3, batch_size=64):
 # Try it: a small network (a quarter of the `cpu` recipe's), asked for $x_0$ with the min-SNR weight. On one CPU core, 600 steps of 64 images take about two minutes.
 
 # %%
-from hwkit.model import UNetConfig
+from hwkit.unet import UNetConfig
 
 
 def small_network(channels=3):
     torch.manual_seed(SEED)
-    return UNet(UNetConfig(base=BASE, patch=2, channels=channels))
+    return UNet(UNetConfig(base=BASE, patch=2, channels=channels)).to(device)
 
 
 nets = {"x0": small_network()}
-losses = {"x0": fit(nets["x0"], "x0", "min_snr", STEPS)}
+losses = {"x0": fit(nets["x0"], images, alpha_bar, "x0", "min_snr", STEPS, seed=SEED)}
 
 # %% [markdown]
 # The loss of single batches jumps about (each draws other times, and some times are hard), so a mean over 25 steps is drawn over it. Beneath: what the network
 # now draws from pure noise.
 
 # %%
-from hwkit.data import to_uint8
 from hwkit.diffusion import Denoiser
-from hwkit.samplers import ImageNoise, sample, times
+from hwkit.mnist.batches import to_uint8
+from hwkit.sampling import ImageNoise, sample, times
 
 
 def draw(net, prediction, count=16, steps=25):
-    noise = ImageNoise(SEED, range(1, count + 1), shape=(net.config.channels, 28, 28))
-    *_, last = sample(Denoiser(net.eval(), schedule, prediction), noise(), times(T, steps), alpha_bar)
-    return to_uint8(last.x_t)
+    x_T = ImageNoise(SEED, range(1, count + 1), (net.config.channels, 28, 28), device)()
+    *_, last = sample(Denoiser(net.eval(), schedule, prediction), x_T, times(T, steps), alpha_bar)
+    return to_uint8(last.x_t).cpu()
 
 
-figure, axes = notebook.plot("step", "loss (log scale)", size=(6.4, 2.8))
+figure, axes = figures.plot("step", "loss (log scale)", size=(6.4, 2.8))
 axes.plot(losses["x0"], color=figures.MUTED, linewidth=0.5)
 smooth = np.convolve(losses["x0"], np.ones(25) / 25, "valid")
 axes.plot(range(12, STEPS - 12), smooth, color=figures.ACCENT)
@@ -299,28 +304,31 @@ display(figure, figures.sample_sheet(draw(nets["x0"], "x0"), columns=16))
 # %% [markdown]
 # ## Act 4 · The run
 #
-# The kit's `train` is your loop, and what an evening on Colab needs besides: a moving average of the weights (EMA), a falling learning rate, checkpoints that appear whole, previews, and an exact resume. It yields a record for each
-# epoch. If the run stands there already, it goes on, or says that it is finished.
+# The kit's `train` is your loop, and what an evening on Colab needs besides: a moving average of the weights (EMA), a falling learning rate, checkpoints that appear whole, and an exact resume. It yields a record for each
+# epoch, after which it calls the hook that you give it. If the run stands there already, it goes on, or says that it is finished.
 
 # %%
-from hwkit.train import best_device, train
+from hwkit.files import runs
+from hwkit.runs.run import train
+from hwkit.show.figures import preview
 
-recipe, run = notebook.recipe(RECIPE)
-for _ in train(recipe, images, run, device=best_device()):
-    notebook.keep(run)  # to Drive, where you have mounted it
+recipe, run = RECIPES[RECIPE], runs() / RECIPE
+for _ in train(recipe, images, run, device, after_epoch=preview(run, recipe, device)):
+    notebook.keep(run, minutes=5)  # to Drive, where you have mounted it
+notebook.keep(run)
 
 # %% [markdown]
 # Each epoch left a line in `history.jsonl`, with points of the loss curve. The grey line is the mean of some steps, the red bars are the epochs.
 
 # %%
-import json
+from hwkit.runs.run import read_history
 
-history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+history = read_history(run)
 seen, minutes = history[-1]["images_seen"], history[-1]["seconds"] / 60
 figures.loss_curve(history, f"{seen:,} images, {minutes:.0f} min")
 
 # %% [markdown]
-# The loss says little about pictures, so each epoch also leaves a preview: eight samples on their way from noise, from the EMA weights and **always from the same
+# The loss says little about pictures, so the hook `preview` also draws one now and then: eight samples on their way from noise, from the EMA weights and **always from the same
 # noise**, so that epochs compare. Here are the first and the last.
 
 # %%
@@ -365,13 +373,13 @@ class PressStop:
 
 # %%
 import shutil
-from hwkit.checkpoint import load
+from hwkit.runs.checkpoint import load
 
-few = torch.from_numpy(np.load(SAMPLE)["images"])[:: 5000 // 960][:960, None]
+few = embedded[:: 5000 // 960][:960]
 whole, stopped = run / "undisturbed", run / "interrupted"
 for folder in (whole, stopped):
     shutil.rmtree(folder, ignore_errors=True)
-silent = {"device": "cpu", "say": lambda text: None}
+silent = {"device": "cpu", "quiet": True}
 list(train(RECIPES["smoke"], few, whole, **silent))
 try:
     list(train(RECIPES["smoke"], PressStop(few, after=45), stopped, **silent))
@@ -383,7 +391,7 @@ print("the same weights:", all(torch.equal(a[name], b[name]) for name in a))
 
 
 # %% [markdown]
-# **What to notice.** *The same*, not *about the same*. Everything random in the kit is computed from (seed, epoch) or (seed, step), and all the rest is in `latest.pt`. On Colab, losing the session costs you two minutes at most.
+# **What to notice.** *The same*, not *about the same*. Everything random in the kit is computed from (seed, epoch) or (seed, step), and all the rest is in `latest.pt`. On Colab with Drive, losing the session costs you some minutes.
 
 # %% [markdown]
 # ## Act 5 · Why asking for the image is better here
@@ -394,8 +402,7 @@ print("the same weights:", all(torch.equal(a[name], b[name]) for name in a))
 #
 # How much of each is there in the noise, and how much in the digits?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 def split(x):
     grey = x.mean(dim=1, keepdim=True).expand_as(x)
     return grey, x - grey
@@ -415,9 +422,10 @@ for name, x in (("noise", eps), ("digits", digits)):
 
 # %%
 nets["epsilon"] = small_network()
-losses["epsilon"] = fit(nets["epsilon"], "epsilon", "uniform", STEPS)
+losses["epsilon"] = fit(nets["epsilon"], images, alpha_bar, "epsilon", "uniform", STEPS, seed=SEED)
 nets["epsilon, grey"] = small_network(channels=1)
-losses["epsilon, grey"] = fit(nets["epsilon, grey"], "epsilon", "uniform", STEPS)
+grey = nets["epsilon, grey"]
+losses["epsilon, grey"] = fit(grey, images, alpha_bar, "epsilon", "uniform", STEPS, seed=SEED)
 
 # %% [markdown]
 # Sixteen samples of each, all from the noise of the same images' numbers (the grey one has a noise of its own, of one channel). Their losses cannot be compared, as each measures
@@ -433,15 +441,15 @@ figures.sample_sheet(torch.cat(list(rows.values())), columns=16, title=title)
 # network is left out: it has no colour to be wrong about.
 
 # %%
-held_out = normalize(torch.from_numpy(np.load(SAMPLE)["images"])[-256:, None])
+held_out = normalize(embedded[-256:])
 noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(1))
 ts, errors = list(range(30, T, 100)), {}
 for name in ("x0", "epsilon"):
     denoise = Denoiser(nets[name].eval(), schedule, name)
     for t in ts:
         with torch.no_grad():
-            x0_hat, _ = denoise(q_sample(held_out, alpha_bar[t].item(), noise), t)
-        for part, kind in zip(split(x0_hat - held_out), ("grey", "colour"), strict=True):
+            x0_hat, _ = denoise(q_sample(held_out, alpha_bar[t].item(), noise).to(device), t)
+        for part, kind in zip(split(x0_hat.cpu() - held_out), ("grey", "colour"), strict=True):
             errors.setdefault((name, kind), []).append(part.square().mean().sqrt().item())
 
 # %% [markdown]
@@ -449,7 +457,7 @@ for name in ("x0", "epsilon"):
 # good as not having looked.)
 
 # %%
-figure, axes = notebook.plot("t", r"error of $\hat x_0$ (RMS)", size=(6.8, 3.4))
+figure, axes = figures.plot("t", r"error of $\hat x_0$ (RMS)", size=(6.8, 3.4))
 for (name, kind), values in errors.items():
     color = figures.ACCENT if name == "x0" else figures.INK
     label = f"{'image' if name == 'x0' else 'noise'} asked for, {kind}"
@@ -462,27 +470,27 @@ figure
 # as in shape, and more so with growing $t$, because an error of $\hat\varepsilon$ counts $1/\sqrt{\mathrm{SNR}}$ times in $\hat x_0$. There its samples begin, and there their stains come from.
 
 # %% [markdown]
-# Two numbers, for 64 samples each: how far a pixel's channels are apart, and how many samples the kit's classifier takes for a digit at all (notebook 5 tells more of it).
+# Two numbers, for `SAMPLES` samples each: how far a pixel's channels are apart, and how many samples the kit's classifier takes for a digit at all (notebook 5 tells more of it).
 
 # %%
-from hwkit import fid
+from hwkit.measure.features import classify, digit_features
 
 for name, net in nets.items():
-    made = draw(net, name.split(",")[0], count=16 if notebook.SMOKE else 64).expand(-1, 3, -1, -1)
+    made = draw(net, name.split(",")[0], count=SAMPLES).expand(-1, 3, -1, -1)
     colour = split(made.float())[1].square().mean().sqrt().item()
-    read = (fid.classify(fid.digit_features(made)) < 10).mean()
+    read = (classify(digit_features(made)) < 10).mean()
     print(f"{name:14} colour {colour:5.1f} of 255, taken for a digit {read:4.0%}")
 
 # %% [markdown]
 # **What to notice.** On grey pictures the noise is a fair question: that network has no colour to copy, and its strokes hold together much better. So it is the *three channels* of this homework that make
-# $\hat x_0$ the better target for a small budget. With 175 epochs on a GPU, $\hat\varepsilon$ learns to copy colour too: the report shows that.
+# $\hat x_0$ the better target for a small budget. With 175 epochs on a GPU, $\hat\varepsilon$ learns to copy colour too: the original shows that.
 
 # %% [markdown]
 # ## Summary
 #
 # - Training is one question, asked at random: here is $x_t$, here is $t$; what was $\varepsilon$ (or $x_0$, or $v$)?
 # - The predictions are equivalent for a sampler, but not for a learner: the weight of an error and the work that a network has to do differ.
-# - The report's network has four times as many pixels to look at as the `cpu` recipe's; neither has attention.
+# - The original's network has four times as many pixels to look at as the `cpu` recipe's; neither has attention.
 # - The loop is twelve lines. The rest (EMA, decay, checkpoints, resume) is what makes it an evening without surprises.
 # - A run that was interrupted ends in the same weights, bit for bit.
 #
@@ -496,7 +504,7 @@ for name, net in nets.items():
 # 3. *(code)* Draw the loss against $t$: noise 512 digits to each of 20 times, and plot the three predictions' errors. Where would more training steps pay most?
 # 4. *(code)* Sample the `cpu` run once with `best.pt` and once with `ema_best.pt`. How much of the picture is the average's doing? (Notebook 5 measures it.)
 # 5. *(think)* `images[chosen]` draws with replacement, the kit's `train` goes through a permutation. When does that matter?
-# 6. *(code)* Train `RECIPE = "report-cosine"` for as long as you have patience, and compare its previews with those of `"report"`.
+# 6. *(code)* Train `RECIPE = "original-cosine"` for as long as you have patience, and compare its previews with those of `"original"`.
 
 # %% [markdown]
 # ## References

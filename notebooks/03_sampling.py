@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/03_sampling.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/03_sampling.ipynb)
 #
 # # 3 · From noise to digits
 #
@@ -33,15 +33,15 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("03_sampling", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
 
 # %% [markdown]
-# `RUN` names a run's folder under `runs/`, such as `"report"`; `None` takes your newest one. `IMAGES` is how many PNGs
+# `RUN` names a run's folder under `runs/`, such as `"original"`; `None` takes your newest one. `IMAGES` is how many PNGs
 # Act 5 makes: 10,000 for the homework. Everything random here follows from `SEED`.
 
 # %% tags=["parameters"]
@@ -51,18 +51,17 @@ STEPS = 50
 SEED = 0
 
 # %% [markdown]
-# Load the network: its *EMA* weights, the moving average over training that notebook 2 explained. `make test` runs this notebook with
-# a tiny network that has only been trained for seconds, hence the line about `SMOKE`: its pictures are no digits, but every line is run.
+# Load the network: its *EMA* weights, the moving average over training that notebook 2 explained. Where you have not
+# trained yet, these are the weights that come with the kit, and the cell says so.
 
 # %%
-from hwkit.checkpoint import best_of, load_denoiser
-from hwkit.train import best_device
+from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 trained = load_denoiser(best_of(run), device)
 model, schedule = trained.model, trained.schedule
 alpha_bar, T = schedule.alpha_bar, schedule.T
-IMAGES = 100 if notebook.SMOKE else IMAGES
 print(f"The network predicts {trained.prediction!r}. {schedule}")
 
 
@@ -91,14 +90,15 @@ def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
 # Test it before you trust it. Noise a real digit, pretend that the network is perfect (its output is exactly its training target), and the
 # translator must give back the digit and the noise, whichever of the three was predicted.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 import numpy as np
 import torch
-from hwkit.data import SAMPLE, normalize
 from hwkit.diffusion import q_sample, target
+from hwkit.mnist.batches import normalize
+from hwkit.mnist.sources import SAMPLE
 
-digits = torch.from_numpy(np.load(SAMPLE)["images"])[:: 5000 // 8][:8, None]
+with np.load(SAMPLE) as arrays:
+    digits = torch.from_numpy(arrays["images"])[:: 5000 // 8][:8, None]
 x_0 = normalize(digits)
 eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 for prediction in ("epsilon", "x0", "v"):
@@ -132,8 +132,8 @@ class Denoiser:
 # single look. The topmost pair of rows is nearly pure noise.
 
 # %%
-from hwkit import figures
-from hwkit.data import to_uint8
+from hwkit.mnist.batches import to_uint8
+from hwkit.show import figures
 
 denoise = Denoiser(model, schedule, trained.prediction)
 rows = []
@@ -182,7 +182,7 @@ beta = 1 - ab_t / ab_s
 guess = ab_s.sqrt() * beta / (1 - ab_t)
 stand = (1 - beta).sqrt() * (1 - ab_s) / (1 - ab_t)
 fresh = (beta * (1 - ab_s) / (1 - ab_t)).sqrt()
-figure, axes = notebook.plot("t", "weight (log scale)", size=(6.8, 3.2))
+figure, axes = figures.plot("t", "weight (log scale)", size=(6.8, 3.2))
 axes.plot(range(1, T + 1), guess, color=figures.ACCENT, label=r"of the guess $\hat x_0$")
 axes.plot(range(1, T + 1), stand, color=figures.INK, label="of where we stand, $x_t$")
 axes.plot(range(2, T + 1), fresh[1:], color=figures.MUTED, label=r"of fresh noise, $\sqrt{\tilde\beta}$")
@@ -199,8 +199,7 @@ figure
 # Those last remarks can be checked to the digit. From $t = 1$, with the truth as the guess, your step must return exactly the truth, whatever
 # the noise; and the variances are those of the schedule's table.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 from hwkit.schedule import linear
 
 table = linear(830)
@@ -218,7 +217,7 @@ for t in (830, 415, 2):
 
 # %%
 from tqdm.auto import tqdm
-from hwkit.samplers import ImageNoise, nodes, sample
+from hwkit.sampling import ImageNoise, nodes, sample
 
 noise = ImageNoise(SEED, range(1, 17), device=device)
 x_T = noise()  # (16, 3, 28, 28)
@@ -252,8 +251,7 @@ def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.
 # With $\eta = 0$ there is no dice left: the picture follows from $x_T$ alone. With $\eta = 1$ it must be the DDPM step, variance and all. Two short checks
 # say so, on the embedded digits.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 x_t, s, t = q_sample(x_0, ab[300].item(), eps), ab[299].item(), ab[300].item()
 fresh = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
 ddim, ddpm = ddim_step(x_t, x_0, eps, t, s, fresh, eta=1.0), ddpm_step(x_t, x_0, eps, t, s, fresh)
@@ -266,7 +264,7 @@ print("η = 0 goes back the way that the noise came:", torch.allclose(there, exp
 # in whole strides, and since 50 does not divide 830 they begin at 784, where they have never seen a picture like $x_T$.)
 
 # %%
-from hwkit.samplers import times
+from hwkit.sampling import times
 
 print(times(T, STEPS)[:5], "…", times(T, STEPS)[-3:])
 *_, last = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
@@ -320,26 +318,26 @@ figures.sample_sheet(torch.cat(rows), columns=8, title=f"DDIM with {', '.join(ma
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then doubling the steps should halve the distance to the exact solution.
 # A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. UniPC (Zhao et al. 2023) takes the same
-# step, and then corrects it with the guess found at its end, which the next step needs anyway. The answer with 400 steps is "exact" for us.
+# step, and then corrects it with the guess found at its end, which the next step needs anyway. Both are plain functions too; what they remember, the loop hands them as `past`. The answer with 400 steps is "exact" for us.
 
 # %%
-from hwkit.diffusion import DPMSolverPP2M, UniPC2
+from hwkit.solvers import dpm_solver_step, unipc_step
 
 def solve(steps, step):
     *_, frame = sample(denoise, x_T[:8], times(T, steps), alpha_bar, step=step)
     return frame.x_t
 
-exact = solve(400, DPMSolverPP2M())
-errors = {}
-for name, step in (("DDIM (yours)", lambda: ddim_step), ("DPM-Solver++(2M)", DPMSolverPP2M), ("UniPC-2", UniPC2)):
-    errors[name] = [(solve(steps, step()) - exact).square().mean().sqrt().item() for steps in counts]
+solvers = {"DDIM (yours)": ddim_step, "DPM-Solver++(2M)": dpm_solver_step, "UniPC-2": unipc_step}
+exact, errors = solve(400, dpm_solver_step), {}
+for name, step in solvers.items():
+    errors[name] = [(solve(steps, step) - exact).square().mean().sqrt().item() for steps in counts]
 
 # %% [markdown]
 # Both axes are logarithmic, so a power law is a straight line. The dotted guide falls as 1/steps: that is the slope of a first-order method. Where are you on it
 # with 50 steps, and what would another 50 buy?
 
 # %%
-figure, axes = notebook.plot("network evaluations", "distance to the exact solution (RMS)")
+figure, axes = figures.plot("network evaluations", "distance to the exact solution (RMS)")
 for (name, error), look in zip(errors.items(), ("o-", "s--", "^-"), strict=True):
     axes.plot(counts, error, look, color=figures.INK if "DDIM" in name else figures.ACCENT, label=name)
 guide = [errors["DDIM (yours)"][2] * 10 / steps for steps in counts]
@@ -364,7 +362,8 @@ figure
 # %%
 import shutil
 from functools import partial
-from hwkit.generate import Sampler, generate
+from hwkit.runs.generate import generate
+from hwkit.sampling import Sampler
 
 practice, weights = run / "practice", best_of(run)
 shutil.rmtree(practice, ignore_errors=True)
@@ -394,19 +393,22 @@ notebook.keep(run)
 # are there. It works on anybody's folder: `python -m hwkit check FOLDER`.
 
 # %%
-from hwkit.check import check
+from hwkit.measure import check
 
-faults = check(folder, n=count)
+for row in check.rows(folder, count):
+    print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
+    if row.passed is False:
+        print("  →", row.mend)
 
 # %% [markdown]
 # And with your own eyes: the first two hundred, not the best two hundred. Look for strokes that end in the air, for digits that are two digits at once, and for
 # how much the handwriting varies.
 
 # %% tags=["goal"]
-from hwkit.data import file_name, read_png
+from hwkit.mnist.folder import file_name, read_png
 
 files = [folder / file_name(k) for k in range(1, min(count, 200) + 1)]
-first = np.stack([read_png(file).transpose(2, 0, 1) for file in files])
+first = np.stack([read_png(file) for file in files])
 figures.sample_sheet(first, columns=20)
 
 # %% [markdown]
@@ -426,7 +428,7 @@ figures.sample_sheet(first, columns=20)
 # 2. *(code)* Give `sample` the step `functools.partial(ddim_step, eta=1.0)` (and `noise=noise`) with 50 steps. Is it better or worse than $\eta = 0$? With 10 steps?
 # 3. *(break it)* Remove the line `if alpha_bar_s == 1` from your `ddpm_step` and sample with 50 steps and `variance="beta"`. What do you see, and why is it hardly visible with 830?
 # 4. *(break it)* Set `clip=False` in the `Denoiser`. For which kind of prediction does that matter most, and at which times?
-# 5. *(code)* Write DPM-Solver++(2M) yourself from algorithm 2 of the paper: a class with `__call__`, like the kit's. Find its slope in the plot of Act 4.
+# 5. *(code)* Write DPM-Solver++(2M) yourself from algorithm 2 of the paper: a function that remembers by its argument `past`, like the kit's. Find its slope in the plot of Act 4.
 
 # %% [markdown]
 # ## References

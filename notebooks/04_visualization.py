@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/04_visualization.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/04_visualization.ipynb)
 #
 # # 4 · Watching it happen
 #
@@ -33,8 +33,8 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
@@ -54,8 +54,8 @@ DPI = 300
 # them, and a test in the repository holds your cells and the kit's functions together.
 
 # %%
-from hwkit.checkpoint import best_of, load_denoiser
-from hwkit.train import best_device
+from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)
@@ -70,9 +70,8 @@ alpha_bar, T = denoise.schedule.alpha_bar, denoise.schedule.T
 #
 # DDIM with 50 steps does not stop at all of these by itself, so its nearest stop is moved onto each.
 
-# %%
-# NBVAL_CHECK_OUTPUT
-from hwkit.samplers import nodes, times
+# %% tags=["nbval-check-output"]
+from hwkit.sampling import nodes, times
 
 print([round(830 * (1 - k / 7)) for k in range(8)])
 print(nodes(830))
@@ -84,7 +83,7 @@ print(len(ddim_times) - 1, "steps, through all of them:", set(nodes(830)) <= set
 # $\hat x_0$ at 51 times. On two CPU cores that takes about a minute.
 
 # %%
-from hwkit.widgets import slider_frames
+from hwkit.show.slider import slider_frames
 
 frames = slider_frames(denoise, SEED, device)
 print(len(frames.times), "times; columns at", list(frames.nodes))
@@ -96,17 +95,20 @@ print({name: images.shape for name, images in frames.sequences.items()})
 
 # %%
 import torch
-from hwkit import figures
-from hwkit.data import normalize
-from hwkit.samplers import Frame
+from hwkit.mnist.batches import normalize
+from hwkit.sampling import Frame
+from hwkit.show import figures
 
 
-def pick(name, rows=8):
-    seen = [(t, torch.from_numpy(frames.sequences[name][frames.times.index(t)])) for t in frames.nodes]
-    return [Frame(t, normalize(images[:rows]), None) for t, images in seen]
+def pick(sampler, rows=8):
+    columns = []
+    for t in frames.nodes:
+        at = [frames.sequences[f"{sampler}-{kind}"][frames.times.index(t)] for kind in ("xt", "x0")]
+        columns.append(Frame(t, *(normalize(torch.from_numpy(images[:rows])) for images in at)))
+    return columns
 
 
-ddpm_grid = figures.diffusion_grid(pick("ddpm-xt"), frames.samplers[1])
+ddpm_grid = figures.diffusion_grid(pick("ddpm"), frames.samplers[1])
 figures.save(ddpm_grid, run / "figures" / "diffusion_grid_ddpm.png", dpi=DPI)
 ddpm_grid
 
@@ -115,7 +117,7 @@ ddpm_grid
 # readers will look for it.)
 
 # %%
-ddim_grid = figures.diffusion_grid(pick("ddim-xt"), frames.samplers[0])
+ddim_grid = figures.diffusion_grid(pick("ddim"), frames.samplers[0])
 figures.save(ddim_grid, run / "figures" / "diffusion_grid_ddim.png", dpi=DPI)
 ddim_grid
 
@@ -130,7 +132,7 @@ ddim_grid
 # marks are the columns of the figures above, which stand in for the slider where a page cannot run it (GitHub, for one).
 
 # %%
-from hwkit.widgets import timestep_slider
+from hwkit.show.slider import timestep_slider
 
 timestep_slider(frames)
 
@@ -139,8 +141,8 @@ timestep_slider(frames)
 # saved notebook, and as a page of its own that needs neither Python nor network. Write that page, and send it to a friend.
 
 # %%
-from hwkit.widgets import slider_html
-from hwkit.workspace import write_text
+from hwkit.files import write_text
+from hwkit.show.slider import slider_html
 
 write_text(run / "figures" / "slider.html", slider_html(frames, "From noise to digits"))
 size = (run / "figures" / "slider.html").stat().st_size
@@ -153,11 +155,9 @@ print(f"{run / 'figures' / 'slider.html'}: {size / 1e6:.1f} MB")
 # at the same eight times.
 
 # %%
-x_t, x0_hat = pick("ddpm-xt", rows=2), pick("ddpm-x0", rows=2)
-woven = [
-    Frame(a.t, torch.stack([a.x_t, b.x_t], dim=1).flatten(0, 1), None)
-    for a, b in zip(x_t, x0_hat, strict=True)
-]
+woven = []
+for t, x_t, x0_hat in pick("ddpm", rows=2):
+    woven.append(Frame(t, torch.stack([x_t, x0_hat], dim=1).flatten(0, 1), x0_hat))
 figures.diffusion_grid(woven, "DDPM: two samples, x_t above and the guess below")
 
 # %% [markdown]
@@ -168,7 +168,7 @@ figures.diffusion_grid(woven, "DDPM: two samples, x_t above and the guess below"
 # Put a number on that. For each time, how far is $\hat x_0$ from the picture that it ends in? And how far $x_t$? Take the root of the mean squared difference, for both samplers.
 
 # %%
-figure, axes = notebook.plot("t", "distance to the final picture (RMS)", size=(7, 3.4))
+figure, axes = figures.plot("t", "distance to the final picture (RMS)", size=(7, 3.4))
 for name, color in (("ddim", figures.INK), ("ddpm", figures.ACCENT)):
     final = torch.from_numpy(frames.sequences[f"{name}-xt"][-1]).float()
     for kind, style, label in (("xt", ":", "$x_t$"), ("x0", "-", r"$\hat x_0$")):
@@ -192,7 +192,7 @@ figure
 # %%
 from functools import partial
 from hwkit.diffusion import ddim_step
-from hwkit.samplers import ImageNoise, sample
+from hwkit.sampling import ImageNoise, sample
 
 dice = partial(ddim_step, eta=1.0)
 noise = ImageNoise(SEED, [3], device=device)
@@ -203,7 +203,7 @@ way = list(sample(denoise, noise(), stops, alpha_bar, step=dice, noise=noise))
 # Now fork it at five of its stops. Each row of the picture is a fork: eight continuations of one and the same state. The last row forks so late that there is little left to decide.
 
 # %%
-from hwkit.data import to_uint8
+from hwkit.mnist.batches import to_uint8
 
 rows, forks = [], [stops[i] for i in (0, 12, 20, 28, 38)]
 for t in forks:
@@ -217,7 +217,7 @@ figures.sample_sheet(torch.cat(rows), columns=8, title=f"Forked at t = {', '.joi
 
 # %% [markdown]
 # **What to notice.** Forked from pure noise the eight go to eight places. Some hundred steps later they share a shape, then the class, then the handwriting; at the end only single pixels
-# differ. A diffusion model decides from the coarse to the fine. In the report's figure you can point at the column where the class is fixed.
+# differ. A diffusion model decides from the coarse to the fine. In the first figure you can point at the column where the class is fixed.
 
 # %% [markdown]
 # ## Act 5 · An animation for your slides
@@ -230,9 +230,9 @@ import io
 from PIL import Image
 
 shots = [figures.tile(step, columns=4) for step in frames.sequences["ddim-xt"]]
-noise = Image.fromarray(shots[len(shots) // 2]).quantize(24).getpalette()[:72]
+colours = Image.fromarray(shots[len(shots) // 2]).quantize(24).getpalette()[:72]
 palette = Image.new("P", (1, 1))
-palette.putpalette([grey for grey in range(0, 256, 17) for _ in "RGB"] + noise)
+palette.putpalette([grey for grey in range(0, 256, 17) for _ in "RGB"] + colours)
 shots = [Image.fromarray(shot).resize((488, 248), Image.Resampling.NEAREST) for shot in shots]
 shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
 buffer = io.BytesIO()
@@ -245,7 +245,7 @@ order[0].save(buffer, "png", save_all=True, append_images=order[1:], duration=du
 
 # %% tags=["goal"]
 from IPython.display import Image as Picture
-from hwkit.workspace import write_bytes
+from hwkit.files import write_bytes
 
 write_bytes(run / "figures" / "diffusion.png", buffer.getvalue())
 notebook.keep(run)
@@ -266,7 +266,7 @@ Picture(buffer.getvalue())
 #
 # 1. *(look)* With the slider on $\hat x_0$ and DDPM, find a sample that changes its class on the way. At which $t$ is the last change?
 # 2. *(code)* Fork with $\eta = 0$. What do you expect before you run it?
-# 3. *(code)* Let the kit's classifier read every continuation of a fork (`fid.classify(fid.digit_features(images))`), for many ways and many forks, and plot the share of pairs that agree on the class against $t$. Where is it 50 %?
+# 3. *(code)* Let the kit's classifier read every continuation of a fork (`classify(digit_features(images))`, as in notebook 2), for many ways and many forks, and plot the share of pairs that agree on the class against $t$. Where is it 50 %?
 # 4. *(code)* Draw the grid over equal steps of log-SNR instead of equal steps of $t$. Is it a better figure? For whom?
 # 5. *(think)* If $x_t$ were not clipped to $[-1, 1]$ to be shown, the dotted lines of Act 3 would begin at 1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1.
 

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/05_fid.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/05_fid.ipynb)
 #
 # # 5 · How good are they?
 #
@@ -32,8 +32,8 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
@@ -41,7 +41,7 @@ notebook.start("05_fid", drive=False)  # drive=True keeps your runs in MyDrive/h
 
 # %% [markdown]
 # `RUN` is the run to measure (`None`: your newest, else the kit's weights). `IMAGES` are made for each small experiment here: more take longer and tell more. `INCEPTION = True` measures as the
-# report did, where the weights can be downloaded and you have a GPU or half an hour.
+# original did, where the weights can be downloaded and you have a GPU or half an hour.
 
 # %% tags=["parameters"]
 RUN = None
@@ -53,15 +53,14 @@ INCEPTION = False
 # The weights, as in notebooks 3 and 4, and the statistics of MNIST's 60,000 training digits, which come with the kit.
 
 # %%
-from hwkit import fid
-from hwkit.checkpoint import best_of, load_denoiser
-from hwkit.train import best_device
+from hwkit.measure.features import DigitFeatures, reference
+from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)
 alpha_bar, T = denoise.schedule.alpha_bar, denoise.schedule.T
-real = fid.reference(fid.DigitFeatures())
-IMAGES = 60 if notebook.SMOKE else IMAGES
+real = reference(DigitFeatures())
 
 # %% [markdown]
 # ## Act 1 · FID on paper
@@ -73,9 +72,9 @@ IMAGES = 60 if notebook.SMOKE else IMAGES
 
 # %%
 import numpy as np
-from hwkit import figures
+from hwkit.show import figures
 
-figure, axes = notebook.plot("value", "density", size=(7.2, 3.0))
+figure, axes = figures.plot("value", "density", size=(7.2, 3.0))
 x = np.linspace(-4, 7, 400)
 curves = ((0, 1, figures.INK, "-"), (2, 1, figures.ACCENT, "-"), (0, 2, figures.ACCENT, "--"), (2, 2, figures.ACCENT, ":"))
 for mean, spread, color, line in curves:
@@ -97,8 +96,11 @@ figure
 # The trace of a matrix root is the sum of the roots of its eigenvalues, so it fits in two lines.
 
 # %%
+from hwkit.measure.distances import statistics
+
+
 def frechet(features_1, features_2):
-    (mu_1, sigma_1), (mu_2, sigma_2) = fid.statistics(features_1), fid.statistics(features_2)
+    (mu_1, sigma_1), (mu_2, sigma_2) = statistics(features_1), statistics(features_2)
     roots = np.sqrt(np.linalg.eigvals(sigma_1 @ sigma_2).real.clip(0))
     return ((mu_1 - mu_2) ** 2).sum() + np.trace(sigma_1 + sigma_2) - 2 * roots.sum()
 
@@ -107,13 +109,14 @@ def frechet(features_1, features_2):
 # Test it where the answer is known. A cloud of points moved by (3, 4) is at $d^2 = 25$, and one stretched to twice its size in one direction out of two is at $(2-1)^2 = 1$. With 100,000 points chance is small. The
 # last line compares with the kit's function, which is written so that rounding can do no harm.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
+from hwkit.measure.distances import frechet_distance
+
 cloud = np.random.default_rng(0).standard_normal((100_000, 2))
 print(f"moved by (3, 4): {frechet(cloud, cloud + np.array([3, 4])):.2f}")
 print(f"stretched by 2:  {frechet(cloud, cloud * np.array([2, 1])):.2f}")
 other = np.random.default_rng(1).standard_normal((500, 2)) @ [[1, 0.5], [0, 2]]
-kit = fid.frechet_distance(*fid.statistics(cloud), *fid.statistics(other))
+kit = frechet_distance(*statistics(cloud), *statistics(other))
 print("as the kit has it:", abs(frechet(cloud, other) - kit) < 1e-8)
 
 # %% [markdown]
@@ -122,12 +125,14 @@ print("as the kit has it:", abs(frechet(cloud, other) - kit) < 1e-8)
 # Why not put pixels into the formula? Because pixels do not know what a digit is. Move a 7 by two pixels and it is the same 7 to you. Compare the distances, from the first digit here to three others.
 
 # %%
-from hwkit.data import SAMPLE
+from hwkit.measure.features import digit_features
+from hwkit.mnist.sources import SAMPLE
 
-digits, labels = np.load(SAMPLE)["images"], np.load(SAMPLE)["labels"]
+with np.load(SAMPLE) as arrays:
+    digits, labels = arrays["images"], arrays["labels"]
 seven, other_seven, one = (digits[labels == k][i] for k, i in ((7, 0), (7, 3), (1, 2)))
 four = np.stack([seven, np.roll(seven, 2, axis=1), other_seven, one])
-features = fid.digit_features(four)
+features = digit_features(four)
 for name, k in (("the same, moved by 2 pixels", 1), ("another 7", 2), ("a 1", 3)):
     pixels = np.linalg.norm(four[k] / 255.0 - four[0] / 255.0)
     print(f"{name:28} pixels {pixels:5.2f}    features {np.linalg.norm(features[k] - features[0]):5.2f}")
@@ -142,22 +147,18 @@ figures.sample_sheet(four[:, None], columns=4)
 # for some $N$.
 
 # %%
-embedded = fid.digit_features(digits)
-counts, rng = (250, 500, 1000, 2000, 4000), np.random.default_rng(SEED)
-floor = {
-    n: [
-        fid.frechet_distance(*fid.statistics(rng.permutation(embedded)[:n]), real.mu, real.sigma)
-        for _ in range(10)
-    ]
-    for n in counts
-}
+embedded = digit_features(digits)
+counts, rng, floor = (250, 500, 1000, 2000, 4000), np.random.default_rng(SEED), {}
+for n in counts:
+    draws = [statistics(rng.permutation(embedded)[:n]) for _ in range(10)]
+    floor[n] = [frechet_distance(mu, sigma, real.mu, real.sigma) for mu, sigma in draws]
 print({n: round(float(np.mean(values)), 2) for n, values in floor.items()})
 
 # %% [markdown]
 # Plot them against $1/N$: few images stand on the right, very many on the left.
 
 # %%
-figure, axes = notebook.plot("1 / N", "digit-FID of N real digits", size=(6.8, 3.2))
+figure, axes = figures.plot("1 / N", "digit-FID of N real digits", size=(6.8, 3.2))
 for n, values in floor.items():
     axes.plot([1 / n] * len(values), values, "o", color=figures.ACCENT, markersize=3, alpha=0.6)
     axes.annotate(f"N = {n:,}", (1 / n, max(values)), xytext=(-8, 6), textcoords="offset points", fontsize=9)
@@ -176,36 +177,40 @@ figure
 # ones you could have made), all beside what real digits score.
 
 # %%
-from hwkit.data import load_folder
-from hwkit.evaluate import publish, score
-from hwkit.generate import generate
+from hwkit.measure.score import results_of, score
+from hwkit.mnist.folder import load_folder
+from hwkit.runs.generate import generate
 
-folder, results = run / "generate", run / "generate-evaluation"
+folder = run / "generate"
 if not folder.is_dir():
     generate(best_of(run), folder, IMAGES, device=device)
 images = load_folder(folder)
-record = score(fid.DigitFeatures(), [folder], [images])
-publish(record, results)
+record = score(DigitFeatures(), [folder], [images])
+print("\n".join(record.words()))
 
 # %% [markdown]
 # A number says *that* something is wrong, a histogram often *what*. The classifier names the digit in each image, or says that there is none. MNIST has about as many of each.
 
 # %%
-from hwkit import eval_figures
+from hwkit.measure.features import floors
 
-eval_figures.digit_histogram_figure(record["classes"], fid.floors()["classes"])
+figures.digit_histogram_figure(record.classes, floors()["classes"])
 
 # %% [markdown]
 # **What to notice.** Precision and recall are two halves of FID. A generator that is too careful has high precision and low recall, one that draws scrawls the reverse. In the histogram look at "no digit", and at
 # digits that are too rare: thin 1s are often the first to be lost.
 
 # %% [markdown]
-# The report's 1.66 is FID in Inception's features. It cannot be compared with the value above, which has a scale of its own: only with its own floor, 1.1 to 1.25 for 10,000 test digits (public figures). Inception takes a
+# The original's 1.66 is FID in Inception's features. It cannot be compared with the value above, which has a scale of its own: only with its own floor, 1.1 to 1.25 for 10,000 test digits (public figures). Inception takes a
 # download of 90 MB and, without a GPU, much patience.
 
 # %%
+from hwkit.measure.features import InceptionFeatures
+
 if INCEPTION:
-    publish(score(fid.InceptionFeatures(device=device), [folder], [images]), results)
+    inception = score(InceptionFeatures(device=device), [folder], [images])
+    inception.write(results_of(folder))
+    print("\n".join(inception.words()))
 else:
     print("Not measured here. INCEPTION = True does, and so does, at the command line:")
     print(f"python -m hwkit fid {folder} --protocol inception")
@@ -215,15 +220,14 @@ else:
 # call is quick.
 
 # %%
-import contextlib, io, json
-from hwkit.evaluate import fid_curve
+from hwkit.measure.curve import curve
 
-with contextlib.redirect_stdout(io.StringIO()) as said:
-    fid_curve(best_of(run), n=IMAGES, out=run / "figures", device=device)
-curve = json.loads((run / "figures" / "fid_curve.json").read_text())
-for point in curve["points"]:
-    print(f"{point['sampler']:10} digit-FID {point['value']:6.2f} ± {point['error']:.2f}")
-eval_figures.fid_curve_figure(curve)
+*_, whole = curve(best_of(run), run / "figures" / "fid_curve.json", n=IMAGES, device=device)
+for point in whole.points:
+    print(f"{point.sampler:10} digit-FID {point.value:6.2f} ± {point.error:.2f}")
+figure = figures.fid_curve_figure(whole)
+figures.save(figure, run / "figures" / "fid_curve.png")
+figure
 
 # %% [markdown]
 # **What to notice.** Something is won up to 20 steps, next to nothing from 50 to 100: the network, not the solver, is what limits the images then. DPM-Solver++ gets there with fewer evaluations, as in notebook 3. And look at the bars: with so few images, most differences are
@@ -235,13 +239,13 @@ eval_figures.fid_curve_figure(curve)
 # A generator that hands out training images has a *perfect* FID. So look for copies: for each of your images the nearest of all training images, pixel by pixel, and as a yardstick the same for real test digits, which cannot be copies.
 
 # %%
-from hwkit.memorisation import grey, in_words, memorisation
-from hwkit.workspace import write_json
+from dataclasses import replace
+from hwkit.measure.memorisation import compare
 
-facts, pairs = memorisation(grey(images))
-write_json(results / "digits_fid.json", record | {"memorisation": facts})  # from where notebook 6 takes it
-print(in_words(facts).replace("; ", ";\n").replace(": ", ":\n", 1))
-eval_figures.memorisation_figure(pairs)
+copies, pairs = compare(images)
+replace(record, memorisation=copies).write(results_of(folder))  # from where notebook 6 takes it
+print(copies.words().replace("; ", ";\n").replace(": ", ":\n", 1))
+figures.memorisation_figure(pairs)
 
 # %% [markdown]
 # **What to notice.** These are the *closest* pairs of all your images. Are they copies, or two people writing the same thin 1? Ones have so little room to differ that the closest pair is nearly always a pair of ones. A model that copies would
@@ -254,9 +258,9 @@ eval_figures.memorisation_figure(pairs)
 
 # %%
 import torch
-from hwkit.data import to_uint8
 from hwkit.diffusion import ddim_step, ddpm_step
-from hwkit.samplers import ImageNoise, sample, times
+from hwkit.mnist.batches import to_uint8
+from hwkit.sampling import ImageNoise, sample, times
 
 
 def make(denoise, step=ddim_step, steps=None, ending=lambda x: x, fresh=False):
@@ -293,10 +297,12 @@ if (run / "latest.pt").is_file():
 # What each scores. All values are of `IMAGES` images and hence too high by the floor of that $N$, so compare them with each other only. Which ones can you tell apart by eye?
 
 # %%
+from hwkit.measure.features import classify
+from hwkit.measure.score import digit_fid
+
 for name, made in ways.items():
-    features = fid.digit_features(made)
-    value = fid.frechet_distance(*fid.statistics(features), real.mu, real.sigma)
-    read = (fid.classify(features) < 10).mean()
+    value, error = digit_fid(made)
+    read = (classify(digit_features(made)) < 10).mean()
     print(f"{name:24} digit-FID {value:6.1f}    taken for a digit {read:4.0%}")
 
 # %% [markdown]

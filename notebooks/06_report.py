@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/v0.1.0/notebooks/06_report.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/06_report.ipynb)
 #
 # # 6 · The report
 #
@@ -31,8 +31,8 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules:  # anywhere else the kit is here already
-    os.system("git clone -q -b v0.1.0 https://github.com/OWNER/hwkit /content/hwkit")
+if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+    sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
@@ -54,13 +54,13 @@ SEED = 0
 # The run: yours, or else the kit's own weights (then say so in your report). Everything below is read from its folder, so that no number in the report can differ from what was measured.
 
 # %%
-from hwkit import handout
-from hwkit.checkpoint import best_of, load_denoiser, recipe_of, load
-from hwkit.train import best_device, read_history
+from hwkit.runs.checkpoint import best_of, load, load_denoiser, recipe_of
+from hwkit.runs.run import read_history
+from hwkit.show import report
+from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 weights, out = best_of(run), run / "report"
-IMAGES = 60 if notebook.SMOKE else IMAGES
 print("\n".join(sorted(path.name for path in run.iterdir() if not path.name.startswith("."))))
 
 # %% [markdown]
@@ -69,27 +69,28 @@ print("\n".join(sorted(path.name for path in run.iterdir() if not path.name.star
 # A reader wants the network in one table and the idea in one paragraph. The table comes from the checkpoint, which describes itself: nothing in it was typed.
 
 # %%
-model = handout.Part("Model description", rows=handout.model_rows(run))
-model.text = [
+description = [
     "A denoising diffusion probabilistic model (Ho et al. 2020). The forward process mixes an image "
     "with Gaussian noise, x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε, until at t = T nothing of the image is left. "
     "A U-Net that is given x_t and t is trained to undo it, and new images are made by going back "
     "from pure noise, step by step.",
 ]
-for what, value in model.rows:
+network = report.model_rows(run)
+for what, value in network:
     print(f"{what:22} {value}")
 
 # %% [markdown]
 # The schedule says how much of the image is left at each time. It belongs here, because T and the schedule are the only parts of a diffusion model that are not network.
 
 # %%
-from hwkit import figures
 from hwkit.schedule import cosine, linear
+from hwkit.show import figures
 
 recipe = recipe_of(load(weights))
 schedules = figures.schedule_curves([linear(recipe.T), cosine(recipe.T)])
 said = f"Left: the share of the image in x_t. Right: signal to noise. This model: {recipe.schedule}."
-model.pictures = [(figures.save(schedules, out / "schedule.png"), said)]
+picture = figures.save(schedules, out / "schedule.png"), said
+model_part = report.Part("Model description", description, network, [picture])
 schedules
 
 # %% [markdown]
@@ -101,24 +102,25 @@ schedules
 # *Implementation details* is the chapter by which somebody else repeats your run. Optimizer, batch, seed, number of images, software, time: all from the recipe in the checkpoint and from `history.jsonl`.
 
 # %%
-training = handout.Part("Implementation details", rows=handout.training_rows(run))
-training.text = [
+repeatable = [
     "All images are sampled with the moving average of the weights. Training and sampling are seeded, "
     "so that the same recipe on the same machine gives the same weights and the same images.",
 ]
-for what, value in training.rows:
+details = report.training_rows(run)
+for what, value in details:
     print(f"{what:22} {value}")
 
 # %% [markdown]
 # The loss curve goes below it. (Weights without a history, such as somebody else's, have no curve: then the report says nothing about it rather than something made up.)
 
 # %%
-history = read_history(run)
+history, pictures = read_history(run), []
 if history:
     curve = figures.loss_curve(history)
     said = f"The training loss over {history[-1]['images_seen']:,} images."
-    training.pictures = [(figures.save(curve, out / "loss_curve.png"), said)]
+    pictures = [(figures.save(curve, out / "loss_curve.png"), said)]
     display(curve)
+training_part = report.Part("Implementation details", repeatable, details, pictures)
 
 # %% [markdown]
 # **What to notice.** Its scale depends on what the network predicts and on the weighting, so a loss of 0.01 with $\hat\varepsilon$ and one with $\hat x_0$ are two different things. Never compare losses across recipes; compare images.
@@ -129,14 +131,13 @@ if history:
 # First the two figures that the homework asks for: eight samples, eight equally spaced times, ends included, by DDPM over all $T$ steps and by DDIM in 50. Both begin from the same noise.
 
 # %%
-from hwkit.generate import Sampler
-from hwkit.report import grid_frames
+from hwkit.sampling import Sampler
 
 denoise = load_denoiser(weights, device)
 grids = {}
 for sampler in (Sampler("ddpm"), Sampler("ddim")):
     title = f"{sampler.name.upper()}, {sampler.resolve(denoise.schedule.T).steps} steps"
-    grids[sampler.name] = figures.diffusion_grid(grid_frames(denoise, sampler, SEED, device), title)
+    grids[sampler.name] = figures.diffusion_grid(figures.grid_frames(denoise, sampler, SEED, device), title)
 display(grids["ddpm"])
 
 # %% [markdown]
@@ -152,15 +153,17 @@ grids["ddim"]
 # Then the images themselves. Missing ones are made (and only these), a hundred are shown, and the check of notebook 3 looks at all of them as course staff would.
 
 # %%
-from hwkit.check import check
-from hwkit.data import load_folder
-from hwkit.generate import generate
+from hwkit.measure import check
+from hwkit.mnist.folder import load_folder
+from hwkit.runs.generate import generate
 
 folder = run / "generate"
 if not folder.is_dir() or len(list(folder.glob("*.png"))) < IMAGES:
     generate(weights, folder, IMAGES, seed=SEED, device=device)
 images = load_folder(folder)
-faults = check(folder, n=len(images))
+faults = [row for row in check.rows(folder, len(images)) if row.passed is False]
+for row in faults:
+    print(f"✗ {row.what}: {row.found}\n  → {row.mend}")
 sheet = figures.sample_sheet(images[:100], columns=20)
 sheet
 
@@ -168,13 +171,13 @@ sheet
 # And the number. What notebook 5 measured is taken as it is; where nothing was measured, digit-FID is measured now. If you have measured FID in Inception's features too, it is in the table as well.
 
 # %%
-from hwkit import fid
-from hwkit.evaluate import publish, score
+from hwkit.measure.features import DigitFeatures
+from hwkit.measure.score import read_scores, results_of, score
 
-if not list((run / "generate-evaluation").glob("*_fid.json")):
-    publish(score(fid.DigitFeatures(), [folder], [images]), run / "generate-evaluation")
-results = handout.Part("Result analysis", rows=handout.result_rows(run))
-for what, value in results.rows:
+if not read_scores(results_of(folder)):
+    score(DigitFeatures(), [folder], [images]).write(results_of(folder))
+numbers = report.result_rows(folder)
+for what, value in numbers:
     print(f"{what:22} {value}")
 
 # %% [markdown]
@@ -187,17 +190,14 @@ captions = {
     "samples": "The first hundred of the images that are handed in.",
 }
 shown = (grids["ddpm"], grids["ddim"], sheet)
-results.pictures = [
-    (figures.save(figure, out / f"{name}.png"), captions[name])
-    for name, figure in zip(captions, shown, strict=True)
-]
-results.text = [
-    "FID is given with its standard error, the number of images, and what as many real digits score: "
-    "below that floor no model can be told from the real thing."
-]
+pictures = []
+for (name, caption), figure in zip(captions.items(), shown, strict=True):
+    pictures.append((figures.save(figure, out / f"{name}.png"), caption))
+floor = "FID is given with its error, the number of images, and what as many real digits score."
+result_part = report.Part("Result analysis", [floor], numbers, pictures)
 
 # %% [markdown]
-# **What to notice.** A value, its error, its $N$, its features, its floor. The original report's 1.66 stands near the floor of *its* features; yours, in digit features, has to be read against the floor beside it.
+# **What to notice.** A value, its error, its $N$, its features, its floor. The original's 1.66 stands near the floor of *its* features; yours, in digit features, has to be read against the floor beside it.
 
 # %% [markdown]
 # ## Act 4 · Hand it in
@@ -205,10 +205,9 @@ results.text = [
 # Four parts, one page. The HTML holds its pictures inside, so it can be mailed; the PDF is the same, printed by Chromium. Colab has no Chromium: there, print the HTML from your browser.
 
 # %%
-conclusion = handout.Part("Conclusion", [CONCLUSION])
-parts = [model, training, results, conclusion]
-page = handout.write_html(out / "report.html", TITLE, AUTHOR, parts)
-pdf = handout.write_pdf(page)
+parts = [model_part, training_part, result_part, report.Part("Conclusion", [CONCLUSION])]
+page = report.write_html(out / "report.html", TITLE, AUTHOR, parts)
+pdf = report.write_pdf(page)
 print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: open the HTML, and print it.")
 
@@ -216,12 +215,12 @@ print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: open the 
 # Last, one zip with all that is asked for: the PNGs in a flat folder, the report, and the figures. Where the check above found faults, there is no zip yet: mend them first, it says how.
 
 # %%
-if faults and not notebook.SMOKE:
-    print(f"The check found {faults} faults: no zip before they are mended.")
+if faults:
+    print(f"The check found {len(faults)} faults: no zip before they are mended.")
 else:
     others = [path for path in (page, pdf) if path]
     others += [path for part in parts for path, _ in part.pictures]
-    zipped = handout.write_submission(run / "submission.zip", folder, others)
+    zipped = report.write_submission(run / "submission.zip", folder, others)
     print(f"{zipped}: {len(images):,} images and {len(others)} other files, {zipped.stat().st_size / 1e6:.1f} MB")
 notebook.keep(run)
 
@@ -240,9 +239,9 @@ notebook.keep(run)
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(write)* Add a paragraph to `model.text` on why the network predicts what it predicts. Notebook 2 measured the reason.
+# 1. *(write)* Add a paragraph to `description` on why the network predicts what it predicts. Notebook 2 measured the reason.
 # 2. *(code)* Add the figure of digit-FID against steps from notebook 5 (`run / "figures" / "fid_curve.png"`) to the results, with a caption.
-# 3. *(code)* Report a control, as the original did: train `report-t1000`, and put both runs' `result_rows` side by side.
+# 3. *(code)* Report a control, as the original did: train `original-t1000`, and put both runs' `result_rows` side by side.
 # 4. *(think)* Give the report to a friend for ten minutes. Which number do they ask for that is not there?
 
 # %% [markdown]

@@ -1,13 +1,16 @@
 """The pairs: NN_name.py (which a person edits) and NN_name.ipynb (which a student opens, with outputs).
 
-python notebooks/build.py sync                 # both of a pair hold the same cells, the newer one's
-python notebooks/build.py execute [01 03 …]    # fresh kernel, top to bottom, outputs saved
-python notebooks/build.py badges owner/name    # badge and clone address point there
+python notebooks/build.py sync                     # both of a pair hold the same cells, the newer one's
+python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved
+python notebooks/build.py badges owner/name [REF]  # badge and clone address point there; REF is main
+python notebooks/build.py smoke FOLDER             # copies with small sizes, for `make test`
+
+What `sync` and `execute` replace is kept beside it, as NAME.before-sync.ipynb, where it holds cells of its own.
 """
 
 import base64
-import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,26 +20,56 @@ import nbformat
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "pictures"
+BEFORE = ".before-sync"  # in the name of a file that was replaced
 WIDGET = "application/vnd.jupyter.widget-view+json"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
     "jupytext": {"formats": "ipynb,py:percent"},
 }
+SMALL = {  # parameters with which every cell runs, in seconds; what is drawn then are no digits
+    "01_data": {"SOURCE": "sample"},
+    "02_training": {"RECIPE": "smoke", "SOURCE": "sample", "STEPS": 30, "BASE": 16, "SAMPLES": 16},
+    "03_sampling": {"RUN": "smoke", "IMAGES": 100},
+    "04_visualization": {"RUN": "smoke"},
+    "05_fid": {"RUN": "smoke", "IMAGES": 60},
+    "06_report": {"RUN": "smoke", "IMAGES": 60},
+}
 
 
 def sources() -> list[Path]:
     """The .py of every pair, in order."""
-    return sorted(HERE.glob("[0-9][0-9]_*.py"))
+    return sorted(path for path in HERE.glob("[0-9][0-9]_*.py") if BEFORE not in path.name)
+
+
+# In step
 
 
 def sync() -> None:
-    """Brings each pair in step."""
+    """Brings each pair in step: the older file gets the cells of the newer one. What it held itself is kept."""
     for source in sources():
-        if source.with_suffix(".ipynb").exists():
+        pair = (source, source.with_suffix(".ipynb"))
+        if not pair[1].exists():
+            write(jupytext.read(source), pair[1])
+        elif cells(source) != cells(pair[1]):
+            keep(min(pair, key=lambda path: path.stat().st_mtime))
             subprocess.run([sys.executable, "-m", "jupytext", "--sync", "--quiet", str(source)], check=True)
-        else:
-            write(jupytext.read(source), source.with_suffix(".ipynb"))
+
+
+def cells(path: Path) -> list[tuple]:
+    """What a person writes of a notebook: kind, text and tags of each cell."""
+    return [(cell.cell_type, cell.source, tags(cell)) for cell in jupytext.read(path).cells]
+
+
+def keep(path: Path) -> None:
+    """Copies a file whose cells are about to be replaced, under a name that nothing has yet."""
+    names = (f"{path.stem}{BEFORE}{n}{path.suffix}" for n in ["", *(f"-{n}" for n in range(2, 1000))])
+    copy = next(copy for copy in map(path.with_name, names) if not copy.exists())
+    shutil.copy2(path, copy)
+    print(f"{path.name} held other cells than its pair. They are replaced; {copy.name} keeps them.")
+
+
+# Running
 
 
 def execute(names: list[str]) -> None:
@@ -47,13 +80,28 @@ def execute(names: list[str]) -> None:
         if names and not any(source.name.startswith(name) for name in names):
             continue
         print(f"{source.stem} …", flush=True)
-        notebook = jupytext.read(source)
+        notebook, target = jupytext.read(source), source.with_suffix(".ipynb")
+        before = cells(source)
         NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": HERE}}).execute()
         picture = show_goal(notebook)
-        if picture and os.environ.get("HWKIT_RECIPE") != "smoke":
+        if picture:
             PICTURES.mkdir(exist_ok=True)
             (PICTURES / f"{source.stem}.png").write_bytes(picture)
-        write(notebook, source.with_suffix(".ipynb"))
+        if target.exists() and cells(target) != before:
+            keep(target)
+        write(notebook, target)
+
+
+def smoke(folder: Path) -> None:
+    """Copies every .ipynb; after its parameters comes a cell with small ones (as papermill injects them)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in SMALL.items():
+        notebook = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+        (place,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
+        code = "\n".join(f"{key} = {value!r}" for key, value in values.items())
+        injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
+        notebook.cells.insert(place + 1, injected)
+        nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
 def show_goal(notebook) -> bytes | None:
@@ -97,14 +145,21 @@ def tags(cell) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
-def badges(repository: str) -> None:
-    """Rewrites owner/name in the badge and in the clone address of every pair."""
+# Where they point
+
+
+def badges(repository: str, ref: str = "main") -> None:
+    """Rewrites owner/name and the ref in the badge and in the clone address of every pair."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         sys.exit(f"{repository!r} is not of the form owner/name.")
-    for path in [*HERE.glob("[0-9][0-9]_*.py"), *HERE.glob("[0-9][0-9]_*.ipynb")]:
+    if not re.fullmatch(r"[\w./-]+", ref):
+        sys.exit(f"{ref!r} is no branch or tag.")
+    for path in [path for source in sources() for path in (source, source.with_suffix(".ipynb"))]:
         text = path.read_text("utf-8")
-        text = re.sub(r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)", rf"\g<1>{repository}\2", text)
-        text = re.sub(r"(https://github\.com/)[\w.-]+/[\w.-]+( /content/)", rf"\g<1>{repository}\2", text)
+        page = r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+/blob/[\w./-]+(/notebooks/)"
+        text = re.sub(page, rf"\g<1>{repository}/blob/{ref}\2", text)
+        clone = r"(git clone -q -b )[\w./-]+( https://github\.com/)[\w.-]+/[\w.-]+( /content/)"
+        text = re.sub(clone, rf"\g<1>{ref}\g<2>{repository}\3", text)
         path.write_text(text, "utf-8")
 
 
@@ -114,7 +169,9 @@ if __name__ == "__main__":
         sync()
     elif command == "execute":
         execute(rest)
-    elif command == "badges" and len(rest) == 1:
-        badges(rest[0])
+    elif command == "badges" and len(rest) in (1, 2):
+        badges(*rest)
+    elif command == "smoke" and len(rest) == 1:
+        smoke(Path(rest[0]))
     else:
         sys.exit(__doc__)

@@ -35,10 +35,7 @@ def fence(monkeypatch, tmp_path):
     monkeypatch.delenv("HWKIT_MNIST", raising=False)
     monkeypatch.delenv("HWKIT_DEBUG", raising=False)
     monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
-    defaults = [tmp_path / "data" if value == sources.DATA else value for value in sources.prepare.__defaults__]
-    assert tmp_path / "data" in defaults
-    monkeypatch.setattr(sources.prepare, "__defaults__", tuple(defaults))
-    monkeypatch.setattr(sources, "DATA", tmp_path / "data")
+    monkeypatch.setattr(sources, "PREPARED", tmp_path / "data")
     monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")
 
 

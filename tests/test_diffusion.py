@@ -20,7 +20,6 @@ from hwkit.diffusion import (
     target,
 )
 from hwkit.schedule import cosine, linear
-from hwkit.solvers import dpm_solver_step, unipc_step
 
 PREDICTIONS = ("epsilon", "x0", "v")
 T = 1000
@@ -259,79 +258,9 @@ def test_a_deterministic_step_needs_no_noise():
     x_t = normal(2, 3, 4, 4)
     x0_hat, eps_hat = guess(x_t, 0.5)
     close(ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6), ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6, torch.ones(1)))
-    close(dpm_solver_step()(x_t, x0_hat, eps_hat, 0.5, 0.6), ddim_step(x_t, x0_hat, eps_hat, 0.5, 0.6))
 
 
 def test_an_unknown_variance_is_named():
     x = normal(1, 3, 4, 4)
     with pytest.raises(ValueError, match="variance is 'learned', but must be 'posterior' or 'beta'"):
         ddpm_step(x, x, x, 0.5, 0.6, x, variance="learned")
-
-
-# DPM-Solver++(2M)
-
-
-def test_the_second_dpm_step_remembers_the_x0_before():
-    """Lu et al. 2022, algorithm 2, with λ evenly spaced by h = log 4, so that r = 1 and D = 1.5 new − 0.5 old."""
-    alpha_bar = [1 / (1 + 4.0 ** (-2 * k)) for k in range(-1, 2)]  # λ = k log 4
-    x, old, new = (normal(1, 3, 4, 4, seed=s) for s in (1, 2, 3))
-    step = dpm_solver_step()
-    x = step(x, old, None, alpha_bar[0], alpha_bar[1])
-    ours = step(x, new, None, alpha_bar[1], alpha_bar[2])
-    sigma_t, sigma_s = (math.sqrt(1 - a) for a in alpha_bar[1:])
-    expected = sigma_s / sigma_t * x - math.sqrt(alpha_bar[2]) * (1 / 4 - 1) * (1.5 * new - 0.5 * old)
-    close(ours, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
-def test_the_first_and_the_last_step_of_a_solver_are_ddim(Solver):
-    """But for what the second evaluation of UniPC corrects, which the last one, that ends in x̂_0, has no use for."""
-    step, x = Solver(), normal(1, 3, 4, 4)
-    for alpha_bar_t, alpha_bar_s in [(0.2, 0.5), (0.5, 1.0)]:
-        x0_hat, eps_hat = guess(x, alpha_bar_t)
-        expected = ddim_step(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
-        x = step(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
-        close(x, expected, atol=1e-9)
-
-
-@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
-@pytest.mark.parametrize("batch", [1, 2])
-def test_a_step_that_does_not_continue_the_last_starts_anew(Solver, batch):
-    """One step object may serve one trajectory after the other, of another batch size too."""
-    used, x, y = Solver(), normal(1, 3, 4, 4), normal(batch, 3, 4, 4, seed=1)
-    used(x, *guess(x, 0.2), 0.2, 0.5)
-    close(used(y, *guess(y, 0.2), 0.2, 0.5), Solver()(y, *guess(y, 0.2), 0.2, 0.5), atol=1e-12)
-
-
-@pytest.mark.parametrize("Solver", [dpm_solver_step, unipc_step])
-def test_a_step_of_another_batch_size_does_not_mix_images(Solver):
-    used, x, y = Solver(), normal(1, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
-    used(x, *guess(x, 0.2), 0.2, 0.5)
-    close(used(y, *guess(y, 0.5), 0.5, 0.7), Solver()(y, *guess(y, 0.5), 0.5, 0.7), atol=1e-12)
-
-
-# UniPC
-
-
-def test_the_corrector_of_unipc_is_exact_where_x0_is_a_parabola():
-    """Along λ the ODE is d(x/σ) = e^λ x̂_0 dλ, whose integral over a parabola is known (by quadrature here)."""
-    lambdas = [-1.0, -0.4, 0.5, 0.9]
-    alpha_bar = [1 / (1 + math.exp(-2 * value)) for value in lambdas]
-    sigma = [math.sqrt(1 - a) for a in alpha_bar]
-    image = normal(1, 3, 4, 4)
-
-    def x0_hat(value):
-        return (0.3 - 0.7 * value + 0.9 * value**2) * image
-
-    def integral(begin, end):
-        nodes, weights = np.polynomial.legendre.leggauss(20)
-        at = (end - begin) / 2 * nodes + (end + begin) / 2
-        return (end - begin) / 2 * sum(w * math.exp(v) * x0_hat(v) for w, v in zip(weights, at, strict=True))
-
-    step = unipc_step()
-    step(normal(1, 3, 4, 4, seed=1), x0_hat(lambdas[0]), None, *alpha_bar[0:2])
-    step(normal(1, 3, 4, 4, seed=2), x0_hat(lambdas[1]), None, *alpha_bar[1:3])
-    before = step.start - step.gain * x0_hat(lambdas[1])  # σ_2/σ_1 x_1
-    exact = before + sigma[2] * integral(lambdas[1], lambdas[2])
-    ours = step.corrected(x0_hat(lambdas[2]) - x0_hat(lambdas[1]))
-    close(ours, exact, atol=1e-12)

@@ -1,6 +1,6 @@
 """The notebooks as files: pairs in step, clean outputs, readable cells, true badges; and Colab's branch, with fakes.
 
-That they run is nbval's part of `make test`. Colab itself cannot be run here.
+That they run is nbval's part of `make test`; Drive has `test_drive.py`. Colab itself cannot be run here.
 """
 
 import ast
@@ -19,6 +19,8 @@ import nbformat
 import pytest
 
 from hwkit import notebook
+from hwkit.runs import checkpoint
+from hwkit.runs.checkpoint import best_of, load
 
 KIT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = KIT / "notebooks"
@@ -46,8 +48,9 @@ def outputs(content) -> list:
 
 
 def test_these_are_the_notebooks_and_each_is_a_pair():
-    assert sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")) == NAMES
-    assert sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.py")) == NAMES
+    for kind in (".ipynb", ".py"):
+        found = [path.stem for path in NOTEBOOKS.glob(f"[0-9]*{kind}") if ".before-sync" not in path.name]
+        assert sorted(found) == NAMES
 
 
 # What was saved
@@ -137,6 +140,13 @@ def test_there_is_one_cell_of_parameters_and_it_holds_literals(name):
         assert all(target.id.isupper() for target in statement.targets)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_of_a_student_knows_of_tests(name):
+    for cell in source(name).cells:
+        assert not re.search(r"notebook\.SMOKE|NBVAL|HWKIT_RECIPE|make test.{0,40}small", cell.source), cell.source
+        assert "redirect_stdout" not in cell.source
+
+
 def functions(code: str) -> dict[str, str]:
     """Name → body, as text, of all functions at the top: without docstring, annotations and comments."""
 
@@ -169,9 +179,9 @@ def test_every_equation_is_written_out_in_one_notebook_as_it_stands_in_the_libra
 def test_badge_and_clone_point_to_this_notebook_in_one_repository(name):
     text, reference = (NOTEBOOKS / f"{name}.py").read_text("utf-8"), (NOTEBOOKS / "01_data.py").read_text("utf-8")
     (badge,) = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/(\S+?)/(\S+?)\)", text)
-    (clone,) = re.findall(r"git clone -q -b (\S+) https://github\.com/(\S+) /content/hwkit", text)
+    (clone,) = re.findall(r'git clone -q -b (\S+) https://github\.com/(\S+)"', text)
     assert badge == (clone[1], clone[0], f"notebooks/{name}.ipynb")
-    assert f"blob/{clone[0]}/" in reference and f"github.com/{clone[1]} " in reference
+    assert f"blob/{clone[0]}/" in reference and f'github.com/{clone[1]}"' in reference
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -181,24 +191,27 @@ def test_the_first_cell_is_the_same_everywhere_and_has_six_lines(name):
     assert len([line for line in first.splitlines() if line.strip()]) <= 6
 
 
+def build(folder: Path, *arguments, **options) -> subprocess.CompletedProcess:
+    """Runs the build.py that stands in a copy of notebooks/."""
+    command = [sys.executable, folder / "build.py", *arguments]
+    return subprocess.run(command, cwd=KIT, capture_output=True, text=True, env=environment(), **options)
+
+
 def test_badges_are_rewritten_in_all_notebooks_and_again(tmp_path):
     copy = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
-    for owner in ("somebody/fork-1", "other/hwkit"):
-        subprocess.run([sys.executable, copy / "build.py", "badges", owner], check=True, cwd=KIT, env=environment())
-        for path in [*copy.glob("0*.py"), *copy.glob("0*.ipynb")]:
-            found = re.findall(
-                r"(?:colab\.research\.google\.com/github|https://github\.com)/([\w.-]+/[\w.-]+)(?:/blob| /content)",
-                path.read_text(),
-            )
-            assert found == [owner] * 2, path
-    wrong = subprocess.run(
-        [sys.executable, copy / "build.py", "badges", "no-owner"],
-        cwd=KIT,
-        capture_output=True,
-        text=True,
-        env=environment(),
+    addresses = re.compile(
+        r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/(.+?)/notebooks/"
+        r"|git clone -q -b (\S+) https://github\.com/([\w.-]+/[\w.-]+)"
     )
-    assert wrong.returncode and "owner/name" in wrong.stderr and "Traceback" not in wrong.stderr
+    for owner, *ref in (("somebody/fork-1",), ("other/hwkit", "week/3"), ("other/hwkit", "v0.2.0"), ("o/h",)):
+        build(copy, "badges", owner, *ref, check=True)
+        for path in [*copy.glob("0*.py"), *copy.glob("0*.ipynb")]:
+            (badge, clone) = addresses.findall(path.read_text("utf-8"))
+            assert badge[:2] == (owner, *(ref or ["main"])) == clone[:1:-1], path
+    for wrong in (("no-owner",), ("a/b/c",), ("a/b", "no ref"), ("a/b", "main", "more")):
+        refused = build(copy, "badges", *wrong)
+        assert refused.returncode and re.search("owner/name|no branch", refused.stderr)
+        assert "Traceback" not in refused.stderr
 
 
 def environment(**extra) -> dict:
@@ -220,28 +233,31 @@ def colab(tmp_path):
 
     /content is a temporary folder, HOME another, and `git clone` copies this kit.
     """
-    content, tools, start = tmp_path / "content", tmp_path / "bin", tmp_path / "somewhere" / "else"
+    content, tools = tmp_path / "content", tmp_path / "bin"
     tools.mkdir()
-    start.mkdir(parents=True)
+    content.mkdir()
     parts = " ".join(f'"{KIT / part}"' for part in ("hwkit", "notebooks", "requirements.txt"))
     data = " ".join(f'"{KIT / "data" / part}"' for part in ("mnist_sample.npz", "digit_features"))
-    copy = f'mkdir -p "$6/data"; cp -r {parts} "$6"; cp -r {data} "$6/data"'
+    copy = f"mkdir -p hwkit/data; cp -r {parts} hwkit; cp -r {data} hwkit/data"
     (tools / "git").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/git.log"; {copy}\n')
     (tools / "git").chmod(0o755)
 
-    def run(drive: bool, after: str = "", fake: str = FAKE_COLAB) -> str:
+    def run(drive: bool, after: str = "", fake: str = FAKE_COLAB, twice: bool = False) -> subprocess.CompletedProcess:
         cell = code_cells(source("03_sampling"))[0].source
         cell = cell.replace("/content", str(content)).replace("drive=False", f"drive={drive}")
         cell = cell.replace('os.path.abspath("..")', f'"{KIT}"') if not fake else cell
-        (tmp_path / "cell.py").write_text(fake + cell + "\n" + textwrap.dedent(after))
+        (tmp_path / "cell.py").write_text(fake + cell + "\n" + (cell + "\n") * twice + textwrap.dedent(after))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HWKIT", "PYTHON"))}
         env = {**kept, "HOME": str(tmp_path / "home"), "PATH": f"{tools}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, tmp_path / "cell.py"]
-        done = subprocess.run(command, cwd=start, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return subprocess.run(command, cwd=content, env=env, capture_output=True, text=True)
 
     return run
+
+
+def said(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 TRAINED = """
@@ -256,30 +272,53 @@ TRAINED = """
 """
 
 
-def test_on_colab_the_kit_is_cloned_at_its_tag_and_runs_are_kept_on_drive_and_fetched_back(colab, tmp_path):
+def test_on_colab_the_kit_is_cloned_at_its_ref_and_runs_are_kept_on_drive_and_fetched_back(colab, tmp_path):
     content = tmp_path / "content"
-    said = colab(True, TRAINED)
-    tag, address = re.search(r"-b (\S+) https://github\.com/(\S+) ", (NOTEBOOKS / "01_data.py").read_text()).groups()
-    assert (tmp_path / "git.log").read_text() == f"clone -q -b {tag} https://github.com/{address} {content}/hwkit\n"
-    assert f"{content}/hwkit ['{content}/drive']" in said
+    shown = said(colab(True, TRAINED))
+    ref, address = re.search(r'-b (\S+) https://github\.com/(\S+)"', (NOTEBOOKS / "01_data.py").read_text()).groups()
+    assert (tmp_path / "git.log").read_text() == f"clone -q -b {ref} https://github.com/{address}\n"
+    assert f"{content}/hwkit ['{content}/drive']" in shown
     kept = content / "drive" / "MyDrive" / "hwkit" / "cpu"
     assert {path.name for path in kept.iterdir()} == {"latest.pt", "generate.zip"}, "images go there as one file"
 
     shutil.rmtree(content / "hwkit")  # the session is over; Drive stays
-    said = colab(True, "print(sorted(str(p) for p in __import__('pathlib').Path('runs').rglob('*.p*')))")
+    shown = said(colab(True, "print(sorted(str(p) for p in __import__('pathlib').Path('runs').rglob('*.p*')))"))
     images = ", ".join(f"'runs/cpu/generate/{k:05d}.png'" for k in range(1, 4))
-    assert f"[{images}, 'runs/cpu/latest.pt']" in said
+    assert f"[{images}, 'runs/cpu/latest.pt']" in shown
     assert (content / "hwkit" / "runs" / "cpu" / "generate" / "00002.png").read_bytes() == b"png 2"
 
 
 def test_on_colab_drive_is_left_alone_unless_the_student_says_so(colab, tmp_path):
-    assert "hwkit []" in colab(False, TRAINED)
+    assert "hwkit []" in said(colab(False, TRAINED))
     assert not (tmp_path / "content" / "drive").exists() and not list((tmp_path / "home").rglob("*hwkit*"))
 
 
 def test_elsewhere_the_first_cell_does_nothing_of_the_kind(colab, tmp_path):
-    assert str(KIT) in colab(True, "print(os.getcwd())", fake="")
-    assert not (tmp_path / "git.log").exists() and not (tmp_path / "content").exists()
+    assert str(KIT) in said(colab(True, "print(os.getcwd())", fake=""))
+    assert not (tmp_path / "git.log").exists() and not any((tmp_path / "content").iterdir())
+
+
+def test_on_colab_the_first_cell_may_be_run_again(colab, tmp_path):
+    assert said(colab(False, "print(os.getcwd())", twice=True)).count(str(tmp_path / "content" / "hwkit")) == 1
+    assert (tmp_path / "git.log").read_text().count("clone") == 1
+
+
+@pytest.mark.parametrize("git", ["exit 128", "mkdir hwkit; rmdir hwkit; exit 1", None])
+def test_on_colab_a_clone_that_fails_says_what_to_do(colab, tmp_path, git):
+    """git that refuses, git that is interrupted (it then removes what it made), no git at all."""
+    tool = tmp_path / "bin" / "git"
+    tool.write_text(f"#!/bin/sh\n{git or 'exit 127'}\n")
+    done = colab(False)
+    assert done.returncode and "run this cell again" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_start_needs_no_checkout(tmp_path):
+    """As `pip install` leaves the kit: the package alone. The working directory stays what it is."""
+    shutil.copytree(KIT / "hwkit", tmp_path / "site" / "hwkit")
+    code = "from hwkit import notebook; notebook.start('01_data'); import os; print(os.getcwd(), notebook.KIT)"
+    env = environment(PYTHONPATH=str(tmp_path / "site"))
+    shown = said(subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True))
+    assert shown.splitlines()[-1] == f"{tmp_path} {tmp_path / 'site'}"
 
 
 def test_on_colab_only_what_is_missing_is_installed(monkeypatch, tmp_path):
@@ -291,60 +330,124 @@ def test_on_colab_only_what_is_missing_is_installed(monkeypatch, tmp_path):
     assert called == [[sys.executable, "-m", "pip", "install", "--quiet", "no-such-package-1", "no.such_2"]]
     requirements.write_text("torch>=2.4\n")
     assert notebook.install_missing(requirements) == [] and len(called) == 1
+    assert notebook.install_missing(tmp_path / "none.txt") == [], "an installed kit has brought them along"
+
+
+# Which run a notebook looks at
+
+
+def test_the_kits_own_weights_are_called_so(trained_run, tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match="hwkit train"):
+        notebook.find_run()
+    checkpoint.export(load(best_of(trained_run)), tmp_path / "pretrained" / checkpoint.EXPORTED)
+    (tmp_path / "pretrained" / "history.jsonl").write_text("")
+    for name in (None, "pretrained"):
+        assert notebook.find_run(name) == tmp_path / "runs" / "pretrained"
+        assert "NOT YOUR MODEL" in capsys.readouterr().out
+
+
+def test_a_run_of_ones_own_comes_first_and_is_not_called_the_kits(trained_run, tmp_path, capsys):
+    for k, name in enumerate(("old", "new", "smoke")):
+        shutil.copytree(trained_run, tmp_path / "runs" / name)
+        os.utime(tmp_path / "runs" / name / "ema_latest.pt", (k, k))
+    assert notebook.find_run() == tmp_path / "runs" / "new"
+    assert notebook.find_run("old") == tmp_path / "runs" / "old"
+    shown = capsys.readouterr().out
+    assert "NOT YOUR MODEL" not in shown and "ema_latest.pt, epoch 2, 192 images seen" in shown
+
+
+# Pairs are brought in step, and nobody's answer is lost
 
 
 @pytest.fixture
-def failing_drive(monkeypatch, tmp_path):
-    """A run, a mounted Drive, and `failures`: how often copying to it still fails."""
-    run, drive, failures, waits = tmp_path / "run", tmp_path / "drive", [], []
-    run.mkdir()
-    (run / "latest.pt").write_bytes(b"new weights")
-    real = shutil.copyfile
-
-    def copyfile(source, target):
-        if failures and drive in Path(target).parents:
-            Path(target).write_bytes(b"half")
-            raise OSError(failures.pop(), "Transport endpoint is not connected")
-        return real(source, target)
-
-    monkeypatch.setattr(notebook.shutil, "copyfile", copyfile)
-    monkeypatch.setattr(notebook.time, "sleep", waits.append)
-    monkeypatch.setattr(notebook, "drive", drive)
-    return run, drive, failures, waits
+def pair(tmp_path):
+    """A copy of notebooks/ with one pair only, 01_tiny; its .ipynb was executed."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOKS / "build.py", folder)
+    (folder / "01_tiny.py").write_text("# %% [markdown]\n# Words.\n\n# %%\nprint(6 * 7)\n")
+    build(folder, "execute", check=True)
+    return folder / "01_tiny.py", folder / "01_tiny.ipynb"
 
 
-def test_a_drive_that_fails_twice_is_asked_a_third_time(failing_drive):
-    run, drive, failures, waits = failing_drive
-    failures += [107, 107]
-    notebook.keep(run)
-    assert (drive / "run" / "latest.pt").read_bytes() == b"new weights" and waits == [1, 2]
-    assert os.listdir(drive / "run") == ["latest.pt"]
+def type_into(notebook: Path, answer: str, time: float) -> None:
+    """What a student does in Jupyter or Colab, which save the .ipynb only."""
+    content = nbformat.read(notebook, as_version=4)
+    content.cells.append(nbformat.v4.new_code_cell(answer))
+    nbformat.write(content, notebook)
+    os.utime(notebook, (time, time))
 
 
-def test_a_drive_that_never_answers_does_not_stop_the_training_and_is_asked_again_later(failing_drive, capsys):
-    run, drive, failures, _ = failing_drive
-    notebook.keep(run)
-    (run / "latest.pt").write_bytes(b"newer weights")
-    os.utime(run / "latest.pt", (2e9, 2e9))
-    failures += [107] * 5
-    notebook.keep(run)
-    assert "Drive did not take" in capsys.readouterr().out
-    assert (drive / "run" / "latest.pt").read_bytes() == b"new weights", "what was kept before is whole"
-    notebook.keep(run)
-    assert (drive / "run" / "latest.pt").read_bytes() == b"newer weights"
+def copies(pair) -> list[Path]:
+    return sorted(pair[0].parent.glob("*.before-sync*"))
 
 
-# nbval compares the marked cells
+def test_executing_saves_outputs_and_leaves_nothing_beside_an_unchanged_pair(pair):
+    assert "42" in code_cells(nbformat.read(pair[1], as_version=4))[0].outputs[0].text
+    build(pair[0].parent, "execute", "01", check=True)
+    build(pair[0].parent, "sync", check=True)
+    assert copies(pair) == []
 
 
-def test_a_changed_number_in_a_marked_cell_fails(tmp_path):
+@pytest.mark.parametrize("age", [-100, 0, 100])
+@pytest.mark.parametrize("command", ["execute", "sync"])
+def test_an_answer_that_stands_in_the_ipynb_only_is_not_lost(pair, command, age):
+    """The .ipynb older than the .py (as after a git pull), as old, and newer."""
+    type_into(pair[1], "answer = 'by hand'", pair[0].stat().st_mtime + age)
+    done = build(pair[0].parent, command, check=True)
+    kept = [pair[1], *copies(pair)]
+    assert any("by hand" in path.read_text() for path in kept)
+    if "by hand" not in pair[1].read_text():
+        assert "01_tiny.before-sync.ipynb" in done.stdout
+    if command == "sync" and age == 100:
+        assert "by hand" in pair[0].read_text(), "the newer one's cells are both's"
+
+
+def test_cells_of_the_py_that_a_newer_ipynb_replaces_are_kept_too(pair):
+    pair[0].write_text(pair[0].read_text() + "\n# %%\nmine = 'in the py'\n")
+    type_into(pair[1], "other = 1", pair[0].stat().st_mtime + 100)
+    done = build(pair[0].parent, "sync", check=True)
+    assert "other = 1" in pair[0].read_text() and "in the py" in copies(pair)[0].read_text()
+    assert "01_tiny.before-sync.py" in done.stdout
+
+
+def test_a_second_answer_does_not_replace_the_copy_of_the_first(pair):
+    for answer in ("first = 1", "second = 2"):
+        type_into(pair[1], answer, pair[0].stat().st_mtime - 100)
+        build(pair[0].parent, "sync", check=True)
+    first, second = (path.read_text() for path in sorted(copies(pair), key=lambda path: len(path.name)))
+    assert "first = 1" in first and "second = 2" in second and len(copies(pair)) == 2
+    build(pair[0].parent, "sync", check=True)
+    assert len(copies(pair)) == 2, "nothing was replaced; and the copies are no pairs of their own"
+
+
+# nbval runs them small, and compares the marked cells
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The copies that `make test` runs."""
+    folder = tmp_path_factory.mktemp("small")
+    build(NOTEBOOKS, "smoke", folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_values_follow_the_parameters_that_they_replace(small, name):
+    content, before = nbformat.read(small / f"{name}.ipynb", as_version=4), executed(name)
+    (place,) = (i for i, cell in enumerate(content.cells) if "injected-parameters" in cell.metadata.get("tags", []))
+    injected = content.cells.pop(place)
+    assert content.cells == before.cells and "parameters" in content.cells[place - 1].metadata.tags
+    names = [{s.targets[0].id for s in ast.parse(c.source).body} for c in (injected, content.cells[place - 1])]
+    assert names[0] and names[0] <= names[1], "a name that the notebook does not have would change nothing"
+
+
+def test_a_changed_number_in_a_marked_cell_fails(small, tmp_path):
     """Notebook 1 up to its first marked cell: as it is, and with one digit of that cell's output changed."""
-    content = executed("01_data")
-    marked = next(i for i, cell in enumerate(content.cells) if cell.source.startswith("# NBVAL_CHECK_OUTPUT"))
-    content.cells = content.cells[: marked + 1]
-    (output,) = content.cells[marked].outputs
-    first = code_cells(content)[0]
-    first.source = first.source.replace('os.path.abspath("..")', f'"{KIT}"')
+    content = nbformat.read(small / "01_data.ipynb", as_version=4)
+    marked = [i for i, cell in enumerate(content.cells) if "nbval-check-output" in cell.metadata.get("tags", [])]
+    content.cells = content.cells[: marked[0] + 1]
+    (output,) = content.cells[-1].outputs
     number = re.search(r"\d", output.text)
     for name, text in (
         ("as_it_is", output.text),
@@ -353,11 +456,5 @@ def test_a_changed_number_in_a_marked_cell_fails(tmp_path):
         output.text = text
         nbformat.write(content, tmp_path / f"{name}.ipynb")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", f"{name}.ipynb"]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=environment(HWKIT_RECIPE="smoke", HWKIT_RUNS="runs"),
-        )
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment())
         assert (done.returncode == 0) == (name == "as_it_is"), done.stdout

@@ -1,39 +1,58 @@
 """The report to hand in: what stands in it is what the run's files say, and it is safe, whole and printable."""
 
 import json
+import re
 import shutil
 import subprocess
 import zipfile
+from html import unescape
+from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import TINY
+from PIL import Image
 
 from hwkit.measure.features import DigitFeatures
-from hwkit.measure.score import publish, score
-from hwkit.mnist.folder import encode_png, load_folder
+from hwkit.measure.score import score
+from hwkit.mnist.folder import load_folder
+from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import EXPORTED, best_of, export, load
 from hwkit.runs.generate import generate
 from hwkit.sampling import Sampler
+from hwkit.show import report
 from hwkit.show.report import (
     BROWSERS,
     Part,
+    draw_figures,
     model_rows,
     result_rows,
     training_rows,
     write_html,
     write_pdf,
+    write_report,
     write_submission,
 )
 from hwkit.unet import UNet
-
-PNG = encode_png(np.zeros((28, 28), np.uint8))
 
 
 @pytest.fixture
 def run(trained_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(trained_run, tmp_path / "run")
+
+
+@pytest.fixture
+def measured_run(run):
+    """A run with twelve images, which have been measured."""
+    generate(best_of(run), run / "generate", 12, Sampler("ddim", 3), seed=5, progress=False)
+    score(DigitFeatures(), [run / "generate"], [load_folder(run / "generate")]).write(run / "generate-evaluation")
+    return run
+
+
+def picture(path: Path, level: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (28, 28), (level, 0, 0)).save(path, "PNG")
+    return path
 
 
 def text(rows) -> str:
@@ -44,7 +63,15 @@ def test_the_tables_say_what_the_run_was(run):
     said = text(model_rows(run) + training_rows(run))
     count = sum(p.numel() for p in UNet(TINY.model).parameters())
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    for part in (f"parameters: {count:,}", "T = 40", "x_0, the image", "Muon 0.02", "8, seed 0", "192, in epochs: 2"):
+    for part in (
+        f"parameters: {count:,}",
+        "T = 40",
+        "x_0, the image",
+        "Muon 0.02",
+        "8, seed 0",
+        "192, in epochs: 2",
+        "recipe smoke",
+    ):
         assert part in said, said
     assert f"{history[-1]['loss']:.4f}" in said and "torch 2" in said
 
@@ -53,36 +80,117 @@ def test_without_a_history_nothing_is_made_up(run):
     (run / "history.jsonl").unlink()
     said = text(training_rows(run))
     assert "loss, last epoch" not in said and "time:" not in said
-    assert result_rows(run) == []
+    assert result_rows(run / "generate") == []
 
 
-def test_weights_that_came_with_the_kit_have_a_report_too(run, tmp_path):
-    exported = tmp_path / "exported"
-    export(load(run / "ema_latest.pt"), exported / EXPORTED)
-    assert model_rows(exported) == model_rows(run)
+def test_weights_that_were_not_trained_here_are_said_to_be_none_of_ones_own(run, tmp_path, monkeypatch):
+    exported = tmp_path / "mine" / EXPORTED
+    export(load(run / "ema_latest.pt"), exported)
+    assert model_rows(exported.parent) == model_rows(run)
+    assert "not trained for this report: exported by another run" in text(training_rows(exported.parent))
+    monkeypatch.setattr(checkpoint, "PRETRAINED", exported.parent)  # now it is the file that comes with the kit
+    anywhere = shutil.copytree(exported.parent, tmp_path / "anywhere")
+    assert "not trained for this report: the kit’s own" in text(training_rows(anywhere))
+    assert "not trained for this report" not in text(training_rows(run))
 
 
-def test_measured_values_stand_there_with_error_and_floor(run):
-    folder = run / "generate"
-    generate(best_of(run), folder, 12, Sampler("ddim", 3), seed=5)
-    images = load_folder(folder)
-    record = score(DigitFeatures(), [folder], [images])
-    publish(record, run / "generate-evaluation")
-    said = text(result_rows(run))
+def test_measured_values_stand_there_with_error_and_floor(measured_run):
+    images = measured_run / "generate"
+    said = text(result_rows(images))
+    found = score(DigitFeatures(), [images], [load_folder(images)])
     assert "12 PNGs by ddim-3, seed 5" in said
-    assert f"digit-FID: {record['value']:.2f} ± {record['error']:.2f}, 12 images" in said
-    for numbers in record["real"].values():
-        assert f"{numbers['value']:.2f}" in said
+    assert f"digit-FID: {found.value:.2f} ± {found.error:.2f}" in said and "12 images" in said
+    assert len(found.real) > 1 and all(f"{numbers['value']:.2f}" in said for numbers in found.real.values())
+    assert "not measured" not in said
+
+
+def test_images_that_nobody_measured_are_said_to_be_so(run):
+    for k in (1, 2):
+        picture(run / "generate" / f"{k:05d}.png")
+    said = text(result_rows(run / "generate"))
+    assert "images: 2 PNGs of unknown origin" in said and "python -m hwkit fid" in said
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "generate.json", "generate-evaluation/digits_fid.json"])
+@pytest.mark.parametrize("content", [b'{"value": 1.0, "na', b"\xff\xfe\0", b""])
+def test_a_damaged_file_is_named(measured_run, name, content):
+    if name == "history.jsonl" and not content:
+        pytest.skip("a history without a line is one of no epochs")
+    (measured_run / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(Path(name).name)):
+        write_report(measured_run)
+    assert not (measured_run / "report").exists(), "half a report"
+
+
+def test_a_score_of_another_program_is_named(measured_run):
+    (measured_run / "generate-evaluation" / "digits_fid.json").write_text('{"fid": 3.0}')
+    with pytest.raises(ValueError, match=r"digits_fid\.json"):
+        result_rows(measured_run / "generate")
+
+
+# The whole page
+
+
+def read(page: Path) -> tuple[str, list[str]]:
+    """The page's text, and the alternative texts of its pictures."""
+    source = page.read_text("utf-8")
+    body = re.sub(r"<[^>]*>", " ", source[source.index("<body") :])
+    return " ".join(unescape(body).split()), [unescape(alt) for alt in re.findall(r'alt="([^"]*)"', source)]
+
+
+def test_the_report_has_four_chapters_with_all_that_the_run_left(measured_run, monkeypatch):
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    list(draw_figures(measured_run, best_of(measured_run), measured_run / "figures", dpi=50))
+    for path in ("figures/fid_curve", "generate-evaluation/digit_histogram", "generate-evaluation/closest_pairs"):
+        picture(measured_run / f"{path}.png")
+    page, pdf = write_report(measured_run, "My <title>", "A. Student", "It worked.\n\nNext: more & better.")
+    assert page == measured_run / "report" / "report.html" and pdf is None
+    said, pictures = read(page)
+    chapters = ["1 · Model description", "2 · Implementation details", "3 · Result analysis", "4 · Conclusion"]
+    assert [said.index(chapter) for chapter in chapters] == sorted(said.index(chapter) for chapter in chapters)
+    assert said.startswith("My <title> A. Student") and said.endswith("It worked. Next: more & better.")
+    for rows in (model_rows(measured_run), training_rows(measured_run), result_rows(measured_run / "generate")):
+        for what, value in rows:
+            assert f"{what} {' '.join(value.split())}" in said
+    assert len(pictures) == 8 and all(len(alt) > 20 for alt in pictures), "a known figure has words of its own"
+
+
+def test_a_report_of_a_run_that_has_nothing_yet_makes_nothing_up(run, monkeypatch):
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    page, _ = write_report(run)
+    said, pictures = read(page)
+    assert not pictures and "FID ±" not in said and "Your own words" in said
+
+
+def test_the_report_of_other_images_tells_of_those(measured_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    for ending in ("", ".json", "-evaluation"):
+        (measured_run / f"generate{ending}").rename(tmp_path / f"elsewhere{ending}")
+    said, _ = read(write_report(measured_run, images=tmp_path / "elsewhere")[0])
+    assert "12 PNGs by ddim-3, seed 5" in said and "digit-FID" in said
+    assert "12 PNGs" not in read(write_report(measured_run)[0])[0]
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
-    picture = tmp_path / "p.png"
-    picture.write_bytes(PNG)
     evil = "<script>alert(1)</script>"
-    part = Part(evil, [f"a < b & {evil}"], [(evil, '"quoted" <b>')], [(picture, f'{evil} " onload="x')])
+    part = Part(
+        evil, [f"a < b & {evil}"], [(evil, '"quoted" <b>')], [(picture(tmp_path / "p.png"), f'{evil} " onload="x')]
+    )
     page = write_html(tmp_path / "r.html", evil, evil, [part]).read_text("utf-8")
     assert "<script" not in page and 'onload="x' not in page and "&lt;script&gt;" in page
     assert "data:image/png;base64," in page and "http" not in page.replace("http-equiv", "")
+    assert page.startswith("<!doctype html>")
+
+
+def test_a_chapter_of_ones_own_gets_no_words_of_the_kits(tmp_path):
+    part = Part("Result analysis", ["mine"], pictures=[(picture(tmp_path / "samples.png"), "my caption")])
+    said, pictures = read(write_html(tmp_path / "r.html", "T", "", [part]))
+    assert said == "T 1 · Result analysis mine my caption" and pictures == ["my caption"]
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        write_html(tmp_path / "r.html", "T", "", [Part("One", pictures=[(tmp_path / "gone.png", "x")])])
 
 
 def test_the_page_is_printed_where_there_is_a_browser(tmp_path, monkeypatch):
@@ -91,26 +199,54 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path, monkeypatch):
         pdf = write_pdf(page)
         assert pdf == tmp_path / "my report.pdf" and pdf.read_bytes().startswith(b"%PDF")
         pdf.unlink()
-    monkeypatch.setattr(handout.shutil, "which", lambda name: None)
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
     assert write_pdf(page) is None
-    monkeypatch.setattr(handout.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(report.shutil, "which", lambda name: "/bin/false")
     assert write_pdf(page) is None, "a browser that fails"
+    monkeypatch.setattr(report.shutil, "which", lambda name: "/bin/true")
+    assert write_pdf(page) is None, "a browser that writes nothing"
 
     def hang(*_, **__):
         raise subprocess.TimeoutExpired("chromium", 120)
 
-    monkeypatch.setattr(handout.subprocess, "run", hang)
+    monkeypatch.setattr(report.subprocess, "run", hang)
     assert write_pdf(page) is None and [path.name for path in tmp_path.iterdir()] == ["my report.html"]
+
+
+# What is handed in
 
 
 def test_the_submission_holds_images_flat_and_the_rest_by_name(tmp_path):
     images = tmp_path / "elsewhere" / "generate"
-    images.mkdir(parents=True)
     for k in (2, 1):
-        (images / f"{k:05d}.png").write_bytes(PNG)
-    (images / "notes.txt").write_text("not mine to hand in")
+        picture(images / f"{k:05d}.png", level=k)
     (tmp_path / "report.html").write_text("<p>")
     path = write_submission(tmp_path / "submission.zip", images, [tmp_path / "report.html"])
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["generate/00001.png", "generate/00002.png", "report.html"]
-        assert archive.read("generate/00002.png") == PNG
+        assert archive.read("generate/00002.png") == (images / "00002.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        *("._00001.png", ".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt", "sample.png", "00001 (1).png"),
+        *("__MACOSX/._00001.png", ".ipynb_checkpoints/00001-checkpoint.png", "00002.png/inside.png", ".00001.png"),
+    ],
+)
+def test_what_is_no_image_of_the_homework_is_not_handed_in(tmp_path, left):
+    images = tmp_path / "generate"
+    picture(images / "00001.png")
+    (images / left).parent.mkdir(exist_ok=True)
+    (images / left).write_bytes(b"not to be handed in")
+    others = [picture(tmp_path / "grid.png"), picture(tmp_path / "._grid.png")]
+    with zipfile.ZipFile(write_submission(tmp_path / "submission.zip", images, others)) as archive:
+        assert archive.namelist() == ["generate/00001.png", "grid.png"]
+
+
+def test_there_is_no_zip_without_images(tmp_path):
+    (tmp_path / "generate").mkdir()
+    for folder in (tmp_path / "generate", tmp_path / "misspelt"):
+        with pytest.raises(ValueError, match=rf"{folder.name} holds no images.*python -m hwkit sample"):
+            write_submission(tmp_path / "submission.zip", folder, [])
+    assert not (tmp_path / "submission.zip").exists()

@@ -1,6 +1,7 @@
 """The reverse loop: whole trajectories against diffusers, and against distributions that are known in closed form."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import in_float64
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
-from hwkit.sampling import Frame, ImageNoise, nodes, sample, times
+from hwkit.sampling import Frame, ImageNoise, Sampler, nodes, sample, times, trajectory
 from hwkit.schedule import cosine, linear
 from hwkit.solvers import dpm_solver_step, unipc_step
 
@@ -163,57 +164,6 @@ def test_ddim_is_that_of_diffusers(eta, steps, clip):
         close(states[s], x)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
-@pytest.mark.parametrize("make, name", [(linear, "linear"), (cosine, "squaredcos_cap_v2")])
-@pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50), (1000, 2), (100, 100)])
-def test_dpm_solver_is_that_of_diffusers(make, name, T, steps):
-    schedule, x_T = make(T), normal(2, 3, 4, 4).float()
-    ts = times(T, steps)
-    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
-    frames = sample(denoise, x_T.double(), ts, schedule.alpha_bar, dpm_solver_step())
-    states = {frame.t: frame.x_t for frame in frames}
-
-    scheduler = DPMSolverMultistepScheduler(
-        T,
-        beta_schedule=name,
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
-        lower_order_final=steps < 3,  # theirs lowers the last step but one, too, where it knows of fewer than 15 steps
-        prediction_type="sample",
-    )
-    in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])
-    x = x_T
-    for t, s in pairwise(ts):
-        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
-        close(states[s], x)
-
-
-@pytest.mark.parametrize("make, name", [(linear, "linear"), (cosine, "squaredcos_cap_v2")])
-@pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50), (1000, 2), (100, 100)])
-def test_unipc_is_that_of_diffusers(make, name, T, steps):
-    schedule, x_T = make(T), normal(2, 3, 4, 4)
-    ts = times(T, steps)
-    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
-    frames = sample(denoise, x_T.double(), ts, schedule.alpha_bar, unipc_step())
-    scheduler = UniPCMultistepScheduler(
-        T,
-        beta_schedule=name,
-        solver_order=2,
-        solver_type="bh2",
-        final_sigmas_type="zero",
-        prediction_type="sample",
-        timestep_spacing="trailing",
-    )
-    in_float64(scheduler).set_timesteps(steps)
-    assert scheduler.timesteps.tolist() == [t - 1 for t in ts[:-1]]
-    x = x_T
-    for t, frame in zip(ts, list(frames)[1:], strict=False):
-        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
-        close(frame.x_t, x)
-
-
 def test_ddim_with_eta_1_over_all_steps_is_ddpm_with_the_posterior_variance():
     schedule, x_T = linear(830), normal(2, 3, 4, 4)
     denoise = Denoiser(network(schedule.alpha_bar), schedule, "epsilon")
@@ -256,27 +206,30 @@ def standard_normal(count: int, dimensions: int) -> torch.Tensor:
 @pytest.mark.parametrize("make", [linear, cosine])
 @pytest.mark.parametrize(
     "step, steps, atol",
-    [
-        (ddpm_step, 830, 0.07),  # five standard errors of a variance
-        (partial(ddpm_step, variance="beta"), 830, 0.07),
-        (partial(ddim_step, eta=1.0), 830, 0.07),
-        (partial(ddim_step, eta=0.5), 830, 0.07),
-        (ddim_step, 830, 0.02),  # no noise, no sampling error
-        (dpm_solver_step(), 100, 0.01),
-        (unipc_step(), 100, 0.01),
-    ],
-    ids=["ddpm", "ddpm beta", "ddim η=1", "ddim η=0.5", "ddim", "dpm++", "unipc"],
+    [(ddim_step, 830, 0.02), (dpm_solver_step, 100, 0.01), (unipc_step, 100, 0.01)],
+    ids=["ddim", "dpm++", "unipc"],
 )
-def test_every_sampler_recovers_a_gaussian(step, steps, atol, make):
-    schedule, x_T = make(830), standard_normal(10_000, 3)
-    found = last_of(
-        sample(
-            exact_denoiser(schedule), x_T, times(830, steps), schedule.alpha_bar, step, fresh_noise(x_T.shape, seed=9)
-        )
-    )
+def test_every_sampler_without_noise_recovers_a_gaussian(step, steps, atol, make):
+    schedule, x_T = make(830), standard_normal(500, 3)  # that many suffice: there is no sampling error
+    found = last_of(sample(exact_denoiser(schedule), x_T, times(830, steps), schedule.alpha_bar, step))
     in_axes = (found - MEAN) @ AXES / SPREAD  # should be N(0, I)
-    close(in_axes.mean(0), torch.zeros(3), atol=0.05)  # five standard errors of a mean
+    close(in_axes.mean(0), torch.zeros(3), atol=atol)
     close(in_axes.T.cov(), torch.eye(3), atol=atol)
+
+
+@pytest.mark.parametrize("make", [linear, cosine])
+@pytest.mark.parametrize(
+    "step",
+    [ddpm_step, partial(ddpm_step, variance="beta"), partial(ddim_step, eta=1.0), partial(ddim_step, eta=0.5)],
+    ids=["ddpm", "ddpm beta", "ddim η=1", "ddim η=0.5"],
+)
+def test_every_sampler_with_noise_recovers_a_gaussian(step, make):
+    schedule, x_T = make(830), standard_normal(5_000, 3)
+    noise = fresh_noise(x_T.shape, seed=9)
+    found = last_of(sample(exact_denoiser(schedule), x_T, times(830, 830), schedule.alpha_bar, step, noise))
+    in_axes = (found - MEAN) @ AXES / SPREAD
+    close(in_axes.mean(0), torch.zeros(3), atol=0.07)  # five standard errors of a mean
+    close(in_axes.T.cov(), torch.eye(3), atol=0.1)  # and of a variance
 
 
 def flow(schedule, x_T):
@@ -287,10 +240,10 @@ def flow(schedule, x_T):
 
 
 @pytest.mark.parametrize(
-    "new_step, steps, order, atol",
-    [(lambda: ddim_step, 830, 1, 0.02), (dpm_solver_step, 208, 2, 0.01), (unipc_step, 104, 2, 0.01)],
+    "step, steps, order, atol",
+    [(ddim_step, 830, 1, 0.02), (dpm_solver_step, 208, 2, 0.01), (unipc_step, 104, 2, 0.01)],
 )
-def test_deterministic_samplers_find_the_probability_flow_with_their_order(new_step, steps, order, atol):
+def test_deterministic_samplers_find_the_probability_flow_with_their_order(step, steps, order, atol):
     """On Gaussian data the flow is known in closed form; half the steps, 2^order times the error.
 
     (UniPC's is 3 but for its first step and its last one, which are of first order.)
@@ -298,7 +251,7 @@ def test_deterministic_samplers_find_the_probability_flow_with_their_order(new_s
     schedule, x_T = linear(830), normal(100, 3)
     errors = [
         (
-            last_of(sample(exact_denoiser(schedule), x_T, times(830, n), schedule.alpha_bar, new_step()))
+            last_of(sample(exact_denoiser(schedule), x_T, times(830, n), schedule.alpha_bar, step))
             - flow(schedule, x_T)
         ).abs()
         for n in (steps // 4, steps // 2, steps)
@@ -319,7 +272,7 @@ def test_beta_is_the_exact_variance_for_data_of_unit_variance():
     close(states[-2].x_t.mean(0), schedule.alpha_bar[times(830, 5)[-2]].sqrt() * mean, atol=0.03)
 
 
-@pytest.mark.parametrize("step", [ddpm_step, partial(ddim_step, eta=1.0), ddim_step, dpm_solver_step(), unipc_step()])
+@pytest.mark.parametrize("step", [ddpm_step, partial(ddim_step, eta=1.0), ddim_step, dpm_solver_step, unipc_step])
 @pytest.mark.parametrize("steps", [1, 2, 50])
 def test_data_of_a_single_image_comes_out_as_that_image(step, steps):
     schedule, image = linear(830), normal(3, 4, 4).clamp(-1, 1)
@@ -403,6 +356,16 @@ def test_every_image_and_every_seed_has_noise_of_its_own():
     assert not torch.equal(ImageNoise(1, [2], (9,))(), ImageNoise(2, [1], (9,))())
 
 
+def test_image_noise_is_what_it_always_was():
+    """Another generator, or another seed from (seed, k), would change every image of every seed that was ever given."""
+    first, second = (ImageNoise(seed, [k], shape=(2, 2))() for seed, k in ((0, 1), (5, 77)))
+    close(first.flatten(), torch.tensor([0.4559847, -2.1591032, -2.129957, -0.765699]), atol=1e-6)
+    close(second.flatten(), torch.tensor([-1.1670588, 0.5635624, -1.2863573, -1.0659148]), atol=1e-6)
+    whole = ImageNoise(0, [1])()
+    close(whole.flatten()[:4], torch.tensor([0.4559847, -2.1591032, -2.129957, -0.765699]), atol=1e-6)
+    close(whole.flatten()[-2:], torch.tensor([0.9359866, -1.3567388]), atol=1e-6)
+
+
 def test_image_noise_is_standard_normal():
     noise = ImageNoise(0, range(1, 21))()
     assert noise.shape == (20, 3, 28, 28) and noise.dtype == torch.float32
@@ -413,3 +376,119 @@ def test_image_noise_is_standard_normal():
     assert abs((pixels**4).mean() - 3) < 5 * math.sqrt(96 / n)
     correlations = np.corrcoef(noise.reshape(20, -1).double())[np.triu_indices(20, 1)]
     assert np.abs(correlations).max() < 5 / math.sqrt(3 * 28 * 28)
+
+
+# The sampler as a choice
+
+
+@pytest.mark.parametrize(
+    "sampler, words",
+    [
+        (Sampler(steps=50), "ddim-50"),
+        (Sampler("ddim", 50, eta=0.5), "ddim-50 η=0.5"),
+        (Sampler("ddpm", 830), "ddpm-830"),
+        (Sampler("ddpm", 830, variance="beta"), "ddpm-830 β"),
+        (Sampler("unipc", 15), "unipc-15"),
+    ],
+)
+def test_a_sampler_in_words_leaves_nothing_out(sampler, words):
+    assert str(sampler) == words
+
+
+@pytest.mark.parametrize(
+    "choice, named",
+    [
+        ({"name": "euler"}, "'euler'.*ddim.*ddpm.*unipc"),
+        ({"eta": 1.5}, "eta is 1.5"),
+        ({"eta": -0.1}, "eta is -0.1"),
+        ({"eta": math.nan}, "eta is nan"),
+        ({"name": "ddpm", "eta": 0.5}, "eta is 0.5.*ddim"),
+        ({"name": "ddpm", "variance": "nonsense"}, "variance is 'nonsense'.*posterior.*beta"),
+        ({"variance": "nonsense"}, "variance is 'nonsense'.*posterior"),
+        ({"variance": "beta"}, "variance is 'beta'.*ddpm"),
+    ],
+    ids=str,
+)
+def test_an_impossible_sampler_is_refused(choice, named):
+    with pytest.raises(ValueError, match=named):
+        Sampler(**choice)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 31])
+def test_steps_that_do_not_fit_the_schedule_are_refused(steps):
+    with pytest.raises(ValueError, match=f"{steps} sampling steps do not fit a schedule of T = 30"):
+        Sampler(steps=steps).resolve(30)
+
+
+@pytest.mark.parametrize(
+    "sampler, expected",
+    [(Sampler(), 50), (Sampler("dpm++"), 15), (Sampler("unipc"), 15), (Sampler("ddpm"), 830), (Sampler("ddim", 7), 7)],
+)
+def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
+    assert sampler.resolve(830).steps == expected
+    assert sampler.resolve(10).steps == min(expected, 10)
+
+
+@pytest.mark.parametrize(
+    "sampler, step",
+    [
+        (Sampler(), ddim_step),
+        (Sampler("ddim", eta=0.5), partial(ddim_step, eta=0.5)),
+        (Sampler("ddpm"), ddpm_step),
+        (Sampler("ddpm", variance="beta"), partial(ddpm_step, variance="beta")),
+        (Sampler("dpm++"), dpm_solver_step),
+        (Sampler("unipc"), unipc_step),
+    ],
+    ids=str,
+)
+def test_a_trajectory_is_the_loop_over_the_samplers_step(sampler, step):
+    """From the first noise of each image, with the noise after it in each step."""
+    schedule = linear(30)
+    denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
+    noise, sampler = ImageNoise(3, [5, 9]), replace(sampler, steps=6)
+    expected = sample(denoise, noise(), times(30, 6), schedule.alpha_bar, step, noise)
+    for ours, theirs in zip(trajectory(denoise, sampler, 3, [5, 9]), expected, strict=True):
+        assert ours.t == theirs.t and torch.equal(ours.x_t, theirs.x_t)
+
+
+NOISY = [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5)]
+
+
+@pytest.mark.parametrize("sampler", [*NOISY, Sampler("ddim", 6)], ids=str)
+def test_a_trajectory_passes_the_nodes_that_are_asked_for(sampler):
+    schedule = linear(30)
+    denoise = Denoiser(lambda x, t: x.tanh(), schedule, "x0")
+    frames = list(trajectory(denoise, sampler, 3, [1, 2], through=[30, 17, 4, 0]))
+    assert len(frames) == 7 and {30, 17, 4, 0} <= {frame.t for frame in frames}
+
+
+@pytest.mark.parametrize("sampler", NOISY, ids=str)
+def test_every_step_adds_noise_of_its_own(sampler):
+    """Not that of another step, of another image, or that from which the image began.
+
+    With x̂_0 = 0 a step is a x_t + b noise, so the noise is what is left of x_s when a x_t is taken away.
+    """
+    schedule = linear(30)
+    denoise = Denoiser(lambda x, t: torch.zeros_like(x), schedule, "x0")
+    frames = list(trajectory(denoise, sampler, 0, [1, 2]))
+    found = [frames[0].x_t]
+    for before, after in list(pairwise(frames))[:-1]:
+        levels = schedule.alpha_bar[before.t].item(), schedule.alpha_bar[after.t].item()
+        silent = sampler.step(before.x_t, *denoise(before.x_t, before.t), *levels, noise=torch.zeros_like(before.x_t))
+        found.append(after.x_t - silent)
+    found = torch.cat(found).flatten(1)
+    assert len(found) == 2 * 6 and found.std(1).min() > 0.01
+    assert found.corrcoef().triu(1).abs().max() < 0.15
+
+
+def test_the_steps_noise_may_come_from_elsewhere():
+    schedule, given = linear(30), []
+    denoise = Denoiser(lambda x, t: x.tanh(), schedule, "x0")
+    fresh = lambda: given.append(1) or torch.full((2, 3, 28, 28), 0.5)  # noqa: E731
+    first, second, *_ = trajectory(denoise, NOISY[0], 0, [1, 2], fresh=fresh)
+    assert torch.equal(first.x_t, ImageNoise(0, [1, 2])()), "x_T is the images' own"
+    levels = schedule.alpha_bar[first.t].item(), schedule.alpha_bar[second.t].item()
+    close(second.x_t, ddpm_step(first.x_t, *denoise(first.x_t, first.t), *levels, torch.tensor(0.5)))
+    assert len(given) == 6
+    list(trajectory(denoise, Sampler("ddim", 6), 0, [1, 2], fresh=fresh))
+    assert len(given) == 6, "DDIM with η = 0 asks for none"

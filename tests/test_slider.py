@@ -19,20 +19,13 @@ from hwkit.mnist.batches import to_uint8
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.sampling import Sampler, nodes
 from hwkit.schedule import linear
+from hwkit.show import slider as slider_module
 from hwkit.show.report import grid_frames
-from hwkit.show.slider import (
-    KINDS,
-    SEQUENCES,
-    SliderFrames,
-    draw_strips,
-    slider_frames,
-    slider_html,
-    strips_within,
-    timestep_slider,
-)
+from hwkit.show.slider import KINDS, SEQUENCES, SliderFrames, draw_strips, slider_frames, slider_html, timestep_slider
 
 LIMIT = 1_500_000
 PITCH = 30  # of an image in a strip: 28 pixels, and a gap of 2
+HEIGHT = 2 * PITCH + 2  # of a strip
 
 
 class NoisyDenoiser:
@@ -102,64 +95,69 @@ def test_labels_say_the_time_and_number_the_columns(noisy):
     assert noisy.samplers == ("DDIM, 50 steps", "DDPM, 830 steps")
 
 
-def strip(images: np.ndarray, colors: int = 255) -> bytes:
-    return draw_strips([images], colors)[0]
-
-
-def cells(png: bytes, count: int) -> np.ndarray:
-    """uint8 (count, 8, 3, 28, 28) from a strip, cut out here by hand."""
+def cells(png: bytes, count: int, row: int = 0, rows: int = 1) -> np.ndarray:
+    """uint8 (count, 8, 3, 28, 28) from a row of a PNG, cut out here by hand."""
     sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-    assert sheet.shape == (2 * PITCH + 2, count * (4 * PITCH + 2), 3)
+    assert sheet.shape == (rows * HEIGHT, count * (4 * PITCH + 2), 3)
     found = np.empty((count, 8, 28, 28, 3), np.uint8)
     for f in range(count):
         for k in range(8):
-            top, left = 2 + k // 4 * PITCH, f * (4 * PITCH + 2) + 2 + k % 4 * PITCH
+            top, left = row * HEIGHT + 2 + k // 4 * PITCH, f * (4 * PITCH + 2) + 2 + k % 4 * PITCH
             found[f, k] = sheet[top : top + 28, left : left + 28]
     return found.transpose(0, 1, 4, 2, 3)
 
 
+def of(frames: SliderFrames, name: str) -> np.ndarray:
+    """A sequence, as a slider's picture has it."""
+    return cells(base64.b64decode(frames.strips), len(frames.times), SEQUENCES.index(name), len(SEQUENCES))
+
+
 def test_grey_digits_come_back_exactly(digits):
     images = digits[:24].reshape(3, 8, 1, 28, 28).repeat(1, 1, 3, 1, 1).numpy()
-    error = np.abs(cells(strip(images), 3).astype(int) - images)
+    error = np.abs(cells(draw_strips([images]), 3).astype(int) - images)
     assert error.max() <= 1
 
 
 def test_noise_comes_back_as_well_as_255_colors_can(noisy):
     images = noisy.sequences["ddpm-xt"]
-    fine, coarse = (((cells(strip(images, n), 51) - images.astype(float)) ** 2).mean() ** 0.5 for n in (255, 15))
+    fine, coarse = (
+        ((cells(draw_strips([images], n), 51) - images.astype(float)) ** 2).mean() ** 0.5 for n in (255, 15)
+    )
     assert fine < 0.2 * images.std() and coarse > 1.5 * fine
+
+
+def test_the_picture_has_a_row_for_each_sequence(frames):
+    for name in SEQUENCES:
+        assert np.sqrt(((of(frames, name) - frames.sequences[name].astype(float)) ** 2).mean()) < 20
 
 
 def test_equal_images_are_drawn_equal(frames):
     """So that a choice between DDIM and DDPM at t = T shows that they start from the same noise."""
-    ddim, ddpm = (strip_of(frames, f"{name}-xt") for name in ("ddim", "ddpm"))
-    assert np.array_equal(cells(ddim, 31)[0], cells(ddpm, 31)[0])
-    assert not np.array_equal(cells(ddim, 31)[-1], cells(ddpm, 31)[-1])
-
-
-def strip_of(frames: SliderFrames, name: str) -> bytes:
-    return base64.b64decode(frames.strips[name])
+    ddim, ddpm = of(frames, "ddim-xt"), of(frames, "ddpm-xt")
+    assert np.array_equal(ddim[0], ddpm[0]) and not np.array_equal(ddim[-1], ddpm[-1])
 
 
 def test_only_the_gaps_are_transparent(frames):
-    alpha = np.asarray(Image.open(io.BytesIO(strip(frames.sequences["ddim-xt"]))).convert("RGBA"))[..., 3]
-    expected = np.zeros((2 * PITCH + 2, 4 * PITCH + 2), np.uint8)
+    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(frames.strips))).convert("RGBA"))[..., 3]
+    expected = np.zeros((HEIGHT, 4 * PITCH + 2), np.uint8)
     for k in range(8):
         top, left = 2 + k // 4 * PITCH, 2 + k % 4 * PITCH
         expected[top : top + 28, left : left + 28] = 255
-    assert np.array_equal(alpha, np.tile(expected, len(frames.times)))
+    assert np.array_equal(alpha, np.tile(expected, (len(SEQUENCES), len(frames.times))))
 
 
 def test_the_limit_holds_even_for_nothing_but_noise(noisy):
-    assert 4 * len(strip(noisy.sequences["ddpm-x0"])) * 4 / 3 > LIMIT, "with all colors it would not fit anyway"
+    in_all_colors = draw_strips(list(noisy.sequences.values()))
+    assert len(in_all_colors) * 4 / 3 > LIMIT, "with all colors it would not fit"
     assert len(slider_html(noisy).encode()) < LIMIT
     assert len(json.dumps(dependency_state(timestep_slider(noisy)))) < LIMIT
     Widget.close_all()
 
 
-def test_what_does_not_fit_is_an_error(frames):
-    with pytest.raises(ValueError, match="8 frames do not fit 1,000 bytes"):
-        strips_within({name: images[:2] for name, images in frames.sequences.items()}, limit=1_000)
+def test_what_does_not_fit_is_an_error(frames, monkeypatch):
+    monkeypatch.setattr(slider_module, "LIMIT", 1_000)
+    with pytest.raises(ValueError, match="31 frames do not fit 1,000 bytes"):
+        slider_html(SliderFrames(frames.times, frames.nodes, frames.sequences))
 
 
 def models(slider) -> dict[str, list[dict]]:
@@ -209,6 +207,16 @@ def test_two_sliders_do_not_mix(frames, noisy):
     Widget.close_all()
 
 
+@pytest.mark.parametrize("T", [1, 2, 7, 8, 60])
+def test_few_times_make_a_slider_too(T):
+    class Few(NoisyDenoiser):
+        schedule = linear(T)
+
+    shown = slider_frames(Few())
+    assert shown.times[0] == T and shown.times[-1] == 0 and set(shown.nodes) == set(nodes(T)) <= set(shown.times)
+    assert slider_html(shown).count('data-frame="') == len(set(nodes(T)))
+
+
 def classes(slider) -> set[str]:
     return set(slider._dom_classes)
 
@@ -224,12 +232,9 @@ def test_the_page_needs_no_network(frames):
     assert set(re.findall(r"url\(([^)]*)\)", page)) == {"data:image/png;"}
 
 
-def test_the_page_holds_the_strips(frames):
-    page = slider_html(frames)
-    for name in SEQUENCES:
-        (data,) = re.findall(rf"--{name}:url\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", page)
-        error = cells(base64.b64decode(data), 31).astype(float) - frames.sequences[name]
-        assert np.sqrt((error**2).mean()) < 20
+def test_the_page_holds_the_picture_once(frames):
+    [data] = re.findall(r"--strips:url\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", slider_html(frames))
+    assert data == frames.strips
 
 
 def test_the_page_marks_the_eight_columns(noisy):

@@ -147,7 +147,7 @@ def test_narrow_groups_are_normalised_in_float32(channels, precision):
     torch.testing.assert_close(normed.float(), torch.nn.GroupNorm(8, channels)(x.float()), atol=0.02, rtol=0.02)
 
 
-def test_the_report_is_a_network_of_two_levels_of_64_and_128_channels():
+def test_the_original_is_a_network_of_two_levels_of_64_and_128_channels():
     model = UNet()
     seen = recorded([*model.down, model.middle, *model.up], lambda: model(noisy(1), torch.ones(1)))
     assert [tuple(output.shape[1:]) for *_, output in seen] == [

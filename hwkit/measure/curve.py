@@ -1,90 +1,94 @@
-"""Digit-FID against network evaluations."""
+"""Digit-FID against network evaluations: how many steps each sampler needs."""
 
-import json
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-import tyro
 from tqdm.auto import tqdm
 
+from hwkit.diffusion import Denoiser
 from hwkit.files import write_json
-from hwkit.measure.distances import frechet_distance, frechet_error, read_statistics, statistics
-from hwkit.measure.features import DIGITS, digit_features, floors
-from hwkit.measure.score import at
+from hwkit.measure.score import digit_fid, floor_at, read_record
 from hwkit.runs.checkpoint import digest, load_denoiser, versions
 from hwkit.runs.generate import images
 from hwkit.sampling import Sampler
+from hwkit.training import best_device
 
-CURVE = [Sampler("ddim", n) for n in (10, 20, 50, 100)] + [Sampler(s, n) for s in ("dpm++", "unipc") for n in (10, 20)]
+SAMPLERS = [Sampler("ddim", n) for n in (10, 20, 50, 100)]
+SAMPLERS += [Sampler(name, n) for name in ("dpm++", "unipc") for n in (10, 20)]
 
 
-def fid_curve(
-    checkpoint: Annotated[Path, tyro.conf.Positional],
+@dataclass(frozen=True)
+class Point:
+    """One sampler's digit-FID and its standard error, the network evaluations an image took, and the seconds of all."""
+
+    sampler: str  # such as ddim-50
+    name: str
+    evaluations: int
+    seconds: float
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one checkpoint, each of as many images of one seed, and what as many real test digits score."""
+
+    checkpoint_sha256: str
+    images: int
+    seed: int
+    floor: float
+    versions: dict[str, str]
+    points: tuple[Point, ...] = ()
+
+    def to_json(self) -> dict:
+        """Plain values, from which `from_json` makes the same curve."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict) -> "Curve":
+        """The curve that `to_json` gave. Another content raises whatever is wrong with it."""
+        return cls(**{**content, "points": tuple(Point(**point) for point in content["points"])})
+
+
+def curve(
+    checkpoint: Path | str,
+    path: Path | str,
     n: int = 2_000,
     ddpm: bool = False,
     seed: int = 0,
     batch: int = 100,
-    out: Path | None = None,
-    device: Literal["cpu", "cuda", "mps"] | None = None,
-) -> None:
-    """Draws digit-FID against network evaluations for DDIM 10, 20, 50, 100, DPM-Solver++ and UniPC 10, 20.
+    device: torch.device | str | None = None,
+) -> Iterator[Curve]:
+    """Measures DDIM, DPM-Solver++ and UniPC at some numbers of steps, with `ddpm` also DDPM over all T, n images each.
 
-    What is measured is kept, so that an interrupted curve goes on where it stopped.
-
-    Args:
-        checkpoint: such as runs/cpu/ema_latest.pt
-        n: images for each point.
-        ddpm: DDPM over all T as well.
-        seed: of the images.
-        batch: images made together.
-        out: where fid_curve.json and fid_curve.png go; by default figures/ beside the checkpoint.
-        device: by default the best that is there.
+    Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
+    what stands there of the same weights, n and seed is not measured again. ValueError for n < 2, or where `path` holds
+    something else than a curve; else as `checkpoint.load_denoiser` raises.
     """
-    from hwkit.show.figures import fid_curve_figure, save
-
     if n < 2:
-        raise ValueError(f"n is {n}, but at least 2 images are needed for each point.")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    out = out or checkpoint.parent / "figures"
+        raise ValueError(f"--n is {n}, but at least 2 images are needed for each point.")
+    device = device or best_device()
     denoise = load_denoiser(checkpoint, device)
-    record = curve_so_far(out / "fid_curve.json", {"checkpoint_sha256": digest(checkpoint), "images": n, "seed": seed})
-    samplers = [s for s in CURVE if s.steps <= denoise.schedule.T] + ([Sampler("ddpm")] if ddpm else [])
-    for sampler in (sampler.resolve(denoise.schedule.T) for sampler in samplers):
-        if any(point["sampler"] == str(sampler) for point in record["points"]):
-            continue
-        point = curve_point(denoise, sampler, n, seed, batch, device)
-        record["points"].append(point)
-        write_json(out / "fid_curve.json", record)
-        print(f"{point['sampler']}: digit-FID {point['value']:.2f} ± {point['error']:.2f}, {point['seconds']:.0f} s")
-    path = save(fid_curve_figure(record), out / "fid_curve.png")
-    print(f"{n:,} images a point, floor (as many real test digits) {record['floor']:.2f}: {path}")
+    T = denoise.schedule.T
+    so_far = Curve(digest(checkpoint), n, seed, floor_at(n), versions())
+    kept = read_record(Curve, path) if Path(path).is_file() else so_far
+    if all(getattr(kept, key) == getattr(so_far, key) for key in ("checkpoint_sha256", "images", "seed")):
+        so_far = kept
+    for sampler in [s.resolve(T) for s in SAMPLERS if s.steps <= T] + [Sampler("ddpm").resolve(T)] * ddpm:
+        points = {point.sampler: point for point in so_far.points}
+        point = points.pop(str(sampler), None) or measure(denoise, sampler, n, seed, batch, device)
+        so_far = replace(so_far, points=(*points.values(), point))
+        write_json(path, so_far.to_json())
+        yield so_far
 
 
-def curve_so_far(path: Path, of: dict) -> dict:
-    """The curve kept at `path`, if it is of the same checkpoint, number of images and seed; else a new one."""
-    floor = at(floors()["test-vs-train"]["by_images"], of["images"])
-    fresh = {**of, "floor": floor, "versions": versions(), "points": []}
-    try:
-        kept = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return fresh
-    return kept if {key: kept.get(key) for key in of} == of else fresh
-
-
-def curve_point(denoise, sampler: Sampler, n: int, seed: int, batch: int, device) -> dict:
-    """Makes n images and measures their digit-FID."""
-    against = read_statistics(DIGITS / "digit_stats_train.npz")
-    made, started = [], time.monotonic()
-    with tqdm(total=n, unit="image", desc=str(sampler)) as bar:
-        for first in range(1, n + 1, batch):
-            block = range(first, min(first + batch, n + 1))
-            made.append(images(denoise, sampler, seed, block, device))
-            bar.update(len(block))
-    seconds = time.monotonic() - started
-    features = digit_features(torch.cat(made))
-    value = frechet_distance(*statistics(features), *against)
-    error = frechet_error(features, *against)
-    about = {"sampler": str(sampler), "name": sampler.name, "evaluations": sampler.steps, "seconds": round(seconds, 1)}
-    return {**about, "value": value, "error": error}
+def measure(denoise: Denoiser, sampler: Sampler, n: int, seed: int, batch: int, device: torch.device | str) -> Point:
+    """Makes images 1 to n of the run `seed`, `batch` at a time, and measures their digit-FID."""
+    started = time.monotonic()
+    blocks = tqdm([range(k, min(k + batch, n + 1)) for k in range(1, n + 1, batch)], unit="batch", desc=str(sampler))
+    made = torch.cat([images(denoise, sampler, seed, block, device) for block in blocks])
+    seconds = round(time.monotonic() - started, 1)
+    return Point(str(sampler), sampler.name, sampler.steps, seconds, *digit_fid(made))

@@ -1,5 +1,6 @@
-"""Statistics of features, then the distances between two clouds of them."""
+"""Statistics of features, and the distances between two clouds of them."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from tqdm.auto import tqdm
 
 from hwkit.files import load_npz, whole_file
 
-KEPT = 5_000
+KEPT = 5_000  # features that precision and recall are taken of, and that a reference keeps for them and for KID
+ROUNDING = 2e-3  # of statistics that were stored in float16, relative to the largest value
 
 
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,23 +28,46 @@ def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray, **more
 
 
 def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """`mu` (D,) and `sigma` (D, D) of an .npz in pytorch-fid's form.
+    """`mu` (D,) and `sigma` (D, D) of an .npz in pytorch-fid's form, as float64.
 
-    Raises FileNotFoundError where there is none, ValueError where it is broken or of other than `dims` features.
+    Raises FileNotFoundError where there is none. ValueError where it is broken, has other keys or shapes, is of other
+    than `dims` features, or is no mean and covariance: not finite, not symmetric, of negative variance.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"There are no statistics {path}: check --reference.")
-    try:
-        arrays = load_npz(path)
-        mu, sigma = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not an .npz with the arrays mu and sigma: make it again.") from error
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not np.isfinite(sigma).all() or not np.isfinite(mu).all():
-        raise ValueError(f"{path} holds mu {mu.shape} and sigma {sigma.shape}, which are not a mean and a covariance.")
+    arrays = load_npz(path)
+    mu, sigma = arrays.get("mu", np.empty(0)), arrays.get("sigma", np.empty(0))
+    if mu.ndim != 1 or not mu.size or sigma.shape != 2 * mu.shape:
+        way = "Make them again: `python -m pytorch_fid --save-stats FOLDER FILE` does."
+        if names := statistics_in(arrays):
+            mean, cov = (f'np.squeeze(a["{name}"])' for name in names)
+            way = f'This mends it: a = dict(np.load("{path}")); np.savez("{path}", mu={mean}, sigma={cov})'
+        held = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items())[:6])
+        raise ValueError(f"{path} holds {held}, but mu (D,) and sigma (D, D) are wanted. {way}")
     if dims and len(mu) != dims:
-        raise ValueError(f"{path} holds statistics of {len(mu)} features, but this protocol has {dims}.")
-    return mu, sigma
+        raise ValueError(
+            f"{path} holds statistics of {len(mu)} features, but this protocol has {dims}: choose the --protocol that "
+            "they were made for (digits has 128, inception 2048)."
+        )
+    fault = ""
+    if mu.dtype.kind + sigma.dtype.kind not in map("".join, product("fiu", repeat=2)):
+        fault = f"mu and sigma are {mu.dtype} and {sigma.dtype}, not real numbers"
+    elif not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        fault = "some values are NaN or infinite"
+    elif np.abs(sigma - sigma.T).max() > ROUNDING * np.abs(sigma).max():
+        fault = "sigma is not symmetric"
+    elif (eigenvalues := np.linalg.eigvalsh(sigma.astype(np.float64)))[0] < -ROUNDING * eigenvalues[-1]:
+        fault = "sigma has negative eigenvalues"
+    if fault:
+        raise ValueError(f"{path} holds no mean and covariance, {fault}: make them again, by np.mean and np.cov.")
+    return mu.astype(np.float64), sigma.astype(np.float64)
+
+
+def statistics_in(arrays: dict[str, np.ndarray]) -> tuple[str, str] | None:
+    """The names of two arrays that have the shapes of a mean and its covariance, but for axes of length 1; or None."""
+    shapes = {name: np.squeeze(array).shape for name, array in arrays.items()}
+    pairs = ((m, s) for m, s in product(shapes, shapes) if len(shapes[m]) == 1 and shapes[s] == 2 * shapes[m])
+    return next((pair for pair in pairs if arrays[pair[0]].size), None)
 
 
 def spaced(rows: np.ndarray, count: int) -> np.ndarray:
@@ -51,7 +76,7 @@ def spaced(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
-    """d² = |μ1 − μ2|² + tr Σ1 + tr Σ2 − 2 tr (Σ1 Σ2)^½ (Heusel et al. 2017, eq. 6; Dowson & Landau 1982), float64.
+    """d² = |μ1 − μ2|² + tr Σ1 + tr Σ2 − 2 tr (Σ1 Σ2)^½ (FID: Heusel et al. 2017, arXiv:1706.08500, eq. 6).
 
     The last trace is the sum of the roots of the eigenvalues of RᵀΣ2R, where RRᵀ = Σ1: a symmetric matrix, so they are
     real and ≥ 0 however singular the covariances are (fewer images than features). ValueError where the shapes differ.
@@ -59,9 +84,8 @@ def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma
     if mu1.shape != mu2.shape or sigma1.shape != sigma2.shape:
         raise ValueError(f"Statistics of {len(mu1)} and of {len(mu2)} features cannot be compared.")
     root = _root(sigma1)  # (D, rank)
-    eigenvalues = np.linalg.eigvalsh(root.T @ sigma2 @ root)
-    difference = mu1 - mu2
-    d2 = difference @ difference + np.trace(sigma1) + np.trace(sigma2) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
+    roots = np.sqrt(np.linalg.eigvalsh(root.T @ sigma2 @ root).clip(0))
+    d2 = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * roots.sum()
     return max(0.0, float(d2))  # rounding alone can bring it below 0
 
 
@@ -92,21 +116,16 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, subsets: int = 100,
     """KID: mean and deviation over subsets of the unbiased MMD², k(x, y) = (x·y/D + 1)³ (Bińkowski et al. 2018, §4).
 
     Features (N, D) and (M, D); subsets are of `size`, or of N or M where that is less. Equal distributions have 0 on
-    average. ValueError for less than 2 images.
+    average (arXiv:1801.01401). ValueError for less than 2 images.
     """
     size = min(size, len(real), len(generated))
     if size < 2:
         raise ValueError("KID needs at least 2 images on either side.")
-
-    def cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        k = a @ b.T / a.shape[1] + 1
-        return k * k * k  # many times as quick as k**3
-
-    rng = np.random.default_rng(0)
-    values = []
+    rng, values = np.random.default_rng(0), []
     for _ in tqdm(range(subsets), desc="KID", delay=2, leave=False):
         x, y = (f[rng.choice(len(f), size, replace=False)] for f in (real, generated))
-        k_xx, k_yy, k_xy = (cubic(a, b) for a, b in ((x, x), (y, y), (x, y)))
+        k_xx, k_yy, k_xy = (a @ b.T / a.shape[1] + 1 for a, b in ((x, x), (y, y), (x, y)))
+        k_xx, k_yy, k_xy = (k * k * k for k in (k_xx, k_yy, k_xy))  # many times as quick as k**3
         within = (k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)) / (size * (size - 1))
         values.append(within - 2 * k_xy.mean())
     return float(np.mean(values)), float(np.std(values))

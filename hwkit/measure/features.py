@@ -1,33 +1,32 @@
-"""Statistics of images, then the Fréchet distance between them; the feature extractor is an argument.
+"""Images → features, by the kit's digit classifier or by Inception; and the reference that they are compared with."""
 
-    extractor = DigitFeatures()  # or InceptionFeatures(), the report's
-    features = extractor(images)  # uint8 (N, C, 28, 28) → (N, D)
-    frechet_distance(*statistics(features), *read_statistics("mnist.npz"))
-
-Heusel et al. 2017 (FID, arXiv:1706.08500), Bińkowski et al. 2018 (KID, arXiv:1801.01401), Kynkäänniemi et al. 2019
-(precision and recall, arXiv:1904.06991).
-"""
-
+import contextlib
 import hashlib
 import json
 import os
-import socket
+import pickle
+import tempfile
+import urllib.request
 from collections.abc import Callable
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hwkit.files import load_npz
-from hwkit.measure.distances import read_statistics, spaced, statistics, write_statistics
-from hwkit.mnist.sources import DATA, SAMPLE, read_source
+from hwkit.files import DAMAGED, expanded, load_npz, write_bytes
+from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in, write_statistics
+from hwkit.mnist import sources
+from hwkit.runs.checkpoint import digest
+from hwkit.training import best_device
 
-DIGITS = DATA / "digit_features"
-KEPT = 5_000  # real features kept for KID, precision and recall: evenly spaced over the reference
+DIGITS = sources.DATA / "digit_features"  # see its README.md
+WEIGHTS, STATISTICS = DIGITS / "digit_classifier.safetensors", DIGITS / "digit_stats_train.npz"
 
 
 class DigitClassifier(nn.Module):
@@ -52,18 +51,16 @@ class DigitClassifier(nn.Module):
 
 @cache
 def digit_classifier() -> DigitClassifier:
-    """The classifier that comes with the kit (see `data/digit_features/README.md`), in eval mode on the CPU."""
-    from safetensors.torch import load_file
-
+    """The classifier that comes with the kit, in eval mode on the CPU."""
     net = DigitClassifier().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    weights = load_file(DIGITS / "digit_classifier.safetensors")
+    weights = load_file(WEIGHTS)
     net.load_state_dict({name: value.float() for name, value in weights.items()})
     return net
 
 
 @torch.no_grad()
 def digit_features(images, net: DigitClassifier | None = None) -> np.ndarray:
-    """uint8 images (N, C, 28, 28), or grey (N, 28, 28) → features (N, 128) float64.
+    """uint8 images (N, C, 28, 28), or grey (N, 28, 28) → features (N, 128) float64. ValueError unless uint8.
 
     Each channel is read as a grey digit, and an image's features are the mean over its channels: so colour, which no
     digit of MNIST has, moves them, and a grey image has the same features as its RGB copy.
@@ -90,38 +87,44 @@ class DigitFeatures:
     name, label, dims = "digits", "digit-FID", 128
 
     def __init__(self):
-        self.weights_sha256 = _sha256((DIGITS / "digit_classifier.safetensors").read_bytes())
+        self.weights_sha256 = digest(WEIGHTS)
 
     def __call__(self, images) -> np.ndarray:
         return digit_features(images)
 
 
 class InceptionFeatures:
-    """The report's protocol, as `python -m pytorch_fid`: block 2048 of its InceptionV3, batches of 50, fp32.
+    """The original's protocol, as `python -m pytorch_fid`: block 2048 of its InceptionV3, batches of 50, float32.
 
-    The weights are `weights`, else the file that HWKIT_INCEPTION names, else pytorch-fid's own copy, which its code
-    downloads on first use. Raises FileNotFoundError or ValueError with what to do where they cannot be had.
+    The weights are `weights`, else the file that HWKIT_INCEPTION names, else pytorch-fid's own, which are downloaded if
+    they are not there yet. Raises FileNotFoundError where there are none to be had, ValueError where a file holds none.
     """
 
     name, label, dims = "inception", "FID", 2048
     official = "6726825d"  # how the SHA-256 of the weights begins that all published values were made with
 
-    def __init__(self, weights: Path | str | None = None, device: torch.device | str = "cpu"):
-        weights = weights or os.environ.get("HWKIT_INCEPTION")
-        path = Path(weights) if weights else inception_path()
-        if weights and not path.is_file():
+    def __init__(self, weights: Path | str | None = None, device: torch.device | str | None = None):
+        named = weights or os.environ.get("HWKIT_INCEPTION")
+        path = expanded(named) if named else inception_path()
+        if named and not path.is_file():
             raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
-        self.model = _inception(path if path.is_file() else None).to(device).eval()
-        self.device, self.weights_sha256 = device, _sha256(path.read_bytes())
+        if not path.is_file():
+            _download(path)
+        self.device = device or best_device()
+        self.model = _inception(path).to(self.device).eval()
+        self.weights_sha256 = digest(path)
 
     @torch.no_grad()
     def __call__(self, images) -> np.ndarray:
-        """uint8 images (N, C, H, W), or grey (N, H, W) → features (N, 2048) float64."""
+        """uint8 images (N, C, H, W), or grey (N, H, W) → features (N, 2048) float64. ValueError unless uint8."""
 
         def extract(x: Tensor) -> Tensor:
             return self.model(x.expand(-1, 3, -1, -1).to(self.device))[0].flatten(1)
 
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        # cuDNN stays on, and nothing is rounded to TF32, whatever a training run has set.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), contextlib.ExitStack() as after:
+            after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
             return _in_batches(extract, images, 50, 2048, "Inception features")
 
 
@@ -129,41 +132,50 @@ def inception_path() -> Path:
     """Where pytorch-fid keeps its weights, whether they are there or not."""
     from pytorch_fid.inception import FID_WEIGHTS_URL
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(FID_WEIGHTS_URL).name
+    return Path(torch.hub.get_dir(), "checkpoints", Path(FID_WEIGHTS_URL).name)
 
 
-def _inception(path: Path | None) -> nn.Module:
-    """pytorch-fid's network with the weights at `path`, or those that its own code downloads."""
-    from pytorch_fid import inception
+def _download(path: Path) -> None:
+    from pytorch_fid.inception import FID_WEIGHTS_URL
 
-    download, timeout = inception.load_state_dict_from_url, socket.getdefaulttimeout()
     try:
-        if path:  # its one way to take a file from elsewhere than its own folder
-            inception.load_state_dict_from_url = lambda *_, **__: torch.load(path, "cpu", weights_only=True)
-        socket.setdefaulttimeout(20)  # torch names none of its own
-        return inception.InceptionV3([3])
-    except OSError as error:
+        with urllib.request.urlopen(FID_WEIGHTS_URL, timeout=20) as answer:
+            content = answer.read()
+        if not hashlib.sha256(content).hexdigest().startswith(InceptionFeatures.official):
+            raise HTTPException("what came are other bytes")
+        write_bytes(path, content)
+    except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
         raise FileNotFoundError(
-            f"The Inception weights cannot be downloaded ({error}): fetch {inception.FID_WEIGHTS_URL} elsewhere and "
-            "name the file with --weights or HWKIT_INCEPTION. The digits protocol needs no download."
+            f"The Inception weights cannot be downloaded ({error}): fetch {FID_WEIGHTS_URL} elsewhere, and name the "
+            "file with --weights or HWKIT_INCEPTION. The digits protocol needs no download."
         ) from error
-    except Exception as error:  # of torch.load there are many kinds: RuntimeError, UnpicklingError, EOFError, …
-        path = path or inception_path()
-        raise ValueError(f"{path} does not hold pytorch-fid's Inception weights: fetch them again.") from error
-    finally:
-        inception.load_state_dict_from_url = download
-        socket.setdefaulttimeout(timeout)
+
+
+def _inception(path: Path) -> nn.Module:
+    """pytorch-fid's network with the weights at `path`, by way of a folder for torch.hub that nobody else uses."""
+    from pytorch_fid.inception import InceptionV3
+
+    with contextlib.ExitStack() as after:
+        after.callback(setattr, torch.hub, "_hub_dir", torch.hub._hub_dir)  # None, by default, cannot be set otherwise
+        torch.hub.set_dir(after.enter_context(tempfile.TemporaryDirectory()))
+        write_bytes(inception_path(), path.read_bytes())
+        try:
+            torch.load(path, "cpu", weights_only=True)  # pytorch-fid itself would run code that the file may hold
+            return InceptionV3([3])
+        except (*DAMAGED, AttributeError, pickle.UnpicklingError) as error:
+            why = " ".join(str(error).split())[:100]
+            raise ValueError(f"{path} does not hold pytorch-fid's Inception weights ({why}): fetch them.") from error
 
 
 def _in_batches(extract: Callable, images, size: int, dims: int, name: str) -> np.ndarray:
     images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise ValueError(f"Features are taken of uint8 images (N, C, 28, 28), not of {images.dtype}: see `to_uint8`.")
     images = images[:, None] if images.ndim == 3 else images
     features = np.empty((len(images), dims))
-    with tqdm(total=len(images), unit="image", desc=name, delay=2, leave=False) as bar:
-        for start in range(0, len(images), size):
-            x = torch.from_numpy(images[start : start + size].astype(np.float32)) / 255  # (B, C, H, W) in [0, 1]
-            features[start : start + size] = extract(x).cpu().numpy()
-            bar.update(len(x))
+    for start in tqdm(range(0, len(images), size), unit="batch", desc=name, delay=2, leave=False):
+        x = torch.from_numpy(images[start : start + size].astype(np.float32)) / 255  # (B, C, H, W) in [0, 1]
+        features[start : start + size] = extract(x).cpu().numpy()
     return features
 
 
@@ -178,68 +190,50 @@ class Reference(NamedTuple):
 
 
 def reference(extractor, source: Path | str | None = None) -> Reference:
-    """The statistics of `source`: an .npz of statistics, or images as `data.read_source` knows them.
+    """The statistics of `source`: an .npz of statistics, or images as `mnist.sources.read_source` knows them.
 
     Without one: MNIST's 60,000 training digits, for the digits protocol as they come with the kit, else as prepared in
     `data/mnist/train`. Statistics of images are kept beside them, for as long as images and weights stay the same.
     """
     if source is None and extractor.name == "digits":
-        mu, sigma = read_statistics(DIGITS / "digit_stats_train.npz", 128)
-        return Reference("MNIST train", mu, sigma, _sample_features(), 60_000)
-    source = Path(source or DATA / "mnist" / "train").expanduser()
-    if source.suffix == ".npz" and source.is_file() and _holds_statistics(source):
-        return Reference(source.name, *read_statistics(source, extractor.dims), None)
+        return Reference("MNIST train", *read_statistics(STATISTICS, 128), _sample_features(), 60_000)
+    source = Path(os.path.abspath(source or sources.PREPARED / "mnist" / "train"))  # "." has no name
     if not source.exists():
-        raise FileNotFoundError(
-            f"There is no {source} to compare with: run `python -m hwkit data`, or see --reference."
-        )
-    images = read_source(source, "train").images
-    images = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
-    return _cached(extractor, images, source)
+        raise FileNotFoundError(f"There is no {source} to compare with: name another, or run `python -m hwkit data`.")
+    if source.suffix == ".npz":
+        arrays = load_npz(source)
+        if {"mu", "sigma"} & set(arrays) or statistics_in(arrays):
+            return Reference(source.name, *read_statistics(source, extractor.dims), None)
+    images = sources.read_source(source, "train", whole=True).images
 
-
-def _cached(extractor, images: np.ndarray, source: Path) -> Reference:
-    key = _sha256(np.ascontiguousarray(images)) + extractor.weights_sha256
-    path = source.with_name(f".{source.name}.{extractor.name}.npz")
-    kept = _read_cache(path, key)
-    if kept is None:
+    def make() -> dict[str, np.ndarray]:
         features = extractor(images)
         mu, sigma = statistics(features)
-        kept = {"mu": mu, "sigma": sigma, "features": spaced(features, KEPT).astype(np.float32)}
-        try:
-            write_statistics(path, **kept, key=key)
-        except OSError as error:  # the statistics are here all the same; only the next time will be slower
-            print(f"Statistics are not kept beside {source} ({error})")
+        return {"mu": mu, "sigma": sigma, "features": spaced(features, KEPT).astype(np.float32)}
+
+    key = hashlib.sha256(images.tobytes()).hexdigest() + extractor.weights_sha256
+    kept = cached(source.with_name(f".{source.name}.{extractor.name}.npz"), key, make)
     return Reference(source.name, kept["mu"], kept["sigma"], kept["features"], len(images))
 
 
-def _read_cache(path: Path, key: str) -> dict | None:
-    """The arrays that were kept, or None where there are none, or of other images or weights, or broken ones."""
-    try:
+def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that are kept at `path` under this key; else those of make(), which are kept there from now on."""
+    with contextlib.suppress(OSError, ValueError):  # none are kept, or damaged ones
         arrays = load_npz(path)
-    except ValueError:
-        return None
-    return arrays if str(arrays.get("key")) == key else None
+        if str(arrays.get("key")) == key:
+            return arrays
+    arrays = make()
+    with contextlib.suppress(OSError):  # only the next time will be slower
+        write_statistics(path, **arrays, key=key)
+    return arrays
 
 
 @cache
 def _sample_features() -> np.ndarray:
-    """Digit features (5000, 128) of the embedded digits, so that KID, precision and recall need no other data."""
-    with np.load(SAMPLE) as arrays:
-        return digit_features(arrays["images"])
-
-
-def _holds_statistics(path: Path) -> bool:
-    try:
-        return "mu" in load_npz(path)
-    except ValueError:  # what is wrong with it is said where its images are read
-        return False
-
-
-def _sha256(data) -> str:
-    return hashlib.sha256(data).hexdigest()
+    """Of the 5,000 embedded digits (5000, 128): so KID, precision and recall need no other data."""
+    return digit_features(load_npz(sources.SAMPLE)["images"])
 
 
 def floors() -> dict:
     """What real digits score in the digits protocol, as `data/digit_features/train_classifier.py` measured it."""
-    return json.loads((DIGITS / "floors.json").read_text())
+    return json.loads((DIGITS / "floors.json").read_text("utf-8"))

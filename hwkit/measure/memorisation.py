@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,29 @@ from tqdm.auto import tqdm
 
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
+from hwkit.mnist import sources
 from hwkit.mnist.folder import load_folder
-from hwkit.mnist.sources import DATA, SAMPLE, read_source
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How near the images are to training images; distances are Euclidean over 784 pixels in [0, 1], shares 0 to 1."""
+
+    train: str  # the name of the training images
+    train_images: int
+    median: float  # distance of an image to its nearest training image
+    real: dict[str, float]  # such distances of unseen real digits, see `quantiles`
+    closer_than_real_median: float  # the share of the images; of unseen real digits it is 0.5
+    closer_than_real_percentile_1: float  # of unseen real digits 0.01
+    near_copies: float  # closer than all but 0.1 % of unseen real digits
+
+    def words(self) -> str:
+        """All of it in one line."""
+        return (
+            f"of {self.train_images:,} ({self.train}): {self.closer_than_real_median:.1%} closer than half of unseen "
+            f"real digits (real 50 %), {self.closer_than_real_percentile_1:.1%} closer than the closest 1 % of them "
+            f"(real 1 %), {self.near_copies:.2%} near-copies (real 0.1 %)"
+        )
 
 
 class Pairs(NamedTuple):
@@ -24,37 +46,21 @@ class Pairs(NamedTuple):
     numbers: list[int]  # of the images, from 1
 
 
-def memorisation(images: np.ndarray, train: Path | str | None = None) -> tuple[dict, Pairs]:
-    """Compares grey uint8 images (N, 28, 28) with the training images: the facts as plain values, and ten pairs.
+def compare(images, train: Path | str | None = None) -> tuple[Copies, Pairs]:
+    """Compares uint8 images (N, C, 28, 28), or grey (N, 28, 28), with the training images; also the ten closest pairs.
 
-    Distances are Euclidean over the 784 pixels in [0, 1]. Of unseen real digits half are closer to a training image
-    than their median, 1 % than their first percentile, and 0.1 % are as close as what is called a near-copy here: a
-    model that copies has far larger shares. (So has one that blurs, or prefers thin ones: the ten pairs show which.)
+    A model that copies has far larger shares than unseen real digits. So has one that blurs, or prefers thin digits:
+    the pairs show which. Raises as `mnist.sources.read_source` does.
     """
-    name, reference = training_images(train)
+    images, (name, reference) = grey(images), training_images(train)
     distances, indices = nearest(images, reference)
-    real = real_distances(reference)
+    # Of MNIST it was measured, else the reference is compared with itself.
+    real = floors()["nearest"].get(hashlib.sha256(np.ascontiguousarray(reference)).hexdigest())
+    real = real or quantiles(nearest(spaced(reference, 2_000), reference, others=True)[0])
+    shares = [float((distances < real[key]).mean()) for key in ("median", "percentile_1", "near_copy")]
     order = np.argsort(distances, kind="stable")[:10]
-    facts = {
-        "train": name,
-        "train_images": len(reference),
-        "median": float(np.median(distances)),
-        "real": real,
-        "closer_than_real_median": float((distances < real["median"]).mean()),
-        "closer_than_real_percentile_1": float((distances < real["percentile_1"]).mean()),
-        "near_copies": float((distances < real["near_copy"]).mean()),
-    }
-    return facts, Pairs(images[order], reference[indices[order]], distances[order], (order + 1).tolist())
-
-
-def in_words(facts: dict) -> str:
-    """The facts of `memorisation` as one line."""
-    return (
-        f"nearest of {facts['train_images']:,} training images ({facts['train']}): "
-        f"{facts['closer_than_real_median']:.1%} closer than half of unseen real digits (real 50 %), "
-        f"{facts['closer_than_real_percentile_1']:.1%} closer than the closest 1 % of them (real 1 %), "
-        f"{facts['near_copies']:.2%} near-copies (real 0.1 %)"
-    )
+    pairs = Pairs(images[order], reference[indices[order]], distances[order], (order + 1).tolist())
+    return Copies(name, len(reference), float(np.median(distances)), real, *shares), pairs
 
 
 def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -65,13 +71,11 @@ def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> 
     x, y = (torch.from_numpy(a.reshape(len(a), -1).astype(np.float32)) / 255 for a in (images, reference))
     half_squares = (y**2).sum(dim=1) / 2
     distances, indices = [], []
-    with tqdm(total=len(x), unit="image", desc="nearest training image", delay=1, leave=False) as bar:
-        for block in x.split(250):
-            closeness = torch.addmm(half_squares, block, y.T, beta=-1)  # (B, M): ½|x|² − ½|x − y|²
-            index = closeness.topk(2, dim=1).indices[:, 1] if others else closeness.argmax(dim=1)
-            distances.append((block - y[index]).norm(dim=1))  # by difference, so that a copy has exactly 0
-            indices.append(index)
-            bar.update(len(block))
+    for block in tqdm(x.split(250), unit="batch", desc="nearest training images", delay=1, leave=False):
+        closeness = torch.addmm(half_squares, block, y.T, beta=-1)  # (B, M): ½|x|² − ½|x − y|²
+        index = closeness.topk(2, dim=1).indices[:, 1] if others else closeness.argmax(dim=1)
+        distances.append((block - y[index]).norm(dim=1))  # by difference, so that a copy has exactly 0
+        indices.append(index)
     return torch.cat(distances).numpy(), torch.cat(indices).numpy()
 
 
@@ -79,32 +83,17 @@ def training_images(source: Path | str | None = None) -> tuple[str, np.ndarray]:
     """A name and the grey training images (M, 28, 28): `source`, HWKIT_MNIST, what is prepared, or else the sample."""
     named = source or os.environ.get("HWKIT_MNIST")
     if named and str(named) not in ("download", "sample"):
-        return (str(source) if source else "MNIST"), grey(channels_first(read_source(named, "train").images))
-    prepared = DATA / "mnist" / "train"
+        return str(source or "MNIST"), grey(sources.read_source(named, "train").images)
+    prepared = sources.PREPARED / "mnist" / "train"
     if prepared.is_dir() and any(prepared.glob("*.png")):
         return "MNIST", grey(load_folder(prepared))
-    return "the embedded sample only; HWKIT_MNIST names all of MNIST", read_source(SAMPLE, "train").images
+    return "the embedded sample only; HWKIT_MNIST names all of MNIST", grey(sources.read_source(sources.SAMPLE).images)
 
 
-def real_distances(reference: np.ndarray) -> dict:
-    """How far unseen real digits are from the reference.
-
-    For MNIST it is measured (see `data/digit_features/README.md`); else, how far 2,000 images of the reference are from
-    their nearest others.
-    """
-    known = floors()["nearest"].get(hashlib.sha256(np.ascontiguousarray(reference)).hexdigest())
-    return known or quantiles(nearest(spaced(reference, 2_000), reference, others=True)[0])
-
-
-def quantiles(distances: np.ndarray) -> dict:
-    """What the check needs to know of the distances of real digits."""
+def quantiles(distances: np.ndarray) -> dict[str, float]:
+    """What is asked of the distances of unseen real digits: the median, and what 1 % and 0.1 % of them stay below."""
     wanted = {"near_copy": 0.001, "percentile_1": 0.01, "median": 0.5}
     return {name: float(np.quantile(distances, q)) for name, q in wanted.items()}
-
-
-def channels_first(images: np.ndarray) -> np.ndarray:
-    """Images of `data.read_source`, (N, 28, 28) or (N, 28, 28, 3), as (N, 28, 28) or (N, 3, 28, 28)."""
-    return images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
 
 
 def grey(images) -> np.ndarray:

@@ -1,245 +1,243 @@
-"""How good the images are, with all that a number needs to be believed."""
+"""How good images are, with all that the number needs to be believed: `score(…)` measures, a `Score` tells of it."""
 
-import json
-import os
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-import tyro
 
-from hwkit.files import write_json
+from hwkit.files import read_json, write_json
 from hwkit.measure.distances import (
     frechet_distance,
     frechet_error,
     kernel_distance,
     precision_recall,
+    read_statistics,
     spaced,
     statistics,
 )
-from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, classify, floors
-from hwkit.measure.memorisation import channels_first, in_words
+from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
+from hwkit.measure.features import reference as reference_of
+from hwkit.measure.memorisation import Copies
+from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import read_source
 from hwkit.runs.checkpoint import versions
+from hwkit.runs.generate import read_manifest
 from hwkit.sampling import Sampler
 
-CLASSES = [*"0123456789", "none"]
 ENOUGH, TOO_FEW = 10_000, 2_048  # images; with fewer than its 2,048 dimensions Inception's covariance is singular
-PUBLIC_FLOOR = "test-vs-train 1.1 to 1.25 (public figures)"  # in Inception features
 
 
-def fid(
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    protocol: Literal["digits", "inception"] | None = None,
-    reference: Path | None = None,
-    floor: Path | None = None,
-    train: Path | None = None,
-    weights: Path | None = None,
-    allow_small: bool = False,
-    quick: bool = False,
-    out: Path | None = None,
-    device: Literal["cpu", "cuda", "mps"] | None = None,
-) -> None:
-    """Measures folders of images: FID, KID, precision and recall, the digits' histogram, copies of training images.
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What was measured in one feature space: of a folder of images, or as means over several of one model.
 
-    Args:
-        folders: a folder of PNGs; or several of one model and different seeds, whose spread is then the error.
-        protocol: digits (no download), or inception (the report's; digits first). By default inception on a GPU or
-            where its weights are named.
-        reference: what to compare with, statistics (.npz with mu, sigma) or images; by default MNIST's training digits.
-        floor: real images that are not in the reference, to measure what perfect images would score.
-        train: the training images, to look for copies in the first folder; by default MNIST where it is at hand, else
-            the sample.
-        weights: the file of Inception's weights; by default HWKIT_INCEPTION, else pytorch-fid's own.
-        allow_small: Inception FID even of less than 2,048 images.
-        quick: without the search for copies of training images.
-        out: where JSON and figures go; by default a folder beside the first one, `<its name>-evaluation`.
-        device: of Inception; by default the best that is there.
+    None is what cannot be known: KID, precision and recall without the reference's images, the origin without manifest.
     """
-    if not folders:
-        raise ValueError("Name a folder of images: python -m hwkit fid runs/cpu/generate")
-    from hwkit.measure.features import floors, reference
-    from hwkit.measure.memorisation import grey, memorisation
-    from hwkit.mnist.folder import load_folder
-    from hwkit.show.figures import digit_histogram_figure, memorisation_figure, save
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    named = weights or os.environ.get("HWKIT_INCEPTION")
-    protocol = protocol or ("inception" if device == "cuda" or named else "digits")
-    folders = [Path(os.path.abspath(folder)) for folder in folders]
-    out = out or folders[0].with_name(folders[0].name + "-evaluation")
-    sets = [load_folder(folder) for folder in folders]
-    if protocol == "inception" and min(map(len, sets)) < TOO_FEW and not allow_small:
-        raise ValueError(
-            f"{folders[0]} holds {min(map(len, sets)):,} images, and Inception FID of less than {TOO_FEW:,} means "
-            "nothing (its features have 2,048 dimensions): make more images, or add --allow-small."
-        )
-    of_digits = reference if protocol == "digits" else None  # statistics of Inception features are none of digits'
-    record = score(DigitFeatures(), folders, sets, of_digits, floor)
-    if not quick:
-        record["memorisation"], pairs = memorisation(grey(sets[0]), train)
-        save(memorisation_figure(pairs), out / "closest_pairs.png")
-    histogram = digit_histogram_figure(record["classes"], floors()["classes"])
-    save(histogram, out / "digit_histogram.png")
-    publish(record, out)
-    if protocol == "digits":
-        print("Inception FID, the report's measure, was not asked for: add --protocol inception (quick on a GPU only).")
-    else:
-        publish(score(InceptionFeatures(weights, device), folders, sets, reference, floor), out)
+    protocol: str  # digits or inception
+    metric: str  # digit-FID or FID
+    value: float
+    error: float
+    kid: float | None = None
+    kid_error: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    images: int  # of each folder
+    folders: tuple[str, ...]
+    values: tuple[float, ...] = ()  # FID of each folder
+    reference: str
+    reference_images: int | None = None
+    real: dict[str, dict] = field(default_factory=dict)  # name → value, kid, …: what as many real digits score
+    classes: tuple[int, ...] | None = None  # how many images look like a 0, …, a 9, like no digit
+    memorisation: Copies | None = None
+    sampler: str | None = None
+    seeds: tuple[int, ...] | None = None
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    weights_sha256: str  # of the feature extractor
+    versions: dict[str, str]
+
+    def to_json(self) -> dict:
+        """Plain values, of which `from_json` makes the same score."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict) -> "Score":
+        """The score that `to_json` gave, in this version or in 0.1. Another content raises whatever is wrong with it."""
+        known = {f.name: content[f.name] for f in fields(cls) if content.get(f.name) is not None}
+        known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        found = cls(**known | {"memorisation": Copies(**known["memorisation"]) if "memorisation" in known else None})
+        found.rows()  # what cannot be told is no score
+        return found
+
+    def write(self, folder: Path) -> Path:
+        """Writes `<protocol>_fid.json` into the folder, where `read_scores` finds it."""
+        write_json(folder / f"{self.protocol}_fid.json", self.to_json())
+        return folder / f"{self.protocol}_fid.json"
+
+    def words(self) -> list[str]:
+        """The rows as lines of text, the value and what it depends on in the first."""
+        (metric, value), (_, context), *others = self.rows()
+        return [f"{metric} {value} ({context})", *(f"  {what}: {said}" for what, said in others)]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What was measured, and its value in words; warnings last."""
+        real = next(iter(self.real.values()), {})  # what unseen digits score
+        beside = {key: f" (real {real[key]:.2f})" if key in real else "" for key in ("precision", "recall")}
+        rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", "; ".join(self._context()))]
+        if self.kid is not None:
+            kid = f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}"
+            rows.append(("KID × 1000", kid + (f" (real {1000 * real['kid']:.2f})" if "kid" in real else "")))
+            shares = f"{self.precision:.2f}{beside['precision']}, {self.recall:.2f}{beside['recall']}"
+            rows.append(("precision, recall", shares))
+        if self.classes:
+            counts = zip([*"0123456789", "none"], self.classes, strict=True)
+            rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
+        if self.memorisation:
+            rows.append(("nearest training images", self.memorisation.words()))
+        return rows + [("WARNING", warning) for warning in self.warnings()]
+
+    def _context(self) -> list[str]:
+        several = f", {len(self.folders)} seed ranges" if len(self.folders) > 1 else ""
+        public = "test-vs-train 1.1 to 1.25 (public figures)" if self.protocol == "inception" else ""
+        floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or public
+        parts = [f"{self.images:,} images{several}", f"against {self.reference}"]
+        parts.append(f"floor {floor or 'not measured, see --floor'}")
+        made_by = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
+        parts.append(made_by if self.sampler else "images of unknown origin")
+        parts += [f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception")
+        return [*parts, f"torch {self.versions['torch']}"]
+
+    def warnings(self) -> list[str]:
+        """What speaks against the value."""
+        few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
+        official = InceptionFeatures.official
+        other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
+        published = self.protocol != "inception" or self.weights_sha256.startswith(official)
+        return [few] * (self.images < ENOUGH) + [other] * (not published)
 
 
-def publish(record: dict, out: Path) -> None:
-    """Writes the record as JSON into the folder, and prints it in words."""
-    path = out / f"{record['protocol']}_fid.json"
-    write_json(path, record)
-    print("\n".join([*lines(record), f"  written: {path}"]))
+def read_scores(folder: Path) -> list[Score]:
+    """What `Score.write` wrote into a folder, digits first. ValueError names a file that holds no score."""
+    return [read_record(Score, path) for path in sorted(folder.glob("*_fid.json"))]
 
 
-def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, floor: Path | None = None) -> dict:
-    """All that is measured in one feature space, as plain values; `lines` puts them into words.
+def read_record(kind: type, path: Path | str):
+    """The `kind`, Score or Curve, that was written to a file as JSON. ValueError, with its name, if it holds none."""
+    content = read_json(path)
+    try:
+        return kind.from_json(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} holds no {kind.__name__} ({error}): delete it, and measure again.") from error
 
-    `sets` are the folders' images, uint8 (N, C, 28, 28); of several folders the values are means (see `combined`). The
-    error of FID is that of a finite sample (`fid.frechet_error`). Raises ValueError where folders are of different
-    models, of the same seed, or of different numbers of images, on which FID depends.
+
+def results_of(images: Path) -> Path:
+    """Where what is measured of a folder of images is kept: beside it."""
+    return images.with_name(images.name + "-evaluation")
+
+
+def load_images(path: Path) -> torch.Tensor:
+    """uint8 (N, C, 28, 28) of a folder of PNGs, or of a file of images (.npz, .zip, …). Raises as `mnist` does."""
+    return torch.from_numpy(read_source(path, whole=True).images) if path.is_file() else load_folder(path)
+
+
+def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], list]]:
+    """Folders and their images, uint8 (N, C, 28, 28), parted into what may be averaged: images of one model.
+
+    A model is the checkpoint and the sampler that the manifests name; a folder without a manifest is alone. ValueError
+    where two folders have an image, or a model's seed, in common.
+    """
+    parts: dict = {}
+    seen: dict = {}
+    for folder, images in zip(folders, sets, strict=True):
+        model, made = folder, read_manifest(folder)
+        rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+        own = dict.fromkeys((hashlib.sha256(image.tobytes()).digest() for image in rgb), folder)
+        if made:
+            model = (made["checkpoint_sha256"], Sampler(**made["sampler"]), made.get("device_noise", False))
+            own[model, made["seed"]] = folder
+        if both := own.keys() & seen.keys():
+            raise ValueError(f"{seen[both.pop()]} and {folder} hold the same images: measure one of them.")
+        seen |= own
+        of_model = parts.setdefault(model, ([], []))
+        of_model[0].append(folder)
+        of_model[1].append(images)
+    return list(parts.values())
+
+
+def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, floor: Path | None = None) -> Score:
+    """Measures folders that `groups` leaves together, by their images `sets`, against `features.reference`.
+
+    Of several the values are means. The error of FID is that of a finite sample (`frechet_error`), or the deviation
+    between the folders where that is larger: of two or three it is often far too small by chance. `floor`: real images
+    (the test split of a source that has one) to measure as well. ValueError where the folders do not belong together,
+    or differ in their numbers of images, on which FID depends.
     """
     counts = [len(images) for images in sets]
     if len(set(counts)) > 1:
         raise ValueError(f"These folders hold {counts} images, but FID depends on the number: measure them one by one.")
-    record = {"protocol": extractor.name, "metric": extractor.label, **origin(folders)}
-    against = reference(extractor, reference)
+    if len(groups(folders, sets)) > 1:
+        names = " and ".join(map(str, folders))
+        raise ValueError(f"Nothing tells that {names} are of one checkpoint and sampler: measure them one by one.")
+    against = reference_of(extractor, reference)
     features = [extractor(images) for images in sets]
-    record |= {"images": counts[0], "folders": [str(folder) for folder in folders]}
-    record |= combined([numbers(f, against) for f in features])
-    record |= {"reference": against.name, "reference_images": against.count}
-    record["weights_sha256"] = extractor.weights_sha256
-    record["real"] = real_numbers(extractor, against, reference, floor, record["images"])
-    if extractor.name == "digits":
-        record["classes"] = np.bincount(classify(np.concatenate(features)), minlength=11).tolist()
-    return record
+    each = [numbers(f, against) for f in features]
+    found = {key: float(np.mean([n[key] for n in each])) for key in each[0]}
+    if len(each) > 1:
+        spread = {key: float(np.std([n[key] for n in each], ddof=1)) for key in found}
+        found["error"] = max(found["error"], spread["value"])
+        found |= {"kid_error": spread["kid"]} if "kid" in spread else {}
+    real = {}
+    if floor is not None:
+        images = spaced(read_source(floor, "test", whole=True).images, counts[0])
+        real = {f"{len(images):,} of {Path(floor).name}": numbers(extractor(images), against)}
+    elif extractor.name == "digits" and reference is None:
+        real = {key: {**floors()[key], "value": floor_at(counts[0], key)} for key in ("test-vs-train", "train-subset")}
+    digits = np.concatenate(features) if extractor.name == "digits" else None
+    made = [read_manifest(folder) for folder in folders]
+    origin = {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")} if all(made) else {}
+    return Score(
+        protocol=extractor.name,
+        metric=extractor.label,
+        images=counts[0],
+        folders=tuple(map(str, folders)),
+        values=tuple(n["value"] for n in each),
+        reference=against.name,
+        reference_images=against.count,
+        real=real,
+        classes=None if digits is None else tuple(np.bincount(classify(digits), minlength=11).tolist()),
+        sampler=str(Sampler(**made[0]["sampler"])) if all(made) else None,
+        seeds=tuple(m["seed"] for m in made) if all(made) else None,
+        weights_sha256=extractor.weights_sha256,
+        versions=versions(),
+        **found,
+        **origin,
+    )
 
 
-def numbers(features: np.ndarray, against: Reference) -> dict:
-    """FID with its error, and where the reference has features KID, precision and recall, of features (N, D)."""
-    found = {
-        "value": frechet_distance(*statistics(features), against.mu, against.sigma),
-        "error": frechet_error(features, against.mu, against.sigma),
-    }
+def numbers(features: np.ndarray, against: Reference) -> dict[str, float]:
+    """Of features (N, D): FID with its error, and where the reference has features KID, precision and recall."""
+    value = frechet_distance(*statistics(features), against.mu, against.sigma)
+    found = {"value": value, "error": frechet_error(features, against.mu, against.sigma)}
     if against.features is not None:
         found["kid"], found["kid_error"] = kernel_distance(against.features, features)
         found["precision"], found["recall"] = precision_recall(against.features, features)
     return found
 
 
-def combined(scores: list[dict]) -> dict:
-    """The numbers of one folder as they are; of several the means, with the standard deviations as errors.
-
-    As a deviation of two or three values is often far too small by chance, the error of FID is the larger of that and
-    of the mean of the single folders' own errors, which tell of the same.
-    """
-    if len(scores) == 1:
-        return scores[0]
-    table = {key: [s[key] for s in scores] for key in scores[0]}
-    means = {key: float(np.mean(values)) for key, values in table.items()}
-    spread = {"error": max(means["error"], float(np.std(table["value"], ddof=1)))}
-    if "kid" in table:
-        spread["kid_error"] = float(np.std(table["kid"], ddof=1))
-    return {**means, **spread, "values": table["value"]}
+def digit_fid(images) -> tuple[float, float]:
+    """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
+    found = numbers(digit_features(images), Reference("MNIST train", *read_statistics(STATISTICS), None))
+    return found["value"], found["error"]
 
 
-def real_numbers(extractor, against: Reference, reference, floor: Path | None, count: int) -> dict:
-    """What as many real digits score: measured on `floor`, else as known of MNIST (`data/digit_features/README.md`)."""
-    if floor is not None:
-        images = spaced(channels_first(read_source(floor, "test").images), count)
-        return {f"{len(images):,} of {Path(floor).name}": numbers(extractor(images), against)}
-    if extractor.name != "digits" or reference is not None:
-        return {}
-    known = floors()
-    return {n: {**known[n], "value": at(known[n]["by_images"], count)} for n in ("test-vs-train", "train-subset")}
-
-
-def at(by_images: dict, count: int) -> float:
-    """FID of `count` images, from what some numbers of images have: its bias goes with 1/N, so linear in that."""
-    counts = sorted(map(int, by_images), reverse=True)
-    x, y = [1 / n for n in counts], [by_images[str(n)] for n in counts]
-    if count >= counts[-1]:
-        return float(np.interp(1 / count, x, y))
-    return float(y[-1] + (1 / count - x[-1]) * (y[-1] - y[-2]) / (x[-1] - x[-2]))  # fewer than any: the last slope
-
-
-def origin(folders: Sequence[Path]) -> dict:
-    """What made the images, from the manifests that `python -m hwkit sample` leaves beside the folders."""
-    manifests = [manifest(folder) for folder in folders]
-    if None in manifests:
-        return {"sampler": None, "versions": versions()}
-    made_by = {(m["checkpoint"], m["checkpoint_sha256"], str(Sampler(**m["sampler"]))) for m in manifests}
-    seeds = [m["seed"] for m in manifests]
-    if len(made_by) > 1:
-        raise ValueError("These folders were made by different checkpoints or samplers: measure them one by one.")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"These folders were made with the seeds {seeds}, so some hold the same images: leave them out."
-        )
-    checkpoint, sha256, sampler = made_by.pop()
-    about = {"sampler": sampler, "seeds": seeds, "checkpoint": checkpoint, "checkpoint_sha256": sha256}
-    return {**about, "versions": versions()}
-
-
-def manifest(folder: Path) -> dict | None:
-    """The manifest of a folder that `python -m hwkit sample` made, else None."""
-    path = folder.with_name(folder.name + ".json")
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if {"checkpoint", "checkpoint_sha256", "sampler", "seed"} <= set(content) else None
-
-
-def lines(record: dict) -> list[str]:
-    """The record in words; a record that was read back from its JSON gives the same lines."""
-    said = [f"{record['metric']} {record['value']:.2f} ± {record['error']:.2f} ({'; '.join(context(record))})"]
-    held_out = next(iter(record["real"].values()), {})  # what unseen real digits score
-
-    def beside(key: str, scale: int = 1) -> str:
-        return f" (real {scale * held_out[key]:.2f})" if key in held_out else ""
-
-    if "kid" in record:
-        kid = f"KID × 1000 {1000 * record['kid']:.2f} ± {1000 * record['kid_error']:.2f}{beside('kid', 1000)}"
-        shares = [f"{key} {record[key]:.2f}{beside(key)}" for key in ("precision", "recall")]
-        said.append("  " + "; ".join([kid, *shares]))
-    if "classes" in record:
-        said.append("  digits " + ", ".join(f"{c}: {n:,}" for c, n in zip(CLASSES, record["classes"], strict=True)))
-    if "memorisation" in record:
-        said.append("  " + in_words(record["memorisation"]))
-    return said + [f"  WARNING: {warning}" for warning in warnings(record)]
-
-
-def context(record: dict) -> list[str]:
-    """What a value depends on, in short."""
-    several = f", {len(record['folders'])} seed ranges" if len(record["folders"]) > 1 else ""
-    floors = ", ".join(f"{name} {real['value']:.2f}" for name, real in record["real"].items())
-    if not floors:
-        floors = PUBLIC_FLOOR if record["protocol"] == "inception" else "not measured, see --floor"
-    origin = ["images of unknown origin"]
-    if record["sampler"]:
-        origin = [f"sampler {record['sampler']}", f"{record['checkpoint']} {record['checkpoint_sha256'][:4]}…"]
-    parts = [f"{record['images']:,} images{several}", f"against {record['reference']}", f"floor {floors}", *origin]
-    if record["protocol"] == "inception":
-        parts.append(f"weights {record['weights_sha256'][:8]}")
-    return [*parts, f"torch {record['versions']['torch']}"]
-
-
-def warnings(record: dict) -> list[str]:
-    """What speaks against a value."""
-    found = []
-    if record["images"] < ENOUGH:
-        found.append(
-            f"of {record['images']:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
-        )
-    official = InceptionFeatures.official
-    if record["protocol"] == "inception" and not record["weights_sha256"].startswith(official):
-        found.append(
-            f"these are not the published Inception weights ({official}…), so the value compares with no other."
-        )
-    return found
+def floor_at(count: int, name: str = "test-vs-train") -> float:
+    """FID of `count` real digits, from what some numbers of them have: its bias goes with 1/N, so linear in that."""
+    measured = sorted((1 / int(n), value) for n, value in floors()[name]["by_images"].items())
+    x, y = np.array(measured).T
+    at = max(1 / count, x[0])  # more than the largest have its value
+    k = int(np.searchsorted(x, at).clip(1, len(x) - 1))  # fewer than any go on with the last slope
+    return float(y[k] + (at - x[k]) * (y[k] - y[k - 1]) / (x[k] - x[k - 1]))

@@ -1,23 +1,40 @@
-"""A flat folder of RGB PNGs ↔ one uint8 tensor in memory."""
+"""A flat folder of RGB PNGs ↔ one uint8 tensor; and the sentence where something else is found than images."""
 
+import contextlib
+import difflib
 import hashlib
 import io
-import json
 import os
-import struct
-import zlib
-from collections.abc import Callable
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hwkit.files import load_npz, whole_file, write_json, write_many
+from hwkit.files import DAMAGED, expanded, is_leftover, load_npz, read_json, whole_file, write_json, write_many
 
 SIDE = 28
+OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")  # a path in a .zip that leads out of its folder
+LARGEST = 2**30  # bytes that a .zip or .gz may unpack to: MNIST has 55 million
+BROKEN_IMAGE = (*DAMAGED, Image.DecompressionBombError)  # what Pillow raises where an image does not decode
+File = Path | zipfile.Path  # on the disk, or in a .zip
+WAYS_ON = {  # for files that are not read; `path` is that of each
+    ".zip .tar .gz .tgz .bz2 .xz .7z .rar": "unpack it, and name the folder",
+    ".jpg .jpeg .bmp .gif .webp .tif .tiff": 'save them as PNG: Image.open(path).save(path.with_suffix(".png"))',
+    ".npz": "hwkit.mnist.sources.read_source(path, whole=True).images reads it",
+    ".npy": 'make an .npz of it: np.savez("mnist.npz", images=np.load(path))',
+    ".csv": 'make an .npz of it: x = np.loadtxt(path, np.uint8, delimiter=",", skiprows=1); '
+    'np.savez("mnist.npz", images=x[:, -784:])',
+    ".parquet": "make an .npz of it: x = pandas.read_parquet(path).image; "
+    'np.savez("mnist.npz", images=[np.asarray(Image.open(io.BytesIO(i["bytes"]))) for i in x])',
+}
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -32,109 +49,150 @@ def file_name(number: int) -> str:
     return f"{number:05d}.png"
 
 
-def _write_folder(images: np.ndarray, folder: Path, source: str, say: Callable) -> Path:
-    """Writes the PNGs that are not there yet. `<folder>.json`, beside the folder, says what it is to hold."""
-    digest = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-    manifest = _manifest(folder)
-    if manifest.get("sha256") != digest:
-        if folder.is_dir() and any(folder.iterdir()):
+def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
+    """Writes what `folder` lacks of uint8 images (N, C, 28, 28), and first, in `<folder>.json`, what it is to hold."""
+    record, digest = Path(f"{folder}.json"), hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+    if not record.is_file() or read_json(record)["sha256"] != digest:
+        if folder.is_dir() and not all(map(is_leftover, os.listdir(folder))):
             raise ValueError(f"{folder} holds the images of another source: move it away, or choose another --out.")
-        manifest = {"source": source, "count": len(images), "sha256": digest}
-        write_json(_manifest_path(folder), manifest)
-    missing = _missing(folder, manifest["count"])
+        write_json(record, {"source": source, "count": len(images), "sha256": digest})
+    missing = missing_images(folder, len(images))
     with tqdm(total=len(missing), unit="png", desc=f"writing {folder.name}", disable=not missing) as bar:
         for start in range(0, len(missing), 512):
-            numbers = missing[start : start + 512]
-            write_many(folder, {file_name(k): encode_png(images[k - 1]) for k in numbers})
-            bar.update(len(numbers))
-    say(f"Data: {manifest['count']:,} images stand in {folder}" + (f" ({len(missing):,} new)" if missing else ""))
+            block = missing[start : start + 512]
+            write_many(folder, {file_name(k): encode_png(images[k - 1]) for k in block})
+            bar.update(len(block))
+    print(f"Data: {len(images):,} images are in {folder}" + (f" ({len(missing):,} new)" if missing else ""))
     return folder
 
 
-def _prepared(folder: Path) -> dict | None:
-    """The manifest of a folder that is whole, else None."""
-    manifest = _manifest(folder)
-    return manifest if manifest and not _missing(folder, manifest["count"]) else None
-
-
-def _missing(folder: Path, count: int) -> list[int]:
-    present = set(os.listdir(folder)) if folder.is_dir() else set()
-    return [k for k in range(1, count + 1) if file_name(k) not in present]
-
-
-def _manifest_path(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".json")
-
-
-def _manifest(folder: Path) -> dict:
-    try:
-        return json.loads(_manifest_path(folder).read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"{_manifest_path(folder)} is not JSON ({error}): delete it and {folder}.") from error
+def missing_images(folder: Path, count: int) -> list[int]:
+    """The numbers of the images that are not there, or empty, as a power failure leaves them."""
+    found = {e.name for e in os.scandir(folder) if e.is_file() and e.stat().st_size} if folder.is_dir() else ()
+    return [k for k in range(1, count + 1) if file_name(k) not in found]
 
 
 def load_folder(folder: Path | str) -> Tensor:
     """All PNGs of a flat folder, by name, as one uint8 tensor (N, 1, 28, 28), or (N, 3, 28, 28) if any has colour.
 
-    Read once; afterwards from a cache beside the folder, for as long as no name, size or time of a file changes. Other
-    files and subfolders are passed over. Raises FileNotFoundError where there is no folder, and ValueError where there
-    is no PNG, or one is broken, not 28×28, or neither grey nor RGB (it is named).
+    Read once, then from a cache beside the folder, until a name, size or time changes. Other files are passed over.
+    Raises FileNotFoundError for no folder, ValueError for no PNG, or one that is broken, not 28×28, not RGB or grey.
     """
-    folder = Path(os.path.abspath(Path(folder).expanduser()))  # "." has no name to put a cache beside
-    files, fingerprint = _scan(folder)
-    cache = folder.with_name(f".{folder.name}.cache.npz")
-    cached = _read_cache(cache, fingerprint)
-    if cached is not None:
-        return torch.from_numpy(cached)
-    images = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
-    for i, path in enumerate(tqdm(files, unit="png", desc=f"reading {folder.name}", delay=1, leave=False)):
-        images[i] = read_png(path)
-    if (images == images[..., :1]).all():
-        images = images[..., :1]
-    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    files = png_files(folder)
+    return torch.from_numpy(read_pngs(files, files[0].parents[1] / f".{files[0].parent.name}.cache.npz"))
+
+
+def png_files(folder: Path | str) -> list[Path]:
+    """The PNGs of a flat folder, by name. Raises as `load_folder` does."""
+    folder = Path(os.path.abspath(expanded(folder)))  # "." has no name to put a cache beside
+    found = files_in(folder, depth=1) if folder.is_dir() else {}
+    if files := [file for name, file in found.items() if name.lower().endswith(".png")]:
+        return files
+    raise refusal(folder, "a folder of PNGs")
+
+
+def files_in(source: Path, depth: int = 5) -> dict[str, File]:
+    """What is in a folder or .zip, by its path there, but for what is hidden or a leftover; of another file, itself."""
+    if source.is_dir():
+        paths = [path for d in range(1, depth + 1) for path in source.glob("/".join("*" * d)) if not path.is_dir()]
+        found = {path.relative_to(source).as_posix(): path for path in paths}
+    elif source.suffix.lower() == ".zip" or (zipfile.is_zipfile(source) and source.suffix.lower() != ".npz"):
+        try:
+            archive = zipfile.ZipFile(source)
+            if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
+                raise OverflowError(f"it would unpack to {size:,} bytes")
+            if outside := [name for name in archive.namelist() if OUTSIDE.match(name)]:
+                raise ValueError(f"{outside[0]} would leave the folder that it is unpacked to")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
+        except DAMAGED as error:
+            raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
+        found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
+    else:
+        return {source.name: source}
+    parts = {name: name.split("/") for name in sorted(found)}
+    return {n: found[n] for n in parts if not any(part.startswith(".") or is_leftover(part) for part in parts[n])}
+
+
+def read_pngs(files: Sequence[File], cache: Path) -> np.ndarray:
+    """PNGs as uint8 (N, C, 28, 28): from the file `cache`, if it is of these files as they are now."""
+    stamps = [os.stat(getattr(file.root, "filename", file)) for file in files]  # of a file in a .zip, the .zip's
+    about = [(f.parent.name, f.name, s.st_size, s.st_mtime_ns) for f, s in zip(files, stamps, strict=True)]
+    key = hashlib.sha256(repr(about).encode()).hexdigest()
+    with contextlib.suppress(OSError, ValueError):  # where there is none, or a broken one
+        kept = load_npz(cache)
+        if str(kept.get("key")) == key:
+            return kept["images"]
+    images = np.stack([read_png(file) for file in tqdm(files, unit="png", desc="reading", delay=1, leave=False)])
+    images = images if (images != images[:, :1]).any() else images[:, :1].copy()
     try:
         with whole_file(cache) as temporary, open(temporary, "wb") as file:
-            np.savez(file, images=images, fingerprint=fingerprint)
-    except OSError as error:  # the images are here all the same; only the next load will be slower
-        print(f"Data: no cache beside {folder} ({error})")
-    return torch.from_numpy(images)
+            np.savez(file, images=images, key=key)
+    except OSError as error:  # the images are here all the same; only the next time will be slower
+        print(f"Data: no cache beside the images ({error})")
+    return images
 
 
-def read_png(path: Path) -> np.ndarray:
-    """One 28×28 grey or RGB image file as uint8 (28, 28, 3). Raises ValueError, with the file's name, for any other."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
-        raise ValueError(f"{path} does not decode as an image: replace or delete it.") from error
+def read_png(path: File) -> np.ndarray:
+    """One 28×28 grey or RGB image file as uint8 (3, 28, 28). Raises ValueError, with the file's name, for any other."""
+    image = open_png(path)
     if image.size != (SIDE, SIDE):
-        raise ValueError(f"{path} is {image.size[0]}×{image.size[1]} pixels, not 28×28: replace or delete it.")
+        raise ValueError(f"{path} is {image.width}×{image.height} pixels, not 28×28: {mend(image)}")
     if image.mode not in ("RGB", "L", "1"):
-        raise ValueError(f"{path} is in mode {image.mode}, neither RGB nor grey: convert it to RGB.")
-    return np.asarray(image.convert("RGB"))
+        raise ValueError(f"{path} is in mode {image.mode}, neither RGB nor grey of 8 bits: {mend(image)}")
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
-def _scan(folder: Path) -> tuple[list[Path], str]:
-    """The folder's PNGs by name, and a fingerprint of their names, sizes and times."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}: `python -m hwkit data` makes one.")
-    with os.scandir(folder) as entries:
-        found = sorted((e for e in entries if e.name.lower().endswith(".png")), key=lambda e: e.name)
-    if not found:
-        raise ValueError(f"{folder} holds no .png: `python -m hwkit data` makes a folder of them.")
-    digest = hashlib.blake2b(digest_size=16)
-    for entry in found:
-        status = entry.stat()
-        digest.update(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return [Path(entry.path) for entry in found], digest.hexdigest()
-
-
-def _read_cache(cache: Path, fingerprint: str) -> np.ndarray | None:
-    """The cached images, or None where there is no cache, a stale one, or a broken one."""
+def open_png(path: File) -> Image.Image:
+    """An image file of any size and mode, decoded. ValueError, with its name, where that fails."""
     try:
-        arrays = load_npz(cache)
-    except ValueError:
-        return None
-    return arrays["images"] if str(arrays.get("fingerprint")) == fingerprint else None
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads it looks at the size
+            image = Image.open(file)
+            image.load()
+            return image
+    except BROKEN_IMAGE as error:
+        raise ValueError(f"{path} does not decode as an image: replace or delete it.") from error
+
+
+def mend(image: Image.Image) -> str:
+    """What to do, a colon, and the line of Python that makes the file at `path` RGB and 28×28, and loses nothing."""
+    pixels, left, top = np.array(image), (image.width - SIDE) // 2, (image.height - SIDE) // 2
+    what, code, corner = "convert these", "Image.open(path)", pixels[0, 0].copy()
+    if image.mode[0] in "IF" and pixels.max() > 255:  # 16 bits, which `convert` would clip
+        code = "Image.fromarray((np.asarray(Image.open(path)) // 257).astype(np.uint8))"
+    elif "A" in image.mode or "transparency" in image.info:
+        code = f'Image.alpha_composite(Image.new("RGBA", {image.size}, "black"), {code}.convert("RGBA"))'
+    code += '.convert("RGB")'
+    pixels[max(top, 0) : top + SIDE, max(left, 0) : left + SIDE] = corner  # what is left is a border, if anything
+    if min(left, top) >= 0 < max(left, top) and (pixels == corner).all():
+        what, code = f"cut off {left} pixels on each side", f"{code}.crop({(left, top, left + SIDE, top + SIDE)})"
+    elif image.size != (SIDE, SIDE):
+        filter = "BOX" if image.width % SIDE == image.height % SIDE == 0 else "LANCZOS"  # undoes a repetition
+        what, code = "resize these", f"{code}.resize((28, 28), Image.{filter})"
+    return f"{what}: {code}.save(path)"
+
+
+def refusal(path: Path, wanted: str) -> OSError | ValueError:
+    """The error that says what was wanted at `path`, what is there instead, and the way on."""
+    if not path.exists():
+        parent = next(p for p in path.parents if p.exists())
+        there = {name.lower(): name for name in (sorted(os.listdir(parent)) if parent.is_dir() else ())}
+        near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), there, 1)
+        holds = f"holds {listed(there.values())}" if parent.is_dir() else "is a file"
+        return FileNotFoundError(
+            f"There is no {path}: " + (f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}.")
+        )
+    files = files_in(path)
+    kinds = Counter(Path(name).suffix.lower() for name in files)
+    holds = ", ".join(f"{count:,} {kind or 'without a suffix'}" for kind, count in kinds.most_common(3))
+    way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name another one")
+    if folders := sorted({str(file.parent) for name, file in files.items() if name.lower().endswith(".png")}):
+        way = f"the images are in {listed(folders)}: name that folder"
+    holds = "is a file" if path.is_file() else f"holds {holds} ({listed(files)})" if files else "holds nothing"
+    return ValueError(f"{path} {holds}, but {wanted} is wanted: {way}.")
+
+
+def listed(names: Collection[str]) -> str:
+    """The first three."""
+    return (", ".join(list(names)[:3]) or "nothing") + ", …" * (len(names) > 3)

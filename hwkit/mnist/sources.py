@@ -1,129 +1,151 @@
-"""MNIST from wherever it is: IDX files, PNGs, an .npz, a download, or the sample that comes with the kit."""
+"""MNIST from wherever it is: IDX files, PNGs, an .npz, a .zip of them, a download, or the sample of the kit."""
 
-import gzip
+import io
 import os
+import re
 import socket
 import struct
 import zlib
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from hwkit.files import load_npz
-from hwkit.mnist.folder import SIDE, _prepared, _write_folder, load_folder
+from hwkit.files import expanded, load_npz, read_json
+from hwkit.mnist.folder import LARGEST, SIDE, File, files_in, listed, missing_images, read_pngs, refusal, write_folder
 
 KIT = Path(__file__).resolve().parent.parent
-DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # installed, or a checkout
+DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # of an installed kit, or a checkout
+PREPARED = Path("data") if DATA.parent == KIT else DATA  # where `prepare` writes
 SAMPLE = DATA / "mnist_sample.npz"
+SAMPLE_WARNING = """WARNING: only the embedded sample of 5,000 digits is in use (4,500 to train on, 500 held out).
+Digits come out, but fewer kinds, and FID against MNIST's 60,000 is worse. For a result to hand in, set HWKIT_MNIST."""
 Split = Literal["train", "test"]
-PREFIX = {"train": "train", "test": "t10k"}
-SAMPLE_WARNING = (
-    "WARNING: only the embedded sample of 5,000 digits is in use (4,500 to train on, 500 held out). Digits will come "
-    "out, but fewer kinds of them, and FID against MNIST's 60,000 is worse. For a result to hand in, set HWKIT_MNIST."
-)
+SPLIT = re.compile(r"(?<![a-z])[xy]?(train|test|t10k|val)(ing|id|idation)?(set|images?|labels?|data|[xy])?(?![a-z])")
+DIGIT = re.compile(r"(?:class|digit|label)?[ _-]?0*(\d)")  # a folder of one class
+IDX, PNG, NPZ = r"(?:train|test|t10k)-images[-._]idx3[-._]ubyte", r"\.png$", r"\.npz$"
+WANTED = "MNIST (IDX files, PNGs, an .npz, or a .zip of them)"
 
 
 class Digits(NamedTuple):
-    """Images uint8 (N, 28, 28), or (N, 28, 28, 3) where they have colour, and labels uint8 (N,) where known."""
+    """Images uint8 (N, 1, 28, 28), or (N, 3, 28, 28) if any has colour, and labels uint8 (N,) where known."""
 
     images: np.ndarray
     labels: np.ndarray | None
 
 
-def prepare(source: str | Path | None = None, split: Split = "train", out: Path = DATA, say: Callable = print) -> Path:
+def prepare(source: str | Path | None = None, split: Split = "train", out: Path | str | None = None) -> Path:
     """Makes sure that a folder of 28×28 RGB PNGs, `00001.png` …, stands ready, and returns it.
 
-    Tried in this order, each said in one line: `source` or the environment variable HWKIT_MNIST (a folder of IDX files
-    or of PNGs, or an .npz; the words `download` and `sample` choose those below); what is prepared in `out`/mnist
-    already; a download; the 5,000 digits that come with the kit. An interrupted preparation goes on where it stopped.
-
-    Raises FileNotFoundError or ValueError where a named source is missing or broken, and ValueError where `out` holds
-    the images of another source.
+    Tried in this order: `source`, or what the environment variable HWKIT_MNIST names (the words `download` and `sample`
+    choose those below); what is prepared already in `out`/mnist, by default in `PREPARED`; a download; the 5,000 digits
+    of the kit. Raises FileNotFoundError or ValueError for a source that is missing or broken, and for other images in
+    the folder.
     """
-    source = source or os.environ.get("HWKIT_MNIST")
-    if source and str(source) not in ("download", "sample"):
-        say(f"Data: {split} split from {source}")
-        return _write_folder(read_source(source, split).images, out / "mnist" / split, str(source), say)
-    if not source:
-        prepared = _prepared(out / "mnist" / split)
-        if prepared:
-            say(f"Data: {prepared['count']:,} images are prepared in {out / 'mnist' / split}")
-            return out / "mnist" / split
-    if str(source) != "sample":
-        downloaded = download(out / "download", say)
-        if downloaded:
-            return _write_folder(
-                read_source(downloaded, split).images, out / "mnist" / split, "torchvision download", say
-            )
-        if source:
-            raise FileNotFoundError("MNIST could not be downloaded; name a copy of it with --source or HWKIT_MNIST.")
-    say(f"Data: {split} split of the embedded sample, {SAMPLE.name}")
-    say(SAMPLE_WARNING)
-    return _write_folder(read_source(SAMPLE, split).images, out / "sample" / split, "embedded sample", say)
+    source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
+    folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
+    if source not in ("", "download", "sample"):
+        print(f"Data: {split} split from {source}")
+        return write_folder(read_source(source, split).images, folder, source)
+    if not source and record.is_file() and not missing_images(folder, read_json(record)["count"]):
+        print(f"Data: {read_json(record)['count']:,} images are prepared in {folder}")
+        return folder
+    if source != "sample" and (downloaded := download(out / "download")):
+        return write_folder(read_source(downloaded, split).images, folder, "torchvision download")
+    if source == "download":
+        raise FileNotFoundError("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST.")
+    print(f"Data: {split} split of the embedded sample, {SAMPLE.name}\n{SAMPLE_WARNING}")
+    return write_folder(read_source(SAMPLE, split).images, out / "sample" / split, "embedded sample")
 
 
-def download(root: Path, say: Callable = print, timeout: float = 10) -> Path | None:
-    """torchvision's download into `root`, or None; a mirror silent for `timeout` seconds is passed over."""
-    if (root / "MNIST" / "raw").is_dir():
+def download(root: Path, timeout: float = 10) -> Path | None:
+    """MNIST in `root`, from torchvision's mirrors, or None; one that is silent for `timeout` seconds is passed over."""
+    if root.is_dir():
         return root
-    from torchvision.datasets import MNIST  # a slow import, seldom needed
+    from torchvision.datasets import MNIST, utils  # a slow import, seldom needed
 
-    partial = root.with_name(root.name + ".partial")
-    before = socket.getdefaulttimeout()
+    partial, before = root.with_name(root.name + ".partial"), socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)  # torchvision names none of its own
     try:
         for mirror in MNIST.mirrors:
-            say(f"Data: trying to download MNIST from {mirror}")
+            print(f"Data: trying to download MNIST from {mirror}")
             try:
-                type("MNIST", (MNIST,), {"mirrors": [mirror]})(partial, download=True)
+                for name, md5 in MNIST.resources:
+                    utils.download_url(mirror + name, partial, md5=md5)
+                return partial.rename(root)
             except (OSError, HTTPException, RuntimeError) as error:  # URLError, time-outs; torchvision's RuntimeError
-                say(f"Data: that mirror did not deliver ({str(error).splitlines()[-1]})")
-                continue
-            partial.rename(root)
-            return root
+                print(f"Data: that mirror did not deliver ({str(error).splitlines()[-1]})")
     finally:
         socket.setdefaulttimeout(before)
-    return None
 
 
-def read_source(source: str | Path, split: Split = "train") -> Digits:
-    """Reads one split from a folder of IDX files (plain or .gz), a folder of PNGs, or an .npz.
+def read_source(source: Path | str, split: Split = "train", whole: bool = False) -> Digits:
+    """One split of MNIST: IDX files, plain or gzip; PNGs, flat or in a folder for each class; an .npz.
 
-    The .npz holds `x_train`/`x_test` (and `y_train`/`y_test`), as Keras's mnist.npz does, or `images` (and `labels`),
-    of which the last tenth is the test split. A folder of PNGs is a training split, or holds `train/` and `test/`.
-    Raises FileNotFoundError or ValueError with a sentence that names the file.
+    They may lie in subfolders, such as train/ and test/, or in a .zip. What is not divided is the training split; of an
+    undivided .npz the last tenth is the test split. `whole`: what is not divided is given in full, as either split.
+    Raises FileNotFoundError or ValueError with a sentence that names the file, what is there instead, and the way on.
     """
-    source = Path(source).expanduser()
-    if split not in PREFIX:
+    if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}, but must be 'train' or 'test'.")
-    if source.is_file():
-        if source.suffix == ".npz":
-            return _read_npz(source, split)
-        raise ValueError(f"{source} is a file, but not an .npz: name a folder of IDX files or PNGs, or an .npz.")
-    if not source.is_dir():
-        raise FileNotFoundError(f"There is no folder {source}: check --source or HWKIT_MNIST.")
-    for folder in (source, source / "MNIST" / "raw", source / "raw"):
-        images = _find_idx(folder, f"{PREFIX[split]}-images-idx3-ubyte")
-        if images:
-            labels = _find_idx(folder, f"{PREFIX[split]}-labels-idx1-ubyte")
-            return Digits(read_idx(images, 3), read_idx(labels, 1) if labels else None)
-    folder = source / split if (source / split).is_dir() else source
-    if split == "test" and folder == source:
+    source = Path(os.path.abspath(expanded(source)))  # "." has no name to put a cache beside
+    files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
+    kind, parts = next(((kind, found) for kind in (IDX, PNG, NPZ) if (found := _parts(files, kind, source))), ("", {}))
+    if not parts:
+        raise refusal(source, WANTED)
+    part = split if split in parts or (split == "test" and not whole and kind is not NPZ) else None
+    if part not in parts:
         raise FileNotFoundError(
-            f"{source} holds no test split: put t10k-images-idx3-ubyte there, or a folder test/ of PNGs."
+            f"{source} holds no {split} split: put {split}/ with PNGs, or IDX files, beside the rest."
         )
-    images = load_folder(folder)
-    return Digits(images[:, 0].numpy() if images.shape[1] == 1 else images.permute(0, 2, 3, 1).numpy(), None)
+    if kind is NPZ:
+        return _read_npz(parts[part][0], split, whole)
+    if kind is PNG:
+        images = read_pngs(parts[part], source.parent / f".{source.name}{'.' + part if part else ''}.cache.npz")
+        digits = [DIGIT.fullmatch(file.parent.name.lower()) for file in parts[part]]
+        return Digits(images, np.array([int(found[1]) for found in digits], np.uint8) if all(digits) else None)
+    path = min(parts[part], key=lambda file: len(str(file)))  # plain rather than .gz, where both are there
+    name = re.sub("images(.idx)3", r"labels\g<1>1", str(path)).removesuffix(".gz")
+    labels = next((read_idx(file, 1) for file in files.values() if str(file).removesuffix(".gz") == name), None)
+    return Digits(read_idx(path, 3)[:, None], labels)
 
 
-def read_idx(path: Path, dimensions: Literal[1, 3]) -> np.ndarray:
+def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, list[File]]:
+    """The files of one kind by split; of several sets those of the divided one, else of the one nearest to the top."""
+    sets: dict = {}
+    for name, file in files.items():
+        if re.search(kind, name.lower()):
+            *above, last = name.split("/")
+            splits = [None, *filter(None, map(_split, [*above, last] if kind is IDX else above))]
+            folder = "/".join(part for part in above if not _split(part) and not DIGIT.fullmatch(part.lower()))
+            sets.setdefault(folder, {}).setdefault(splits[-1], []).append(file)
+    order = {
+        f: (not {"train", "test"} & set(sets[f]), f.count("/") + bool(f), "mnist" not in f.lower().split("/"))
+        for f in sets
+    }
+    best = sorted(sets, key=order.__getitem__)
+    if len(best) > 1 and order[best[0]] == order[best[1]]:
+        raise ValueError(f"{source} holds several sets of images, in {listed(best)}: name one of these folders.")
+    return sets[best[0]] if best else {}
+
+
+def _split(name: str) -> str | None:
+    """train, test or val, where a name says so."""
+    found = SPLIT.search(name.lower())
+    return {"t10k": "test"}.get(found[1], found[1]) if found else None
+
+
+def read_idx(path: File, dimensions: Literal[1, 3]) -> np.ndarray:
     """An IDX file (yann.lecun.com/exdb/mnist) as uint8: images (N, 28, 28) or labels (N,). ValueError if broken."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":  # not by its name: a browser unpacks a file, and leaves the name
+            unpacker = zlib.decompressobj(31)
+            raw = unpacker.decompress(raw, LARGEST)
+            if not unpacker.eof:
+                raise EOFError("it breaks off, or is too large")
+    except (zlib.error, EOFError) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error}): fetch it again.") from error
     header = 4 + 4 * dimensions
     if len(raw) < header or raw[:4] != bytes([0, 0, 8, dimensions]):
@@ -136,27 +158,39 @@ def read_idx(path: Path, dimensions: Literal[1, 3]) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # torch wants it writable
 
 
-def _find_idx(folder: Path, name: str) -> Path | None:
-    candidates = (folder / (n + end) for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _read_npz(path: Path, split: Split) -> Digits:
-    arrays = load_npz(path)
-    if f"x_{split}" in arrays:
-        images, labels = arrays[f"x_{split}"], arrays.get(f"y_{split}")
-    elif "images" in arrays:
-        held_out = len(arrays["images"]) // 10
-        part = slice(-held_out, None) if split == "test" else slice(None, -held_out or None)
-        images, labels = arrays["images"][part], arrays["labels"][part] if "labels" in arrays else None
-    elif {"mu", "sigma"} <= set(arrays):
-        raise ValueError(f"{path} holds FID statistics (mu, sigma), not images: it serves as a reference for FID only.")
-    else:
-        raise ValueError(f"{path} holds {sorted(arrays)}, but no array x_{split} or images.")
-    if images.ndim not in (3, 4) or images.shape[1:3] != (SIDE, SIDE) or images.dtype != np.uint8 or not len(images):
+def _read_npz(path: File, split: Split, whole: bool) -> Digits:
+    """The one array of images whose name tells of this split, or of none, in any layout and range; and its labels."""
+    arrays = load_npz(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()))
+    found = {name: images for name, array in arrays.items() if (images := _channels_first(array)) is not None}
+    part = split if {"train", "test"} & set(map(_split, found)) else None
+    names = [name for name in found if _split(name) == part]
+    images = found[names[0]] if len(names) == 1 else np.empty(0)
+    held_out = 0 if part or whole else len(images) // 10
+    kept = (
+        slice(len(images) - held_out, None)
+        if split == "test" and not (part or whole)
+        else slice(len(images) - held_out)
+    )
+    if not len(images[kept]):
+        holds = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise ValueError(
-            f"{path} holds {images.dtype} images of shape {images.shape}, but uint8 (N, 28, 28) is needed."
+            f"{path} holds {holds}, but one array of 28×28 images is wanted for the {split} split (or ten images, of "
+            "which the last is that): np.savez('mnist.npz', x_train=…, x_test=…), both uint8 (N, 28, 28), makes a file."
         )
-    if images.shape[3:] not in ((), (1,), (3,)):
-        raise ValueError(f"{path} holds images of {images.shape[3]} channels, but they must be grey or RGB.")
-    return Digits(images[..., 0] if images.shape[3:] == (1,) else images, labels)
+    low, high = images.min(), images.max()
+    zero, scale = (-1, 127.5) if -1 <= low < -0.9 and high <= 1 else (0, 255 if high <= 1 else 1)
+    if not zero <= low <= high <= zero + 255 / scale:
+        raise ValueError(
+            f"{path} holds {names[0]} from {low:.3g} to {high:.3g}, but 0 to 255, 0 to 1 or −1 to 1 is wanted: "
+            f"np.savez('mnist.npz', images=(x - x.min()) / np.ptp(x)) makes a file of such."
+        )
+    images = images if images.dtype == np.uint8 and scale == 1 else ((images - zero) * scale).round().astype(np.uint8)
+    labels = [a.reshape(-1) for name, a in arrays.items() if _split(name) == part and a.size == len(images)]
+    return Digits(np.ascontiguousarray(images[kept]), labels[0][kept] if labels else None)
+
+
+def _channels_first(x: np.ndarray) -> np.ndarray | None:
+    """Images (N, 784), (N, 28, 28), (N, 28, 28, C) or (N, C, 28, 28) as (N, C, 28, 28); None for what is none."""
+    x = x.reshape(-1, 1, SIDE, SIDE) if x.shape[1:] in ((SIDE, SIDE), (SIDE * SIDE,)) else x
+    x = x.transpose(0, 3, 1, 2) if x.ndim == 4 and x.shape[3] in (1, 3) else x
+    return x if x.shape[1:] in ((1, SIDE, SIDE), (3, SIDE, SIDE)) and len(x) and x.dtype.kind in "buif" else None

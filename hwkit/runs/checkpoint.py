@@ -105,7 +105,9 @@ def _upgraded(content: dict) -> dict:
     """A checkpoint of format hwkit-1 in the present one. Its recipe has no name: that of the most similar is taken."""
     before = content["recipe"]
     alike = min(RECIPES.values(), key=lambda recipe: sum(asdict(recipe)[key] != before[key] for key in before))
-    content = {**content, "recipe": {**before, "name": alike.name, "about": alike.about}}
+    twice = ("model", "schedule", "prediction", "alpha_bar")  # stood beside the recipe, which holds or makes them
+    content = {name: value for name, value in content.items() if name not in twice}
+    content |= {"format": FORMAT, "recipe": {**before, "name": alike.name, "about": alike.about}}
     if "resume" in content:
         old = content["resume"]
         position = {key: old[key] for key in ("epoch", "batch", "loss_sum", "best_loss", "best_epoch", "seconds")}

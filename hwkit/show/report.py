@@ -1,197 +1,185 @@
-"""What is drawn of a finished run, and the report to hand in: figures, HTML, PDF and zip."""
+"""A finished run, drawn and described: its figures, and the report to hand in as HTML, PDF and zip."""
 
 import base64
-import json
+import re
 import shutil
 import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from hwkit.diffusion import Denoiser
-from hwkit.files import whole_file, write_bytes, write_text
+from hwkit.files import is_leftover, whole_file, write_text
+from hwkit.measure.score import read_scores, results_of
 from hwkit.mnist.folder import file_name, read_png
-from hwkit.runs.checkpoint import best_of, load, load_denoiser, recipe_of
-from hwkit.runs.generate import images
+from hwkit.runs import checkpoint as checkpoints
+from hwkit.runs.checkpoint import EXPORTED, best_of, digest, load, load_denoiser, recipe_of
+from hwkit.runs.generate import images, read_manifest
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
-from hwkit.sampling import Frame, Sampler, nodes, trajectory
+from hwkit.sampling import Sampler
 from hwkit.schedule import cosine, linear
-from hwkit.show.figures import diffusion_grid, loss_curve, sample_sheet, save, schedule_curves
+from hwkit.show.figures import check_dpi, diffusion_grid, grid_frames, loss_curve, sample_sheet, save, schedule_curves
 from hwkit.unet import UNet
 
-Rows = list[tuple[str, str]]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+Rows = list[tuple[str, str]]  # of a table: what, value
+TITLE = "A diffusion model for MNIST, from scratch"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge", "msedge")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
-    """A chapter: paragraphs, a table of (what, value), and pictures of (PNG file, caption), in this order."""
+    """A chapter, in this order. For the report's four chapters report.html has words, where there is no text."""
 
     heading: str
-    text: Sequence[str] = ()
-    rows: Rows = field(default_factory=list)
-    pictures: Sequence[tuple[Path, str]] = ()
+    text: Sequence[str] = ()  # paragraphs
+    rows: Sequence[tuple[str, str]] = ()
+    pictures: Sequence[tuple[Path, str]] = ()  # (PNG file, caption)
+
+
+def write_report(
+    run: Path, title: str = TITLE, author: str = "", conclusion: str = "", images: Path | None = None
+) -> tuple[Path, Path | None]:
+    """Writes a run's report/report.html, from the files that are there, and where Chromium is the PDF; returns both.
+
+    The files: checkpoint, history, figures/, and what was measured of `images` (by default the run's generate/).
+    ValueError names one that is damaged.
+    """
+    images = images or run / "generate"
+    parts = [
+        Part("Model description", (), model_rows(run)),
+        Part("Implementation details", (), training_rows(run)),
+        Part("Result analysis", (), result_rows(images)),
+        Part("Conclusion", [paragraph for paragraph in conclusion.split("\n\n") if paragraph.strip()]),
+    ]
+    figures = [*(run / "figures").glob("*.png"), *results_of(images).glob("*.png")]
+    page = write_html(run / "report" / "report.html", title, author, parts, figures)
+    return page, write_pdf(page)
 
 
 def model_rows(run: Path) -> Rows:
     """The network, the diffusion, and how many parameters there are where."""
-    content = load(best_of(run))
-    config, schedule, model = model_config(content), recipe_of(content).make_schedule(), UNet(model_config(content))
-    blocks = f"{config.blocks} residual block{'s' * (config.blocks > 1)} a level, {config.middle_blocks} in the middle"
-    folded = f", pixels folded {config.patch}×{config.patch} into channels" if config.patch > 1 else ""
-    channels = " → ".join(str(config.base * m) for m in config.multipliers)
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    recipe = recipe_of(load(best_of(run)))
+    net = recipe.model
+    folded = f", pixels folded {net.patch}×{net.patch} into channels" if net.patch > 1 else ""
+    channels = " → ".join(str(net.base * m) for m in net.multipliers)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in UNet(net).named_children()}
     return [
-        ("network", f"U-Net, {config.channels}×28×28 in and out{folded}"),
-        ("channels", f"{channels} down and up again; {blocks}"),
-        ("block", "GroupNorm, SiLU, 3×3 convolution; time added in each (sinusoidal embedding, MLP)"),
+        ("network", f"U-Net, {net.channels}×28×28 in and out{folded}; channels {channels} down and up again"),
+        ("residual blocks", f"{net.blocks} a level, {net.middle_blocks} in the middle; the time is added in each"),
         ("parameters", f"{sum(count.values()):,}: " + ", ".join(f"{name} {n:,}" for name, n in count.items())),
-        ("forward process", f"{schedule.name} schedule, T = {schedule.T}, √ᾱ_T = {schedule.alpha_bar[-1] ** 0.5:.4f}"),
-        ("the network predicts", {"epsilon": "ε, the noise", "x0": "x_0, the image", "v": "v"}[content["prediction"]]),
+        ("forward process", str(recipe.make_schedule())),
+        ("the network predicts", {"epsilon": "ε, the noise", "x0": "x_0, the image", "v": "v"}[recipe.prediction]),
     ]
 
 
 def training_rows(run: Path) -> Rows:
-    """The recipe, and from `history.jsonl` how far the run has come; it is left out where there is none."""
-    content = load(best_of(run))
-    recipe = recipe_of(content)
+    """Whose weights these are, the recipe, and from `history.jsonl`, where there is one, how far the run has come."""
+    weights, history = best_of(run), read_history(run)
+    content = load(weights)
+    recipe, rows = recipe_of(content), []
+    if weights.name == EXPORTED:
+        kits = checkpoints.PRETRAINED / EXPORTED
+        whose = "the kit’s own" if kits.is_file() and digest(kits) == digest(weights) else "exported by another run"
+        rows = [("weights", f"not trained for this report: {whose}")]
     muon = f"; Muon {recipe.muon_lr:g} for the convolutions between stem and head" if recipe.muon_lr else ""
     falls = f", falling to 0 from {recipe.decay_from:.0%} of the run on" if recipe.decay_from < 1 else ", constant"
-    rows = [
-        ("data", "MNIST, training digits, 28×28 RGB in [−1, 1], no labels, no augmentation"),
-        ("loss", f"mean squared error, t uniform, weight {recipe.weighting.replace('_', '-')}"),
+    rows += [
+        ("loss", f"mean squared error, t uniform, weight {recipe.weighting.replace('_', '-')}; recipe {recipe.name}"),
         ("optimizer", f"AdamW {recipe.lr:g}{falls}{muon}; gradient clipped to norm {recipe.clip:g}"),
         ("batch", f"{recipe.batch_size}, seed {recipe.seed}"),
-        ("average of weights", f"EMA, up to {recipe.ema:g}; these weights are used for all images"),
+        ("average of weights", f"EMA, up to {recipe.ema:g}"),
         ("images seen", f"{content['images_seen']:,}, in epochs: {content['epoch']}"),
     ]
-    history = read_history(run)
     if history:
-        last = history[-1]
-        rows += [
-            ("time", f"{duration(last['seconds'])}, {last['images_per_second']:.0f} images/s in the last epoch"),
-            ("loss, last epoch", f"{last['loss']:.4f} (the lowest: {min(line['loss'] for line in history):.4f})"),
-        ]
-    software = content["versions"]
-    return [*rows, ("software", ", ".join(f"{name} {version}" for name, version in software.items()))]
+        last, lowest = history[-1], min(line["loss"] for line in history)
+        speed = f"{last['images_per_second']:.0f} images/s in the last epoch"
+        rows += [("time", f"{duration(last['seconds'])}, {speed}")]
+        rows += [("loss, last epoch", f"{last['loss']:.4f} (the lowest: {lowest:.4f})")]
+    return [*rows, ("software", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
 
 
-def result_rows(run: Path) -> Rows:
-    """What was made and measured: `generate.json` and `generate-evaluation/*_fid.json`, as far as they are there."""
-    rows = []
-    manifest = run / "generate.json"
-    if manifest.is_file():
-        made = json.loads(manifest.read_text("utf-8"))
-        count = len(list((run / "generate").glob("*.png")))
-        rows.append(("images", f"{count:,} PNGs by {Sampler(**made['sampler'])}, seed {made['seed']}"))
-    for path in sorted((run / "generate-evaluation").glob("*_fid.json")):
-        rows += measured_rows(json.loads(path.read_text("utf-8")))
-    return rows
+def result_rows(images: Path) -> Rows:
+    """What was made and measured, as far as the files beside the folder of images tell."""
+    made, count = read_manifest(images), len(numbered(images))
+    origin = f"by {Sampler(**made['sampler'])}, seed {made['seed']}" if made else "of unknown origin"
+    measured = [row for score in read_scores(results_of(images)) for row in score.rows()]
+    todo = [("FID", f"not measured yet: python -m hwkit fid {images}")]
+    return [("images", f"{count:,} PNGs {origin}"), *(measured or todo)] if count else measured
 
 
-def measured_rows(record: dict) -> Rows:
-    """One measurement in one feature space, beside what as many real digits score."""
-    real = "; ".join(f"real digits, {name}: {numbers['value']:.2f}" for name, numbers in record["real"].items())
-    value = f"{record['value']:.2f} ± {record['error']:.2f}, {record['images']:,} images against {record['reference']}"
-    rows = [(record["metric"], f"{value} ({real})" if real else value)]
-    if "kid" in record:
-        rows.append(("KID × 1000", f"{1000 * record['kid']:.1f} ± {1000 * record['kid_error']:.1f}"))
-        rows.append(("precision, recall", f"{record['precision']:.2f}, {record['recall']:.2f}"))
-    if "memorisation" in record:
-        share = record["memorisation"]["near_copies"]
-        rows.append(("near-copies of training images", f"{share:.2%} (of unseen real digits 0.1 %)"))
-    return rows
+def numbered(folder: Path) -> list[Path]:
+    """The images 00001.png … of a folder, and nothing else that lies there."""
+    return [path for path in sorted(folder.glob("*.png")) if re.fullmatch(r"\d{5}\.png", path.name) and path.is_file()]
 
 
-def write_html(path: Path, title: str, by: str, parts: Sequence[Part]) -> Path:
-    """Writes one file that needs no other: pictures inside, light and dark, fit to print. All text is escaped."""
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        Path(__file__).with_suffix(".html").read_text("utf-8")
-    )
-    embedded = [Part(p.heading, p.text, p.rows, [(_data_url(png), said) for png, said in p.pictures]) for p in parts]
-    write_text(path, template.render(title=title, by=by, parts=embedded))
+def write_html(path: Path, title: str, by: str, parts: Sequence[Part], figures: Sequence[Path] = ()) -> Path:
+    """Writes one file that needs no other: pictures inside, light and dark, fit to print. All text is escaped.
+
+    figures: those of the kit, for whose names report.html has the place and the caption.
+    """
+    source = Path(__file__).with_suffix(".html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["base64"] = lambda png: base64.b64encode(png.read_bytes()).decode()
+    named = {figure.stem: figure for figure in figures}
+    page = environment.from_string(source).render(title=title, by=by, parts=parts, figures=named)
+    write_text(path, page)
     return path
 
 
 def write_pdf(html: Path) -> Path | None:
     """Prints the page as a PDF beside it, by Chromium; None where there is none, or it does not manage."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), html.with_suffix(".pdf")
     if not browser:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        printed = Path(folder) / "page.pdf"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--no-pdf-header-footer"]
-        command = [browser, *flags, f"--print-to-pdf={printed}", html.resolve().as_uri()]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=120)
-            content = printed.read_bytes()
-        except (subprocess.SubprocessError, OSError):
-            return None
-    write_bytes(html.with_suffix(".pdf"), content)
-    return html.with_suffix(".pdf")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, whole_file(pdf) as page:
+            paths = [f"--user-data-dir={profile}", f"--print-to-pdf={page.resolve()}", html.resolve().as_uri()]
+            subprocess.run([browser, *flags, *paths], check=True, capture_output=True, timeout=120)
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return pdf
 
 
 def write_submission(path: Path, images: Path, others: Iterable[Path]) -> Path:
-    """Writes what is handed in as one zip: the PNGs of a folder as `generate/…`, and other files by name."""
-    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as out:
-        for png in sorted(images.glob("*.png")):
-            out.write(png, f"generate/{png.name}")
-        for file in others:
-            out.write(file, file.name)
+    """Zips what is handed in: images 00001.png … as generate/…, other files by name. ValueError without any image."""
+    files = {f"generate/{png.name}": png for png in numbered(images)}
+    if not files:
+        raise ValueError(f"{images} holds no images {file_name(1)} …: `python -m hwkit sample` makes them.")
+    files |= {file.name: file for file in others if not is_leftover(file.name)}
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as out:
+        for name, file in files.items():
+            out.write(file, name)
     return path
 
 
-def _data_url(png: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
-
-
 def draw_figures(
-    run: Path, checkpoint: Path, out: Path, seed: int = 0, dpi: int = 150, device: torch.device | str = "cpu"
+    run: Path, checkpoint: Path, out: Path, seed: int = 0, dpi: float = 150, device: torch.device | str = "cpu"
 ) -> Iterator[Path]:
-    """Draws a run's figures into `out` and yields the path of each.
+    """Draws a run's figures into `out` and yields the path of each. ValueError for a dpi that cannot work.
 
-    Both diffusion grids (from one and the same x_T), the loss curve (where there is a history), a sheet of 100 samples,
-    and the schedules.
+    The diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred samples (of
+    the run's generate/, or new ones where it holds fewer), and the schedules.
     """
-    denoise = load_denoiser(checkpoint, device)
-    for sampler in (Sampler("ddpm"), Sampler("ddim")):
-        sampler = sampler.resolve(denoise.schedule.T)
+    check_dpi(dpi)
+    denoise, history = load_denoiser(checkpoint, device), read_history(run)
+    T = denoise.schedule.T
+    for sampler in (Sampler("ddpm").resolve(T), Sampler("ddim").resolve(T)):
         title = f"{sampler.name.upper()}, {sampler.steps} steps"
         grid = diffusion_grid(grid_frames(denoise, sampler, seed, device), title)
         yield save(grid, out / f"diffusion_grid_{sampler.name}.png", dpi)
-    history = read_history(run)
     if history:
         last = history[-1]
-        title = f"{last['images_seen']:,} images, {last['seconds'] / 60:.0f} min, loss {last['loss']:.4f}"
+        title = f"{last['images_seen']:,} images, {duration(last['seconds'])}, loss {last['loss']:.4f}"
         yield save(loss_curve(history, title), out / "loss_curve.png", dpi)
-    yield save(sample_sheet(hundred_samples(run, denoise, seed, device)), out / "samples.png", dpi)
-    T = denoise.schedule.T
+    made = [read_png(file) for file in numbered(run / "generate")[:100]]
+    made = made if len(made) == 100 else images(denoise, Sampler(), seed, range(1, 101), device)
+    yield save(sample_sheet(made), out / "samples.png", dpi)
     yield save(schedule_curves([linear(T), cosine(T)]), out / "schedule.png", dpi)
     epoch, seen = (load(checkpoint)[key] for key in ("epoch", "images_seen"))
     print(f"Drawn from {checkpoint.name} (epoch {epoch}, {seen:,} images seen); {denoise.schedule}")
-
-
-def grid_frames(
-    denoise: Denoiser, sampler: Sampler, seed: int, device: torch.device | str = "cpu", rows: int = 8
-) -> list[Frame]:
-    """The frames of `rows` samples at the eight nodes, T to 0. The same seed gives the same x_T for every sampler."""
-    columns = nodes(denoise.schedule.T)
-    frames = trajectory(denoise, sampler, seed, range(1, rows + 1), device, through=columns)
-    shown = tqdm(frames, total=sampler.resolve(denoise.schedule.T).steps + 1, desc=f"grid {sampler.name}", leave=False)
-    return [frame for frame in shown if frame.t in columns]
-
-
-def hundred_samples(run: Path, denoise: Denoiser, seed: int, device: torch.device | str) -> np.ndarray:
-    """uint8 (100, 3, 28, 28): the first images of the run's generate/, or fresh ones where it holds fewer."""
-    files = [run / "generate" / file_name(k) for k in range(1, 101)]
-    if all(file.is_file() for file in files):
-        return np.stack([read_png(file).transpose(2, 0, 1) for file in files])
-    return images(denoise, Sampler(), seed, range(1, 101), device).numpy()

@@ -1,0 +1,111 @@
+"""Digit-FID against steps: which samplers, what is kept, and what of it goes on."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import vivid_unet
+
+from hwkit.files import read_json, write_json
+from hwkit.measure.curve import Curve, Point, curve
+from hwkit.measure.score import digit_fid, floor_at
+from hwkit.runs.checkpoint import digest, load, load_denoiser, recipe_of, save
+from hwkit.runs.generate import images
+from hwkit.sampling import Sampler
+
+NAMES = [f"{name}-{n}" for name in ("ddim", "dpm++", "unipc") for n in (10, 20)]  # no 50, no 100, as T = 30
+
+
+@pytest.fixture(scope="module")
+def drawn(vivid_checkpoint, tmp_path_factory):
+    """A curve of six images a point, and the file where it is kept."""
+    path = tmp_path_factory.mktemp("curve") / "figures" / "fid_curve.json"
+    *_, whole = curve(vivid_checkpoint, path, n=6, batch=4)
+    return whole, path
+
+
+def falsify(path, sampler: str) -> None:
+    """Marks a point that is kept: it is still there if that sampler is not measured again."""
+    record = read_json(path)
+    for point in record["points"]:
+        point["value"] = 99.0 if point["sampler"] == sampler else point["value"]
+    write_json(path, record)
+
+
+def values(found: Curve) -> dict:
+    return {point.sampler: point.value for point in found.points}
+
+
+def test_each_point_is_the_digit_fid_of_its_own_images(drawn, vivid_checkpoint):
+    whole, _ = drawn
+    assert [point.sampler for point in whole.points] == NAMES
+    point = whole.points[1]
+    made = images(load_denoiser(vivid_checkpoint), Sampler("ddim", 20), 0, range(1, 7))
+    assert (point.value, point.error) == pytest.approx(digit_fid(made), rel=1e-3)
+    assert (point.name, point.evaluations) == ("ddim", 20) and point.seconds >= 0
+    assert (whole.images, whole.seed, whole.checkpoint_sha256) == (6, 0, digest(vivid_checkpoint))
+    assert whole.floor == floor_at(6)
+    assert whole.versions["torch"] == str(torch.__version__)
+
+
+def test_it_is_kept_and_read_again(drawn):
+    whole, path = drawn
+    assert Curve.from_json(read_json(path)) == whole
+    assert Curve.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+    assert all(isinstance(point, Point) for point in Curve.from_json(whole.to_json()).points)
+
+
+def test_it_goes_on_where_it_stopped(drawn, vivid_checkpoint, tmp_path):
+    """After the third sampler; what was measured is not measured again, and the newest point is always the last."""
+    path = tmp_path / "fid_curve.json"
+    begun = curve(vivid_checkpoint, path, n=6)
+    assert [next(begun).points[-1].sampler for _ in range(3)] == NAMES[:3]
+    begun.close()
+    falsify(path, "ddim-20")
+    *so_far, whole = curve(vivid_checkpoint, path, n=6, ddpm=True)
+    assert [found.points[-1].sampler for found in (*so_far, whole)] == [*NAMES, "ddpm-30"]
+    assert values(whole).pop("ddim-20") == 99
+    for name in set(NAMES) - {"ddim-20"}:
+        assert values(whole)[name] == pytest.approx(values(drawn[0])[name], rel=1e-3)
+    *_, without = curve(vivid_checkpoint, path, n=6)
+    assert set(values(without)) == {*NAMES, "ddpm-30"}  # what was measured stays
+
+
+@pytest.mark.parametrize("other", ["checkpoint", "n", "seed"])
+def test_another_curve_is_begun_anew(drawn, vivid_checkpoint, tmp_path, other):
+    path = tmp_path / "fid_curve.json"
+    path.write_bytes(drawn[1].read_bytes())
+    for sampler in NAMES:
+        falsify(path, sampler)
+    arguments = {"n": 4 if other == "n" else 6, "seed": 1 if other == "seed" else 0}
+    checkpoint = vivid_checkpoint
+    if other == "checkpoint":
+        recipe, checkpoint = recipe_of(load(vivid_checkpoint)), tmp_path / "other.pt"
+        save(checkpoint, recipe, vivid_unet(recipe.model, seed=1).state_dict(), epoch=1, images_seen=96)
+    *_, found = curve(checkpoint, path, **arguments)
+    assert 99 not in values(found).values()
+    assert (found.checkpoint_sha256, found.images, found.seed) == (digest(checkpoint), *arguments.values())
+    assert read_json(path) == json.loads(json.dumps(found.to_json()))
+
+
+@pytest.mark.parametrize("content", ['{"checkpoint_sha256": ', "[]", "{}", '{"points": [{"sampler": "ddim-10"}]}'])
+def test_a_file_that_is_no_curve_is_named_and_kept(vivid_checkpoint, tmp_path, content):
+    path = tmp_path / "fid_curve.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"fid_curve\.json"):
+        next(curve(vivid_checkpoint, path, n=6))
+    assert path.read_text() == content
+
+
+def test_a_point_needs_two_images(vivid_checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="--n is 1, "):
+        next(curve(vivid_checkpoint, tmp_path / "c.json", n=1))
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_few_noise_levels_leave_out_what_does_not_fit(vivid_checkpoint, tmp_path):
+    content = load(vivid_checkpoint)
+    save(tmp_path / "short.pt", replace(recipe_of(content), T=12), content["weights"], epoch=1, images_seen=96)
+    *_, found = curve(tmp_path / "short.pt", tmp_path / "c.json", n=3, ddpm=True)
+    assert list(values(found)) == ["ddim-10", "dpm++-10", "unipc-10", "ddpm-12"]
