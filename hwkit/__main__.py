@@ -1,7 +1,4 @@
-"""The command line: `python -m hwkit --help`, or `accelerate launch -m hwkit …` on several devices.
-
-A function in `Commands` is a command. Its parameters are flags, and FLAGS says once what each of them is.
-"""
+"""The command line, `python -m hwkit --help`: a function in `Commands` is a command, its parameters are its flags."""
 
 import contextlib
 import difflib
@@ -17,7 +14,6 @@ from tyro import cli, conf, extras
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
 
-Sampling = Literal["ddim", "ddpm", "dpm++", "unipc"]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "its folder; by default of the run trained last, else the kit's weights (train: runs/RECIPE)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
@@ -35,7 +31,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "folder": (Path, None, "where the images are to be; by default generate/ in the run"),
     "n": (int, 10_000, "how many images"),
     "fid-curve n": (int, 2_000, "images for each point"),
-    "sampler": (Sampling, "ddim", "the original's are ddim and ddpm; unipc is the quickest"),
+    "sampler": (Literal["ddim", "ddpm", "dpm++", "unipc"], "ddim", "ddim and ddpm are the original's; unipc is quick"),
     "steps": (int, None, "network evaluations an image; by default 50 for ddim, all T for ddpm, else 15"),
     "eta": (float, 0.0, "of ddim; 0 adds no noise, 1 as much as ddpm"),
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
@@ -77,16 +73,13 @@ def load() -> None:
 
 
 class Commands:
-    """They are run by `call`, which settles the flags first."""
-
     def report(run, recipe, minutes, from_scratch, source, n, sampler, steps, dpi, title, author, conclusion, device):
         """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
         chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
         latest, todo = run / "latest.pt", asked or not checkpoints.best_of(run).is_file()
         if latest.is_file() and not recipe:  # what was begun goes on as it was begun
-            content = checkpoints.load(latest)
-            chosen = checkpoints.recipe_of(content)
+            chosen = checkpoints.recipe_of(content := checkpoints.load(latest))
             todo = minutes or runner.unfinished(chosen, runner.position_of(latest, content))
         if todo:
             Sampler(sampler, steps).resolve(chosen.T)
@@ -113,9 +106,8 @@ class Commands:
             raise ValueError(f"{run} was left as it is; without --fresh the run goes on.")
         pngs = world.on_first(lambda: sources.prepare(source))
         images = batches.PNGFolder(pngs) if stream else folder.load_folder(pngs)
-        more = {"weights": weights, "save_minutes": save_minutes, "compile": compile}
-        more["after_epoch"] = figures.preview(run, recipe, device)
-        for _ in runner.train(recipe, images, run, device, resume=not fresh, **more):
+        preview = figures.preview(run, recipe, device)
+        for _ in runner.train(recipe, images, run, device, not fresh, weights, preview, save_minutes, compile):
             pass  # the records are in history.jsonl, and what a person wants of them is printed
         print(f"Trained: {run}")
 
@@ -153,8 +145,7 @@ class Commands:
         if inception and not allow_small and (fewest := min(map(len, sets))) < score.TOO_FEW:
             raise ValueError(f"FID by Inception needs {score.TOO_FEW:,} images, not {fewest:,} (or --allow-small).")
         inception = features.InceptionFeatures(weights, device) if inception else None
-        parts = score.groups(folders, sets)
-        for number, (paths, images) in enumerate(parts, 1):
+        for number, (paths, images) in enumerate(parts := score.groups(folders, sets), 1):
             place = (out / str(number) if len(parts) > 1 else out) if out else score.results_of(paths[0])
             found = score.score(features.DigitFeatures(), paths, images, None if inception else reference, floor)
             if not quick:
@@ -163,7 +154,8 @@ class Commands:
                 figures.save(figures.memorisation_figure(pairs), place / "closest_pairs.png")
             histogram = figures.digit_histogram_figure(found.classes, features.floors()["classes"])
             figures.save(histogram, place / "digit_histogram.png")
-            for found in [found] + ([score.score(inception, paths, images, reference, floor)] if inception else []):
+            scores = [found] + ([score.score(inception, paths, images, reference, floor)] if inception else [])
+            for found in scores:
                 print(*paths, *found.words(), f"  written: {found.write(place)}", sep="\n")
         if not inception:
             print("FID by Inception, as the original has it, was not asked for: add --protocol inception.")
@@ -202,13 +194,13 @@ def call(name: str, words=(), **given) -> int | None:
         if path and flag in ("weights", "reference", "floor", "train") and not path.exists():
             raise FileNotFoundError(f"--{flag}: {folder.refusal(path, flag)}")
         if path and flag in ("run", "out") and (file := next((p for p in (path, *path.parents) if p.is_file()), None)):
-            itself = f", itself --{'weights' if name == 'train' else 'checkpoint'} {file}" if flag == "run" else ""
+            other = "weights" if name == "train" else "checkpoint"
+            itself = f" (as a checkpoint it is --{other} {file})" if flag == "run" and other in flags else ""
             raise ValueError(f"--{flag} {path}: {file} is a file, no folder: its folder is {file.parent}{itself}.")
     if not 1 <= flags.get("n", 1) <= 99_999:
         raise ValueError(f"--n is {flags['n']}, but must be between 1 and 99,999: file names have five digits.")
     figures.check_dpi(flags.get("dpi", 150))
-    best = best_device()
-    if flags.get("device") not in (None, "cpu", best):
+    if flags.get("device") not in (None, "cpu", (best := best_device())):
         raise ValueError(f"--device {flags['device']}: there is none here. Leave it out, which takes {best}.")
     flags |= {"device": flags["device"] or best} if "device" in flags else {}
     if "checkpoint" in flags:
@@ -225,8 +217,7 @@ def newest() -> Path:
     run = checkpoints.newest_run(runs()) or checkpoints.unpack_pretrained(runs())
     if run is None:
         raise FileNotFoundError(f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, --run names one.")
-    if run.name == "pretrained":
-        print(f"There is no run of your own yet: these are the kit's own weights ({run}).")
+    print(f"The run: {run}" + ": the kit's own weights, as there is none of yours yet" * (run.name == "pretrained"))
     return run
 
 
@@ -245,30 +236,28 @@ def parsed(name: str, words) -> dict:
     fields = []
     for flag in inspect.signature(COMMANDS[name]).parameters:
         kind, default, said = FLAGS.get(f"{name} {flag}") or FLAGS[flag]
-        kind = conf.DisallowNone[kind | None] if default is None else kind  # the help shows PATH, not {None}|PATH
-        look = conf.arg(help=said, help_behavior_hint="" if default is None else None)
+        look = conf.arg(help=said, help_behavior_hint="" if default in (None, "", ()) or default is False else None)
+        kind = conf.DisallowNone[kind | None] if default is None else kind  # in the help PATH, not {None}|PATH
         fields.append((flag, Annotated[kind, look], default))
     if name == "train":
         load()
-        named = [word for word in words if word[:1] != "-"]
+        named = [word for before, word in zip(["", *words], words, strict=False) if "-" not in (before[:1], word[:1])]
         if named and (named[0] == words[0] or not {*RECIPES, "-h", "--help"} & set(words)):
             one_of(named[0], RECIPES, "recipe")
         for field, kind in get_type_hints(Recipe).items():
             if type(None) in get_args(kind):  # here the word None is taken: --muon-lr None
                 Recipe.__annotations__[field] = Annotated[kind, conf.arg(metavar="NUMBER")]
-        about = {recipe.name: recipe.about for recipe in RECIPES.values()}
-        fields[0] = ("recipe", extras.subcommand_type_from_defaults(RECIPES, about))
+        fields[0] = ("recipe", extras.subcommand_type_from_defaults(RECIPES, {n: r.about for n, r in RECIPES.items()}))
     about = {"prog": f"python -m hwkit {name}", "description": COMMANDS[name].__doc__}
     marks = (conf.OmitArgPrefixes, conf.OmitSubcommandPrefixes, conf.CascadeSubcommandArgs, conf.FlagCreatePairsOff)
     return vars(cli(make_dataclass(name, fields, kw_only=True), args=words, config=marks, **about))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command: 0 if all went well (1 where `check` found faults), 2 with one sentence, 128 + n on signal n."""
+    """Exit code 0, 1 where `check` found faults, 2 with one sentence, 128 + n on signal n. Only one process prints."""
     name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        first = os.environ.get("RANK", "0") == "0"  # of several processes; the others do not print
-        with contextlib.redirect_stdout(sys.stdout if first else open(os.devnull, "w")):
+        with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
             if name not in ("--version", "-h", "--help"):
                 return call(one_of(name, COMMANDS, "command"), words) or 0
         print(f"hwkit {__version__}")
@@ -278,8 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return 128 + (stop.args[0] if stop.args else 2)
     except (ValueError, OSError, FloatingPointError, EOFError) as error:
-        said = str(error).removeprefix(f"[Errno {getattr(error, 'errno', None)}] ").replace("\n", " ")
-        print(f"hwkit: {said}", file=sys.stderr)
+        print("hwkit:", *str(error).removeprefix(f"[Errno {getattr(error, 'errno', 0)}] ").split("\n"), file=sys.stderr)
         return 2
 
 

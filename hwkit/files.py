@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import tempfile
-import time
 import tokenize
 import zipfile
 import zlib
@@ -19,7 +18,6 @@ import filelock
 import numpy as np
 
 WAIT_FOR_LOCK = 6.0  # seconds: the data workers of a killed training notice within five that they are alone
-ABANDONED = 3600.0  # seconds after which a half written file is taken for that of a killed process
 LARGEST = 2**32  # bytes that an .npz may unpack to: MNIST in RGB has 141 million
 DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a damaged archive
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError),
@@ -30,10 +28,8 @@ HINTS = {
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EFBIG: "the file would be larger than this system allows: choose another folder",
     errno.EROFS: "the file system is read-only: choose a folder that you can write to",
-    errno.EACCES: "writing is not permitted there: choose a folder that you can write to",
-    errno.EPERM: "writing is not permitted there: choose a folder that you can write to",
-    errno.ENOTDIR: "a part of that path is a file, not a folder: choose another path",
-    errno.EEXIST: "a file of that name is in the way: choose another path",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "writing is not permitted there: choose another folder"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of that path is a file, not a folder: choose another path"),
 }
 LEFTOVERS = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".ipynb_checkpoints", ".localized", "@eadir"}
 
@@ -170,9 +166,6 @@ def _beside(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-            if left.stat().st_mtime < time.time() - ABANDONED:
-                _remove(left)
         temporary = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         yield Path(temporary)
     except OSError as error:

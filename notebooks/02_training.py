@@ -360,6 +360,9 @@ class PressStop:
     def __len__(self):
         return len(self.images)
 
+    def to(self, device):
+        return self
+
     def __getitem__(self, index):
         self.left -= 1
         if self.left == 0:

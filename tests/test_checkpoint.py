@@ -2,21 +2,38 @@
 
 import errno
 import hashlib
-import io
+import json
 import os
 import pickle
+import shutil
+import zipfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
-import hwkit.workspace
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from conftest import TINY, vivid_unet
 
 from hwkit.recipe import RECIPES
-from hwkit.runs.checkpoint import EXPORTED, best_of, digest, export, load, load_denoiser, newest_run, recipe_of, save
-from hwkit.schedule import cosine
+from hwkit.runs import checkpoint
+from hwkit.runs.checkpoint import (
+    EXPORTED,
+    best_of,
+    digest,
+    export,
+    load,
+    load_denoiser,
+    newest_run,
+    recipe_of,
+    save,
+    unpack_pretrained,
+)
 from hwkit.unet import UNetConfig
+
+BEFORE = Path(__file__).parent / "data" / "hwkit-1"
+SHIPPED = Path(__file__).parent.parent / "data" / "pretrained" / EXPORTED
 
 
 @pytest.fixture
@@ -35,12 +52,10 @@ def test_what_is_saved_is_loaded(saved):
     assert os.listdir(saved.parent) == ["latest.pt"]
 
 
-def test_a_checkpoint_describes_itself_in_plain_values(saved):
+def test_a_checkpoint_describes_itself_in_plain_values_and_says_each_once(saved):
     content = torch.load(saved, weights_only=True)
-    assert content["model"] == asdict(TINY.model)
-    assert content["prediction"] == "x0" and content["schedule"] == "linear"
-    assert torch.equal(content["alpha_bar"], TINY.make_schedule().alpha_bar)
-    assert content["versions"]["torch"] == torch.__version__
+    assert content["recipe"] == asdict(TINY) and content["versions"]["torch"] == torch.__version__
+    assert set(content) == {"format", "recipe", "versions", "weights", "epoch", "images_seen", "extra"}
 
     def types(value):
         yield type(value)
@@ -67,12 +82,27 @@ def test_a_denoiser_comes_back_as_it_was(saved):
         assert torch.equal(one, other)
 
 
-def test_the_noise_levels_are_those_of_the_file(tmp_path):
-    """Not those that the code of today would make of the schedule's name."""
-    save(tmp_path / "c.pt", TINY, vivid_unet(TINY.model).state_dict())
-    content = torch.load(tmp_path / "c.pt", weights_only=True)
-    torch.save({**content, "alpha_bar": cosine(25).alpha_bar}, tmp_path / "c.pt")
-    assert torch.equal(load_denoiser(tmp_path / "c.pt").schedule.alpha_bar, cosine(25).alpha_bar)
+def test_a_checkpoint_is_loaded_wherever_it_was_saved(saved, tmp_path):
+    """Onto the CPU: here is no GPU that its tensors name, and a Mac's has no float64, in which a schedule is."""
+    save(saved, TINY, vivid_unet(TINY.model).state_dict(), alpha_bar=TINY.make_schedule().alpha_bar)
+    on_gpu = tmp_path / "gpu.pt"
+    with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(on_gpu, "w") as changed:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name.endswith("data.pkl"):  # where the pickle names each storage's device
+                assert data.count(b"X\3\0\0\0cpu") == 1
+                data = data.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0")
+            changed.writestr(name, data)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(on_gpu, weights_only=True)
+    content = load(on_gpu)
+    assert {tensor.device.type for tensor in (*content["weights"].values(), content["alpha_bar"])} == {"cpu"}
+    assert content["alpha_bar"].dtype == torch.float64 and load_denoiser(on_gpu).schedule.T == TINY.T
+
+
+def test_a_runs_folder_is_taken_for_the_weights_to_sample_from(saved):
+    save(saved.parent / "ema_latest.pt", replace(TINY, T=33), vivid_unet(TINY.model).state_dict())
+    assert recipe_of(load(saved.parent)).T == 33 and load_denoiser(saved.parent).schedule.T == 33
 
 
 def test_the_digest_is_that_of_sha256sum(saved):
@@ -118,7 +148,7 @@ def test_a_flipped_bit_is_noticed(saved, where):
 )
 def test_a_foreign_file_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "foreign.pt")
-    with pytest.raises(ValueError, match=r"foreign\.pt is not an hwkit checkpoint"):
+    with pytest.raises(ValueError, match=r"foreign\.pt is no checkpoint"):
         load(tmp_path / "foreign.pt")
 
 
@@ -145,30 +175,49 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, form):
     assert victim.exists(), "the payload would have run"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no kernel"), PermissionError(13, "Permission denied"), MemoryError()])
+def test_other_failures_are_not_called_code(saved, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(ValueError, match=rf"latest\.pt .*{str(error)[-10:]}") as refusal:
+        load(saved)
+    assert "code" not in str(refusal.value)
+
+
+def altered(path, **changes) -> Path:
+    """The checkpoint with other content."""
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+    return path
+
+
+NETWORK = asdict(TINY.model)
+RECIPE = asdict(TINY)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": asdict(UNetConfig(base=32, patch=2))},
-        {"model": {"base": 16}},
-        {"model": {"width": 16, "multipliers": (1,)}},
-        {"model": asdict(UNetConfig(base=16, patch=2)) | {"base": 17}},
-        {"model": None},
+        {"recipe": {**RECIPE, "model": asdict(UNetConfig(base=32, patch=2))}},
+        {"recipe": {**RECIPE, "model": {**NETWORK, "base": 17}}},
+        {"recipe": {**RECIPE, "model": None}},
+        {"recipe": {**RECIPE, "T": 0}},
+        {"recipe": {**RECIPE, "T": "many"}},
+        {"recipe": None},
         {"weights": None},
         {"weights": {}},
-        {"alpha_bar": None},
-        {"alpha_bar": torch.ones(3)},
-        {"alpha_bar": torch.ones(3, dtype=torch.float64)},
+        {"weights": {"stem.weight": 3}},
     ],
-    ids=lambda change: " ".join(f"{key} {str(value)[:30]}" for key, value in change.items()),
+    ids=lambda change: " ".join(f"{key} {str(value)[-40:]}" for key, value in change.items()),
 )
 def test_a_checkpoint_that_contradicts_itself_is_refused(saved, change):
-    torch.save({**torch.load(saved, weights_only=True), **change}, saved)
     with pytest.raises(ValueError) as refusal:
-        load_denoiser(saved)
+        load_denoiser(altered(saved, **change))
     assert "latest.pt" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("missing", ["model", "weights", "schedule", "alpha_bar", "prediction"])
+@pytest.mark.parametrize("missing", ["recipe", "weights"])
 def test_a_checkpoint_without_a_part_is_refused(saved, missing):
     content = torch.load(saved, weights_only=True)
     del content[missing]
@@ -177,46 +226,73 @@ def test_a_checkpoint_without_a_part_is_refused(saved, missing):
         load_denoiser(saved)
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {**RECIPE, "dropout": 0.1},
+        {**{name: value for name, value in RECIPE.items() if name != "lr"}, "learning_rate": 1e-3},
+        {**RECIPE, "model": {**NETWORK, "attention": True}},
+        {**RECIPE, "base": 16},
+    ],
+    ids=["a new field", "a renamed field", "a new field of the network", "a field of the network's"],
+)
+def test_a_recipe_of_another_version_ends_in_a_sentence(saved, recipe):
+    unknown = (set(recipe) - set(RECIPE)) | (set(recipe["model"]) - set(NETWORK))
+    with pytest.raises(ValueError, match=rf"latest\.pt was written by another version of hwkit.*{unknown.pop()}"):
+        load(altered(saved, recipe=recipe))
+
+
+def test_a_field_that_this_version_has_added_has_its_default(saved):
+    older = {name: value for name, value in RECIPE.items() if name not in ("about", "beta2")}
+    assert recipe_of(load(altered(saved, recipe=older))) == replace(
+        TINY, about=recipe_of({"recipe": older}).about, beta2=0.999
+    )
+
+
+# The format before: what version 0.1.0 wrote
+
+
+def test_checkpoints_of_the_format_before_are_read():
+    for name in ("latest.pt", "ema_latest.pt"):
+        content = load(BEFORE / "run" / name)
+        recipe = recipe_of(content)
+        assert recipe.name == "smoke" and (recipe.T, recipe.batch_size, recipe.model) == (40, 8, TINY.model)
+        assert (recipe.prediction, recipe.lr, recipe.muon_lr, recipe.epochs) == ("x0", 1e-3, 0.02, 3)
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 28, 28), dtype=np.float32))
+    x0_hat, _ = load_denoiser(BEFORE / "run")(noise, 25)
+    with np.load(BEFORE / "expected.npz") as expected:
+        np.testing.assert_allclose(x0_hat, expected["x0_hat"], atol=1e-4)
+
+
+def test_weights_of_the_format_before_can_be_exported(tmp_path):
+    content = load(BEFORE / "run" / "ema_latest.pt")
+    export(content, tmp_path / EXPORTED)
+    again = load(tmp_path / EXPORTED)
+    assert recipe_of(again) == recipe_of(content) and again["images_seen"] == content["images_seen"] == 48
+
+
+def test_the_weights_that_come_with_the_kit_are_of_the_recipe_cpu():
+    content = load(SHIPPED)
+    assert replace(recipe_of(content), minutes=10, epochs=1000, seed=0) == RECIPES["cpu"]
+    x0_hat, _ = load_denoiser(SHIPPED)(torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0)), 830)
+    assert x0_hat.isfinite().all() and x0_hat.min() < -0.5
+
+
 # Whole or not there
 
 
-@pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("failing", [(Path, "write_bytes"), (os, "fsync"), (os, "replace")], ids=lambda f: f[1])
 def test_a_save_that_fails_leaves_the_last_checkpoint_as_it_was(monkeypatch, saved, failing):
     before = saved.read_bytes()
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    if failing == "write":
-        monkeypatch.setattr(hwkit.workspace.Path, "write_bytes", full)
-    else:
-        monkeypatch.setattr(hwkit.workspace.os, failing, full)
+    monkeypatch.setattr(*failing, full)
     with pytest.raises(OSError, match=r"latest\.pt was not written: the disk is full"):
         save(saved, TINY, {})
     monkeypatch.undo()
-    assert saved.read_bytes() == before
-    assert os.listdir(saved.parent) == ["latest.pt"]
-
-
-def test_a_save_that_is_interrupted_leaves_the_last_checkpoint_as_it_was(monkeypatch, saved):
-    before = saved.read_bytes()
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(hwkit.workspace.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save(saved, TINY, {})
     assert saved.read_bytes() == before and os.listdir(saved.parent) == ["latest.pt"]
-
-
-def test_a_checkpoint_appears_by_a_rename_after_a_sync(monkeypatch, tmp_path):
-    done = []
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-        monkeypatch.setattr(hwkit.workspace.os, name, lambda *a, name=name, real=real: (done.append(name), real(*a))[1])
-    save(tmp_path / "c.pt", TINY, {})
-    assert done[:2] == ["fsync", "replace"]
 
 
 # Which checkpoint to sample from
@@ -235,12 +311,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         load(best_of(tmp_path))
 
 
-def test_a_checkpoint_is_read_from_bytes_alone(saved):
-    """That is: nothing beside the file is needed, and the file may be moved."""
-    content = saved.read_bytes()
-    assert torch.load(io.BytesIO(content), weights_only=True)["format"] == checkpoint.FORMAT
-    moved = saved.rename(saved.with_name("elsewhere.pt"))
-    assert load_denoiser(moved).schedule.T == TINY.T
+def test_without_a_last_one_the_best_is_sampled(tmp_path):
+    save(tmp_path / "ema_best.pt", TINY, {})
+    assert best_of(tmp_path) == tmp_path / "ema_best.pt"
 
 
 # Weights that are handed on: half precision, safetensors
@@ -260,8 +333,7 @@ def test_exported_weights_are_the_same_to_half_precision_at_half_the_size(saved,
     for name, weight in before["weights"].items():
         assert after["weights"][name].dtype == torch.float32
         assert torch.equal(after["weights"][name], weight.half().float())
-    assert torch.equal(after["alpha_bar"], before["alpha_bar"]) and recipe_of(after) == TINY
-    assert (after["epoch"], after["images_seen"], after["prediction"]) == (3, 288, "x0")
+    assert recipe_of(after) == TINY and (after["epoch"], after["images_seen"]) == (3, 288)
     assert exported.stat().st_size < 0.55 * sum(4 * weight.numel() for weight in before["weights"].values())
     denoiser = load_denoiser(exported)
     assert denoiser(torch.zeros(1, 3, 28, 28), 5)[0].isfinite().all()
@@ -275,24 +347,50 @@ def test_an_exported_file_that_is_damaged_or_foreign_is_refused(exported, tmp_pa
             load(exported)
     foreign = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, foreign)
-    with pytest.raises(ValueError, match="written by another program"):
+    with pytest.raises(ValueError, match="is no checkpoint.*another program"):
         load(foreign)
 
 
-def test_the_weights_of_the_kit_are_taken_where_there_is_no_run(exported, tmp_path, monkeypatch):
+def test_what_is_exported_of_a_run_holds_no_state_to_resume(trained_run, tmp_path):
+    export(load(trained_run / "latest.pt"), tmp_path / EXPORTED)
+    assert not {"resume", "ema"} & set(load(tmp_path / EXPORTED))
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_newest_run_is_that_whose_weights_were_written_last(tmp_path, exported):
+    """A question: nothing is written, and the kit's weights are nobody's run."""
     runs = tmp_path / "runs"
-    assert newest_run(runs) is None
+    assert newest_run(runs) is None and not runs.exists()
+    for age, name in enumerate(("first", "second", "pretrained")):
+        save(runs / name / "ema_latest.pt", TINY, {})
+        os.utime(runs / name / "ema_latest.pt", (1000 + age, 1000 + age))
+    save(runs / "begun" / "latest.pt", TINY, {})
+    before = files_of(runs)
+    assert newest_run(runs) == runs / "second" and newest_run(runs, ignored=("second",)) == runs / "first"
+    assert newest_run(runs, ignored=("first", "second")) is None and files_of(runs) == before
+    shutil.copytree(exported.parent, runs / "exported")
+    assert newest_run(runs) == runs / "exported"
+
+
+def test_the_weights_of_the_kit_are_put_into_a_runs_folder(exported, tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    assert unpack_pretrained(runs) is None and not runs.exists(), "a kit that came without them"
     monkeypatch.setattr(checkpoint, "PRETRAINED", exported.parent)
     (exported.parent / "history.jsonl").write_text("{}\n")
     (exported.parent / "README.md").write_text("about them")
-    assert newest_run(runs) == runs / "pretrained"
-    assert best_of(runs / "pretrained").read_bytes() == exported.read_bytes()
-    assert {path.name for path in (runs / "pretrained").iterdir()} == {exported.name, "history.jsonl"}
-
+    folder = unpack_pretrained(runs)
+    assert folder == runs / "pretrained" and best_of(folder).read_bytes() == exported.read_bytes()
+    assert set(files_of(folder)) == {exported.name, "history.jsonl"}
+    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    unpack_pretrained(runs)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps, "what is there is not written again"
     exported.write_bytes(exported.read_bytes() + b"\0")  # a newer kit
-    assert best_of(newest_run(runs)).read_bytes() == exported.read_bytes()
+    assert best_of(unpack_pretrained(runs)).read_bytes() == exported.read_bytes()
 
-    save(runs / "mine" / "ema_latest.pt", TINY, {})
-    os.utime(runs / "mine" / "ema_latest.pt", (1, 1))
-    assert newest_run(runs) == runs / "mine"
-    assert newest_run(runs, ignored=("mine",)) == runs / "pretrained"
+
+def test_what_is_exported_says_its_recipe_in_json(exported):
+    with safetensors.safe_open(exported, "pt") as file:
+        assert json.loads(file.metadata()["hwkit"])["recipe"]["T"] == TINY.T

@@ -16,7 +16,6 @@ from hwkit.files import runs, write_many
 from hwkit.runs.checkpoint import load, newest_run
 from hwkit.runs.run import train
 
-
 RECIPE = replace(TINY, epochs=8)
 
 
@@ -52,12 +51,12 @@ def copying(monkeypatch):
     """`copying.fails(source, target)`, as long as it is set, decides which copies raise; `copying.done` lists them."""
     real, state = shutil.copyfile, types.SimpleNamespace(fails=None, done=[], error=5)
 
-    def copyfile(source, target):
+    def copyfile(source, target, **options):
         if state.fails and state.fails(Path(source), Path(target)):
             Path(target).write_bytes(b"half")
             raise OSError(state.error, os.strerror(state.error))
         state.done.append(Path(source))
-        return real(source, target)
+        return real(source, target, **options)
 
     monkeypatch.setattr(notebook.shutil, "copyfile", copyfile)
     return state
@@ -71,6 +70,26 @@ def trained(run: Path, digits, epochs: int, **options) -> None:
             return
 
 
+@pytest.fixture(scope="session")
+def runs_of(digits, tmp_path_factory) -> dict[int, Path]:
+    """A run of one epoch and one of three, to copy."""
+    folder = tmp_path_factory.mktemp("runs")
+    for epochs in (1, 3):
+        trained(folder / str(epochs), digits, epochs)
+    return {epochs: folder / str(epochs) for epochs in (1, 3)}
+
+
+@pytest.fixture
+def stands(runs_of):
+    """`stands(run, epochs)`: a run of so many epochs, 1 or 3, stands in a folder, and is kept."""
+
+    def stand(run: Path, epochs: int) -> None:
+        shutil.copytree(runs_of[epochs], run, dirs_exist_ok=True)
+        notebook.keep(run)
+
+    return stand
+
+
 def seen(folder: Path) -> int:
     return load(folder / "latest.pt")["images_seen"]
 
@@ -82,29 +101,29 @@ def content(folder: Path) -> dict[str, bytes]:
 # A run comes back, and goes on
 
 
-def test_a_run_comes_back_whole_and_goes_on(drive, digits, capsys):
-    trained(drive("s1"), digits, 2)
+def test_a_run_comes_back_whole_and_goes_on(drive, stands, digits, capsys):
+    stands(drive("s1"), 3)
     run = drive("s2")
-    assert seen(run) == 192 and content(run) == content(drive.kept)
+    assert seen(run) == 288 and content(run) == content(drive.kept)
     trained(run, digits, 4)
     assert seen(drive.kept) == 384 and len((drive.kept / "history.jsonl").read_text().splitlines()) == 4
     assert "best.pt" not in content(drive.kept) and not capsys.readouterr().out
 
 
-def test_what_was_fetched_is_not_copied_back(drive, digits, copying):
+def test_what_was_fetched_is_not_copied_back(drive, stands, copying):
     run = drive("s1")
     write_many(run / "generate", {f"{k:05d}.png": b"png %d" % k for k in range(1, 4)})
-    trained(run, digits, 1)
+    stands(run, 1)
     run = drive("s2")
     copying.done.clear()
     notebook.keep(run)
     assert copying.done == [] and len(list((run / "generate").iterdir())) == 3
 
 
-def test_the_newest_run_is_the_same_after_it_was_fetched(drive, digits, tmp_path):
+def test_the_newest_run_is_the_same_after_it_was_fetched(drive, stands, tmp_path):
     for name in ("zebra", "ant"):
         drive("s1", mount=False)
-        trained(runs() / name, digits, 1)
+        stands(runs() / name, 1)
         notebook.mount(drive.point)
         notebook.keep(runs() / name)
     for age, name in ((100, "zebra"), (200, "ant")):
@@ -155,27 +174,31 @@ def test_new_images_make_a_new_zip_as_many_or_more_but_not_fewer(drive):
     assert keep(b"f", b"g", b"h") == [b"f", b"g", b"h"]
 
 
-def test_while_training_drive_is_written_to_seldom(drive, digits, copying):
+def test_while_training_drive_is_written_to_seldom(drive, runs_of):
     run = drive("s1")
-    for _ in train(replace(RECIPE, epochs=4), digits, run, device="cpu", quiet=True):
+    for epochs in (1, 3):
+        shutil.copytree(runs_of[epochs], run, dirs_exist_ok=True)
+        os.utime(run / "latest.pt", (2e9 + epochs, 2e9 + epochs))
         notebook.keep(run, minutes=5)
-    assert [path.name for path in copying.done].count("latest.pt") == 1 and seen(drive.kept) == 96
-    notebook.keep(run)
-    assert seen(drive.kept) == 384
+    assert seen(drive.kept) == 96
     notebook.kept_at[run] -= 301
+    notebook.keep(run, minutes=5)
+    assert seen(drive.kept) == 288
     (run / "history.jsonl").write_text("later")
     os.utime(run / "history.jsonl", (2e9, 2e9))
     notebook.keep(run, minutes=5)
-    assert (drive.kept / "history.jsonl").read_text() == "later"
+    assert (drive.kept / "history.jsonl").read_text() != "later"
+    notebook.keep(run)
+    assert (drive.kept / "history.jsonl").read_text() == "later", "asked for, it is kept at once"
 
 
 # A longer run on Drive is never replaced by a shorter one
 
 
 @pytest.mark.parametrize("names", [{"latest.pt"}, {"history.jsonl"}, {"ema_latest.pt"}, set()])
-def test_a_run_that_could_not_be_fetched_is_not_overwritten_on_drive(drive, digits, copying, names, capsys):
+def test_a_run_that_could_not_be_fetched_is_not_overwritten_on_drive(drive, stands, digits, copying, names, capsys):
     """One file that Drive does not give, or all of them (the empty set); training then refuses, or begins anew."""
-    trained(drive("s1"), digits, 3)
+    stands(drive("s1"), 3)
     before = content(drive.kept)
     copying.fails = lambda source, target: drive.point in source.parents and (source.name in names or not names)
     run = drive("s2")
@@ -192,25 +215,25 @@ def test_a_run_that_could_not_be_fetched_is_not_overwritten_on_drive(drive, digi
         assert seen(run) == 288 and (run / "history.jsonl").read_bytes() == before["history.jsonl"]
 
 
-def test_a_picture_that_cannot_be_fetched_keeps_nothing_else_from_coming(drive, digits, copying, capsys):
+def test_a_picture_that_cannot_be_fetched_keeps_nothing_else_from_coming(drive, stands, copying, capsys):
     run = drive("s1")
     (run / "figures").mkdir(parents=True)
     (run / "figures" / "samples.png").write_bytes(b"x")
-    trained(run, digits, 1)
+    stands(run, 1)
     copying.fails = lambda source, target: source.name == "samples.png"
     run = drive("s2")
     assert "samples.png was not fetched" in capsys.readouterr().out and seen(run) == 96
 
 
 @pytest.mark.parametrize("spoilt", [None, b"", b"half a file"])
-def test_a_shorter_run_that_was_begun_without_drive_does_not_replace_a_longer_one(drive, digits, spoilt, capsys):
+def test_a_shorter_run_that_was_begun_without_drive_does_not_replace_a_longer_one(drive, stands, spoilt, capsys):
     """Also where Drive's latest.pt is empty or damaged, and only the other checkpoints tell how long the run was."""
-    trained(drive("s1"), digits, 3)
+    stands(drive("s1"), 3)
     if spoilt is not None:
         (drive.kept / "latest.pt").write_bytes(spoilt)
     before = content(drive.kept)
     run = drive("s2", mount=False)
-    trained(run, digits, 1)
+    stands(run, 1)
     os.utime(run / "latest.pt", (2e9, 2e9))
     drive("s2")
     notebook.keep(run)
@@ -220,9 +243,9 @@ def test_a_shorter_run_that_was_begun_without_drive_does_not_replace_a_longer_on
     assert seen(drive.kept.with_name("second")) == 96, "both are kept"
 
 
-def test_a_run_whose_length_drive_does_not_tell_is_not_replaced(drive, digits, monkeypatch, capsys):
+def test_a_run_whose_length_drive_does_not_tell_is_not_replaced(drive, stands, monkeypatch, capsys):
     """An I/O error while Drive's checkpoints are read is no damage: nobody knows how long that run is."""
-    trained(drive("s1"), digits, 3)
+    stands(drive("s1"), 3)
     before, real = content(drive.kept), Path.read_bytes
 
     def read_bytes(path):
@@ -231,7 +254,7 @@ def test_a_run_whose_length_drive_does_not_tell_is_not_replaced(drive, digits, m
         return real(path)
 
     run = drive("s2", mount=False)
-    trained(run, digits, 1)
+    stands(run, 1)
     drive("s2")
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     notebook.keep(run)
@@ -261,8 +284,8 @@ def test_a_zip_that_is_none_is_named_and_the_rest_is_fetched(drive, spoil, capsy
     assert len(zipfile.ZipFile(path).namelist()) == 4, "the images that were made again are kept"
 
 
-def test_a_checkpoint_of_0_bytes_is_named_and_the_run_goes_on_from_its_other_weights(drive, digits, capsys):
-    trained(drive("s1"), digits, 3)
+def test_a_checkpoint_of_0_bytes_is_named_and_the_run_goes_on_from_its_other_weights(drive, stands, digits, capsys):
+    stands(drive("s1"), 3)
     (drive.kept / "latest.pt").write_bytes(b"")
     run = drive("s2")
     said = capsys.readouterr().out
@@ -273,9 +296,9 @@ def test_a_checkpoint_of_0_bytes_is_named_and_the_run_goes_on_from_its_other_wei
     assert seen(run) == seen(drive.kept) == 384 and len((drive.kept / "history.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_file_of_0_bytes_is_not_fetched_over_a_good_one_and_is_replaced_on_drive(drive, digits):
+def test_a_file_of_0_bytes_is_not_fetched_over_a_good_one_and_is_replaced_on_drive(drive, stands):
     run = drive("s1")
-    trained(run, digits, 1)
+    stands(run, 1)
     (drive.kept / "ema_latest.pt").write_bytes(b"")
     os.utime(drive.kept / "ema_latest.pt", (2e9, 2e9))
     notebook.mount(drive.point)
@@ -287,24 +310,23 @@ def test_a_file_of_0_bytes_is_not_fetched_over_a_good_one_and_is_replaced_on_dri
 # Drive that is not there
 
 
-def test_a_drive_that_has_gone_is_noticed(drive, digits, capsys):
+def test_a_drive_that_has_gone_is_noticed(drive, stands, capsys):
     run = drive("s1")
     shutil.rmtree(drive.point)
     drive.point.mkdir()  # what FUSE leaves: an empty folder on the local disk
-    trained(run, digits, 1)
-    assert (
-        not any(drive.point.iterdir()) and "Drive is no longer mounted: run the first cell" in capsys.readouterr().out
-    )
+    stands(run, 1)
+    assert not any(drive.point.iterdir())
+    assert "Drive is no longer mounted: run the first cell" in capsys.readouterr().out
     notebook.mount(drive.point)
     notebook.keep(run)
     assert seen(drive.kept) == 96
 
 
-def test_a_folder_that_only_looks_like_drive_is_noticed(drive, digits, capsys):
+def test_a_folder_that_only_looks_like_drive_is_noticed(drive, stands, capsys):
     """MyDrive on another file system than the one that was mounted: somebody made the folder on the local disk."""
     run = drive("s1")
     notebook.kept_on = (notebook.kept_on[0], notebook.kept_on[1] + 1)
-    trained(run, digits, 1)
+    stands(run, 1)
     assert not drive.kept.exists() and "no longer mounted" in capsys.readouterr().out
 
 

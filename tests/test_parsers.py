@@ -17,10 +17,10 @@ from hwkit.files import load_npz
 from hwkit.measure.distances import read_statistics
 from hwkit.mnist.folder import encode_png, load_folder, read_png
 from hwkit.mnist.sources import SAMPLE, read_idx, read_source
-from hwkit.runs.checkpoint import export, load, save
+from hwkit.runs.checkpoint import FORMAT, export, load, save
 
 with np.load(SAMPLE) as arrays:
-    DIGITS = arrays["images"][:3]
+    DIGITS = arrays["images"][:3, None]  # (3, 1, 28, 28)
 
 
 def idx() -> bytes:
@@ -33,18 +33,26 @@ def npz(save=np.savez, **arrays_) -> bytes:
     return buffer.getvalue()
 
 
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k, image in enumerate(DIGITS):
+            archive.writestr(f"mnist/train/{k}/1.png", encode_png(image))
+    return buffer.getvalue()
+
+
 def weights(suffix: str, folder) -> bytes:
     content = {name: tensor for name, tensor in vivid_unet(TINY.model).state_dict().items() if tensor.ndim == 1}
     path = folder / f"w{suffix}"
     if suffix == ".pt":
         save(path, TINY, content, epoch=1)
     else:
-        export({"format": checkpoint.FORMAT, "weights": content, "recipe": {}}, path)
+        export({"format": FORMAT, "weights": content, "recipe": {}}, path)
     return path.read_bytes()
 
 
-def is_images(digits) -> bool:
-    return digits.dtype == np.uint8 and digits.shape[1:3] == (28, 28)
+def is_images(images) -> bool:
+    return images.dtype == np.uint8 and images.shape[1:] in ((28, 28), (1, 28, 28), (3, 28, 28)) and len(images) > 0
 
 
 # name of the file → (its bytes, what reads it, what must hold of what it gives)
@@ -57,13 +65,14 @@ PARSERS = {
         lambda p: read_source(p).images,
         is_images,
     ),
-    "00001.png": (lambda _: encode_png(DIGITS[0]), read_png, lambda image: image.shape == (28, 28, 3)),
+    "mnist.zip": (lambda _: zipped(), lambda p: read_source(p).images, is_images),
+    "00001.png": (lambda _: encode_png(DIGITS[0]), read_png, lambda image: image.shape == (3, 28, 28)),
     "statistics.npz": (
         lambda _: npz(mu=np.zeros(4), sigma=np.eye(4)),
         read_statistics,
         lambda s: s[1].shape == (len(s[0]),) * 2 and np.isfinite(s[1]).all(),
     ),
-    "latest.pt": (lambda folder: weights(".pt", folder), load, lambda c: c["format"] == checkpoint.FORMAT),
+    "latest.pt": (lambda folder: weights(".pt", folder), load, lambda c: c["format"] == FORMAT),
 }
 
 

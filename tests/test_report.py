@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY
 from PIL import Image
 
@@ -18,7 +19,7 @@ from hwkit.mnist.folder import load_folder
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import EXPORTED, best_of, export, load
 from hwkit.runs.generate import generate
-from hwkit.sampling import Sampler
+from hwkit.sampling import Frame, Sampler
 from hwkit.show import report
 from hwkit.show.report import (
     BROWSERS,
@@ -140,6 +141,9 @@ def read(page: Path) -> tuple[str, list[str]]:
 
 def test_the_report_has_four_chapters_with_all_that_the_run_left(measured_run, monkeypatch):
     monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    x = torch.zeros(8, 3, 28, 28)
+    monkeypatch.setattr(report, "grid_frames", lambda *_: [Frame(1, x, x)])  # sampling takes time, and is not the point
+    monkeypatch.setattr(report, "images", lambda *_: torch.zeros(100, 3, 28, 28, dtype=torch.uint8))
     list(draw_figures(measured_run, best_of(measured_run), measured_run / "figures", dpi=50))
     for path in ("figures/fid_curve", "generate-evaluation/digit_histogram", "generate-evaluation/closest_pairs"):
         picture(measured_run / f"{path}.png")

@@ -323,12 +323,16 @@ def test_a_score_that_was_kept_gives_the_same_words(whole, tmp_path):
 
 
 def test_enough_images_and_published_weights_need_no_warning(whole):
-    assert replace(whole, images=10_000).warnings() == []
+    def warnings(found):
+        return [said for what, said in found.rows() if what == "WARNING"]
+
+    assert warnings(replace(whole, images=10_000)) == []
+    assert len(warnings(replace(whole, images=9_999))) == 1
     inception = replace(whole, protocol="inception", images=10_000, real={})
-    assert "these are not the published Inception weights" in inception.words()[-1]
+    assert "not the published Inception weights" in inception.words()[-1]
     assert f"weights {whole.weights_sha256[:8]}" in inception.words()[0]
     published = replace(inception, weights_sha256=InceptionFeatures.official + "0" * 56)
-    assert published.warnings() == []
+    assert warnings(published) == []
     assert "floor test-vs-train 1.1 to 1.25 (public figures)" in published.words()[0]
     assert "floor not measured, see --floor" in replace(whole, real={}).words()[0]
 
@@ -398,7 +402,7 @@ def test_a_file_of_the_former_version_is_read():
 )
 def test_what_is_no_score_is_refused_by_name(tmp_path, content):
     write_json(tmp_path / "digits_fid.json", content)
-    with pytest.raises(ValueError, match=r"digits_fid\.json holds no Score .*measure again"):
+    with pytest.raises(ValueError, match=r"digits_fid\.json holds no score .*measure again"):
         read_scores(tmp_path)
 
 

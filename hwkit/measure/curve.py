@@ -49,7 +49,7 @@ class Curve:
 
     @classmethod
     def from_json(cls, content: dict) -> "Curve":
-        """The curve that `to_json` gave. Another content raises whatever is wrong with it."""
+        """The curve that `to_json` gave. Other content raises what `read_record` puts in words."""
         return cls(**{**content, "points": tuple(Point(**point) for point in content["points"])})
 
 

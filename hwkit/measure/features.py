@@ -106,9 +106,9 @@ class InceptionFeatures:
     def __init__(self, weights: Path | str | None = None, device: torch.device | str | None = None):
         named = weights or os.environ.get("HWKIT_INCEPTION")
         path = expanded(named) if named else inception_path()
-        if named and not path.is_file():
-            raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
         if not path.is_file():
+            if named:
+                raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
             _download(path)
         self.device = device or best_device()
         self.model = _inception(path).to(self.device).eval()
@@ -200,7 +200,7 @@ def reference(extractor, source: Path | str | None = None) -> Reference:
     source = Path(os.path.abspath(source or sources.PREPARED / "mnist" / "train"))  # "." has no name
     if not source.exists():
         raise FileNotFoundError(f"There is no {source} to compare with: name another, or run `python -m hwkit data`.")
-    if source.suffix == ".npz":
+    if source.suffix.lower() == ".npz":
         arrays = load_npz(source)
         if {"mu", "sigma"} & set(arrays) or statistics_in(arrays):
             return Reference(source.name, *read_statistics(source, extractor.dims), None)

@@ -66,7 +66,7 @@ class Score:
 
     @classmethod
     def from_json(cls, content: dict) -> "Score":
-        """The score that `to_json` gave, in this version or in 0.1. Another content raises whatever is wrong with it."""
+        """The score that `to_json` gave, here or in 0.1. Other content raises what `read_record` puts in words."""
         known = {f.name: content[f.name] for f in fields(cls) if content.get(f.name) is not None}
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         found = cls(**known | {"memorisation": Copies(**known["memorisation"]) if "memorisation" in known else None})
@@ -84,40 +84,43 @@ class Score:
         return [f"{metric} {value} ({context})", *(f"  {what}: {said}" for what, said in others)]
 
     def rows(self) -> list[tuple[str, str]]:
-        """What was measured, and its value in words; warnings last."""
-        real = next(iter(self.real.values()), {})  # what unseen digits score
-        beside = {key: f" (real {real[key]:.2f})" if key in real else "" for key in ("precision", "recall")}
+        """What was measured, and its value in words; what speaks against the value comes last."""
         rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", "; ".join(self._context()))]
+        real = next(iter(self.real.values()), {})  # what unseen digits score
         if self.kid is not None:
-            kid = f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}"
-            rows.append(("KID × 1000", kid + (f" (real {1000 * real['kid']:.2f})" if "kid" in real else "")))
+            beside = {key: f" (real {real[key]:.2f})" if key in real else "" for key in ("precision", "recall")}
+            of_real = f" (real {1000 * real['kid']:.2f})" if "kid" in real else ""
             shares = f"{self.precision:.2f}{beside['precision']}, {self.recall:.2f}{beside['recall']}"
+            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{of_real}"))
             rows.append(("precision, recall", shares))
         if self.classes:
             counts = zip([*"0123456789", "none"], self.classes, strict=True)
             rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
             rows.append(("nearest training images", self.memorisation.words()))
-        return rows + [("WARNING", warning) for warning in self.warnings()]
+        official = InceptionFeatures.official
+        if self.images < ENOUGH:
+            few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}"
+            rows.append(("WARNING", f"{few}: compare it with values of as many only."))
+        if self.protocol == "inception" and not self.weights_sha256.startswith(official):
+            rows.append(
+                ("WARNING", f"not the published Inception weights ({official}…): compare it with no other value.")
+            )
+        return rows
 
     def _context(self) -> list[str]:
         several = f", {len(self.folders)} seed ranges" if len(self.folders) > 1 else ""
         public = "test-vs-train 1.1 to 1.25 (public figures)" if self.protocol == "inception" else ""
         floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or public
-        parts = [f"{self.images:,} images{several}", f"against {self.reference}"]
-        parts.append(f"floor {floor or 'not measured, see --floor'}")
         made_by = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
-        parts.append(made_by if self.sampler else "images of unknown origin")
-        parts += [f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception")
-        return [*parts, f"torch {self.versions['torch']}"]
-
-    def warnings(self) -> list[str]:
-        """What speaks against the value."""
-        few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
-        official = InceptionFeatures.official
-        other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
-        published = self.protocol != "inception" or self.weights_sha256.startswith(official)
-        return [few] * (self.images < ENOUGH) + [other] * (not published)
+        return [
+            f"{self.images:,} images{several}",
+            f"against {self.reference}",
+            f"floor {floor or 'not measured, see --floor'}",
+            made_by if self.sampler else "images of unknown origin",
+            *[f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception"),
+            f"torch {self.versions['torch']}",
+        ]
 
 
 def read_scores(folder: Path) -> list[Score]:
@@ -131,7 +134,7 @@ def read_record(kind: type, path: Path | str):
     try:
         return kind.from_json(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} holds no {kind.__name__} ({error}): delete it, and measure again.") from error
+        raise ValueError(f"{path} holds no {kind.__name__.lower()} ({error}): delete it, and measure again.") from error
 
 
 def results_of(images: Path) -> Path:

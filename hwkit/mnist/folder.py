@@ -5,7 +5,6 @@ import difflib
 import hashlib
 import io
 import os
-import re
 import warnings
 import zipfile
 from collections import Counter
@@ -21,9 +20,12 @@ from tqdm.auto import tqdm
 from hwkit.files import DAMAGED, expanded, is_leftover, load_npz, read_json, whole_file, write_json, write_many
 
 SIDE = 28
-OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")  # a path in a .zip that leads out of its folder
 LARGEST = 2**30  # bytes that a .zip or .gz may unpack to: MNIST has 55 million
-BROKEN_IMAGE = (*DAMAGED, Image.DecompressionBombError)  # what Pillow raises where an image does not decode
+BROKEN_IMAGE = (
+    *DAMAGED,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)  # what Pillow raises, or warns of
 File = Path | zipfile.Path  # on the disk, or in a .zip
 WAYS_ON = {  # for files that are not read; `path` is that of each
     ".zip .tar .gz .tgz .bz2 .xz .7z .rar": "unpack it, and name the folder",
@@ -96,20 +98,20 @@ def files_in(source: Path, depth: int = 5) -> dict[str, File]:
     if source.is_dir():
         paths = [path for d in range(1, depth + 1) for path in source.glob("/".join("*" * d)) if not path.is_dir()]
         found = {path.relative_to(source).as_posix(): path for path in paths}
-    elif source.suffix.lower() == ".zip" or (zipfile.is_zipfile(source) and source.suffix.lower() != ".npz"):
+    elif source.suffix.lower() == ".npz" or not (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)):
+        return {source.name: source}
+    else:
         try:
             archive = zipfile.ZipFile(source)
+            found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
             if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
                 raise OverflowError(f"it would unpack to {size:,} bytes")
-            if outside := [name for name in archive.namelist() if OUTSIDE.match(name)]:
-                raise ValueError(f"{outside[0]} would leave the folder that it is unpacked to")
+            if outside := [name for name in found if name[0] in "/\\" or ".." in name.replace("\\", "/").split("/")]:
+                raise ValueError(f"{outside[0]} would leave its folder")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is damaged")
         except DAMAGED as error:
             raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
-        found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
-    else:
-        return {source.name: source}
     parts = {name: name.split("/") for name in sorted(found)}
     return {n: found[n] for n in parts if not any(part.startswith(".") or is_leftover(part) for part in parts[n])}
 
@@ -147,7 +149,7 @@ def open_png(path: File) -> Image.Image:
     """An image file of any size and mode, decoded. ValueError, with its name, where that fails."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # whoever reads it looks at the size
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(file)
             image.load()
             return image
@@ -180,16 +182,15 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
         there = {name.lower(): name for name in (sorted(os.listdir(parent)) if parent.is_dir() else ())}
         near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), there, 1)
         holds = f"holds {listed(there.values())}" if parent.is_dir() else "is a file"
-        return FileNotFoundError(
-            f"There is no {path}: " + (f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}.")
-        )
+        hint = f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}."
+        return FileNotFoundError(f"There is no {path}: {hint}")
     files = files_in(path)
-    kinds = Counter(Path(name).suffix.lower() for name in files)
-    holds = ", ".join(f"{count:,} {kind or 'without a suffix'}" for kind, count in kinds.most_common(3))
+    kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
+    holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(files)})" * bool(files)
     way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name another one")
     if folders := sorted({str(file.parent) for name, file in files.items() if name.lower().endswith(".png")}):
         way = f"the images are in {listed(folders)}: name that folder"
-    holds = "is a file" if path.is_file() else f"holds {holds} ({listed(files)})" if files else "holds nothing"
+    holds = "is a file" if path.is_file() else f"holds {holds or 'nothing'}"
     return ValueError(f"{path} {holds}, but {wanted} is wanted: {way}.")
 
 

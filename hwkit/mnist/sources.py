@@ -38,25 +38,24 @@ class Digits(NamedTuple):
 def prepare(source: str | Path | None = None, split: Split = "train", out: Path | str | None = None) -> Path:
     """Makes sure that a folder of 28×28 RGB PNGs, `00001.png` …, stands ready, and returns it.
 
-    Tried in this order: `source`, or what the environment variable HWKIT_MNIST names (the words `download` and `sample`
-    choose those below); what is prepared already in `out`/mnist, by default in `PREPARED`; a download; the 5,000 digits
-    of the kit. Raises FileNotFoundError or ValueError for a source that is missing or broken, and for other images in
-    the folder.
+    Tried in this order: `source`, or what HWKIT_MNIST names (the words `download` and `sample` choose those below);
+    what is prepared already in `out`/mnist, by default in `PREPARED`; a download; the 5,000 digits of the kit. Raises
+    FileNotFoundError or ValueError for a source that is missing or broken, and where `out` holds another one.
     """
     source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
     folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
-    if source not in ("", "download", "sample"):
-        print(f"Data: {split} split from {source}")
-        return write_folder(read_source(source, split).images, folder, source)
     if not source and record.is_file() and not missing_images(folder, read_json(record)["count"]):
         print(f"Data: {read_json(record)['count']:,} images are prepared in {folder}")
         return folder
-    if source != "sample" and (downloaded := download(out / "download")):
-        return write_folder(read_source(downloaded, split).images, folder, "torchvision download")
+    if source in ("", "download"):
+        source = download(out / "download") or source
     if source == "download":
         raise FileNotFoundError("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST.")
-    print(f"Data: {split} split of the embedded sample, {SAMPLE.name}\n{SAMPLE_WARNING}")
-    return write_folder(read_source(SAMPLE, split).images, out / "sample" / split, "embedded sample")
+    if source in ("", "sample"):
+        source, folder = SAMPLE, out / "sample" / split
+        print(SAMPLE_WARNING)
+    print(f"Data: {split} split from {source}")
+    return write_folder(read_source(source, split).images, folder, str(source))
 
 
 def download(root: Path, timeout: float = 10) -> Path | None:
@@ -94,10 +93,12 @@ def read_source(source: Path | str, split: Split = "train", whole: bool = False)
     kind, parts = next(((kind, found) for kind in (IDX, PNG, NPZ) if (found := _parts(files, kind, source))), ("", {}))
     if not parts:
         raise refusal(source, WANTED)
-    part = split if split in parts or (split == "test" and not whole and kind is not NPZ) else None
+    only = [part for part in parts if part != "val"]
+    part = split if split in parts or (split == "test" and kind is not NPZ) else None
+    part = only[0] if whole and len(only) == 1 else part
     if part not in parts:
         raise FileNotFoundError(
-            f"{source} holds no {split} split: put {split}/ with PNGs, or IDX files, beside the rest."
+            f"{source} holds no {split} split: put {split}/ of PNGs, or IDX files, beside the rest."
         )
     if kind is NPZ:
         return _read_npz(parts[part][0], split, whole)
@@ -107,8 +108,8 @@ def read_source(source: Path | str, split: Split = "train", whole: bool = False)
         return Digits(images, np.array([int(found[1]) for found in digits], np.uint8) if all(digits) else None)
     path = min(parts[part], key=lambda file: len(str(file)))  # plain rather than .gz, where both are there
     name = re.sub("images(.idx)3", r"labels\g<1>1", str(path)).removesuffix(".gz")
-    labels = next((read_idx(file, 1) for file in files.values() if str(file).removesuffix(".gz") == name), None)
-    return Digits(read_idx(path, 3)[:, None], labels)
+    labels = [read_idx(file, 1) for file in files.values() if str(file).removesuffix(".gz") == name]
+    return Digits(read_idx(path, 3)[:, None], labels[0] if labels else None)
 
 
 def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, list[File]]:
@@ -118,15 +119,13 @@ def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, 
         if re.search(kind, name.lower()):
             *above, last = name.split("/")
             splits = [None, *filter(None, map(_split, [*above, last] if kind is IDX else above))]
-            folder = "/".join(part for part in above if not _split(part) and not DIGIT.fullmatch(part.lower()))
+            folder = tuple(part for part in above if not _split(part) and not DIGIT.fullmatch(part.lower()))
+            folder += (last,) * (kind is NPZ)
             sets.setdefault(folder, {}).setdefault(splits[-1], []).append(file)
-    order = {
-        f: (not {"train", "test"} & set(sets[f]), f.count("/") + bool(f), "mnist" not in f.lower().split("/"))
-        for f in sets
-    }
+    order = {f: (not {"train", "test"} & set(sets[f]), len(f), "mnist" not in map(str.lower, f)) for f in sets}
     best = sorted(sets, key=order.__getitem__)
     if len(best) > 1 and order[best[0]] == order[best[1]]:
-        raise ValueError(f"{source} holds several sets of images, in {listed(best)}: name one of these folders.")
+        raise ValueError(f"{source} holds several sets, in {listed(['/'.join(f) for f in best])}: name one of these.")
     return sets[best[0]] if best else {}
 
 
@@ -165,12 +164,9 @@ def _read_npz(path: File, split: Split, whole: bool) -> Digits:
     part = split if {"train", "test"} & set(map(_split, found)) else None
     names = [name for name in found if _split(name) == part]
     images = found[names[0]] if len(names) == 1 else np.empty(0)
-    held_out = 0 if part or whole else len(images) // 10
-    kept = (
-        slice(len(images) - held_out, None)
-        if split == "test" and not (part or whole)
-        else slice(len(images) - held_out)
-    )
+    undivided = part is None and not whole
+    cut = len(images) - len(images) // 10 * undivided
+    kept = slice(cut, None) if undivided and split == "test" else slice(cut)
     if not len(images[kept]):
         holds = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise ValueError(
@@ -180,9 +176,9 @@ def _read_npz(path: File, split: Split, whole: bool) -> Digits:
     low, high = images.min(), images.max()
     zero, scale = (-1, 127.5) if -1 <= low < -0.9 and high <= 1 else (0, 255 if high <= 1 else 1)
     if not zero <= low <= high <= zero + 255 / scale:
+        line = "np.savez('mnist.npz', images=(x - x.min()) / np.ptp(x))"
         raise ValueError(
-            f"{path} holds {names[0]} from {low:.3g} to {high:.3g}, but 0 to 255, 0 to 1 or −1 to 1 is wanted: "
-            f"np.savez('mnist.npz', images=(x - x.min()) / np.ptp(x)) makes a file of such."
+            f"{path} holds {names[0]} from {low:.3g} to {high:.3g}, not 0 to 255 or 1: {line} makes it so."
         )
     images = images if images.dtype == np.uint8 and scale == 1 else ((images - zero) * scale).round().astype(np.uint8)
     labels = [a.reshape(-1) for name, a in arrays.items() if _split(name) == part and a.size == len(images)]

@@ -26,16 +26,13 @@ class Single:
         """The model, or a wrapper around it whose backward pass averages the gradients of all processes."""
         return model
 
-    def guarded(self):
+    def guarded(self) -> contextlib.AbstractContextManager:
         """A context for what all do: the end of one process becomes a ConnectionError in the others, in a sentence."""
         return contextlib.nullcontext()
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the processes."""
+        """Each value summed over the processes, when all have come here."""
         return list(values)
-
-    def wait(self) -> None:
-        """Returns when all processes have come here."""
 
     def on_first(self, do: Callable):
         """What `do` returns; only the first process runs it. Where it raises there, the other processes end quietly."""
@@ -51,9 +48,7 @@ class Several(Single):
         # The recipe decides on precision and compilation, not somebody's accelerate configuration.
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", dynamo_backend="no")
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
-
-    def data_parallel(self, model: nn.Module) -> nn.Module:
-        return self.accelerator.prepare_model(model)
+        self.data_parallel = self.accelerator.prepare_model
 
     @contextlib.contextmanager
     def guarded(self):
@@ -69,16 +64,12 @@ class Several(Single):
         precision = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return self.accelerator.reduce(torch.tensor(values, dtype=precision, device=device), "sum").tolist()
 
-    def wait(self) -> None:
-        self.accelerator.wait_for_everyone()
-
     def on_first(self, do: Callable):
         from accelerate.utils import broadcast_object_list
 
         outcome = [None, True]  # what it returned, and whether it failed
         try:
-            if self.rank == 0:
-                outcome = [do(), False]
+            outcome = [do() if self.rank == 0 else None, False]
         finally:
             broadcast_object_list(outcome)
         if outcome[1]:

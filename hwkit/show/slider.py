@@ -101,8 +101,11 @@ def draw_strips(sequences: Sequence[np.ndarray], colors: int = 255) -> bytes:
     are transparent. A frame is 4·(W + 2) + 2 pixels wide.
     """
     rows = [np.concatenate([tile(frame, COLUMNS, GAP) for frame in images], axis=1) for images in sequences]
-    rounded = Image.fromarray(np.concatenate(rows)).quantize(colors, dither=Image.Dither.NONE)
-    palette = rounded.getpalette()[: 3 * colors]
+    pixels = np.concatenate(rows)
+    some = pixels.reshape(1, -1, 3)[:, :: 1 + pixels.size // 150_000]  # enough to choose the colors by, and quick
+    chosen = Image.fromarray(some).quantize(colors)
+    rounded = Image.fromarray(pixels).quantize(palette=chosen, dither=Image.Dither.NONE)
+    palette = chosen.getpalette()[: 3 * colors]
     clear = len(palette) // 3
     gaps = tile(np.zeros_like(sequences[0][0]), COLUMNS, GAP)[..., 0] > 0
     gaps = np.tile(gaps, (len(sequences), len(sequences[0])))
