@@ -171,15 +171,15 @@ class Commands:
 
     def check(folders, run, n, train):
         """Checks images before you hand them in; exit code 1 for faults. Example: python -m hwkit check ~/generate"""
-        faults = 0
+        faults = dict.fromkeys(folders, 0)
         for path in folders:
             for row in check.rows(path, n, train):
                 print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
                 if row.passed is False:
-                    faults += 1
+                    faults[path] += 1
                     print(f"  {'':<16} → {row.mend}")
-            print(f"{path}: " + (f"{faults} of the checks failed." if faults else "everything passes."))
-        return min(faults, 1)
+            print(f"{path}: " + (f"{faults[path]} of the checks failed." if faults[path] else "everything passes."))
+        return int(any(faults.values()))
 
 
 COMMANDS = {name.replace("_", "-"): function for name, function in vars(Commands).items() if name[0] != "_"}

@@ -104,8 +104,12 @@ def only_process(folder: Path | str) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, folder) from error
     try:
-        for left in (*folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"), *folder.glob(".*.partial")):
-            _remove(left)  # nobody else writes here now, so it is dead
+        # Nobody else writes here now, so what is half written is dead: the folder, its manifest, or a file in it. The
+        # eight letters are tempfile's; a neighbour's name may begin like the folder's.
+        name, end = glob.escape(folder.name), ".????????.partial"
+        for pattern in (f".{name}{end}", f".{name}.json{end}", f"{name}/.*{end}"):
+            for left in folder.parent.glob(pattern):
+                _remove(left)
         yield
     finally:
         lock.release()

@@ -105,7 +105,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_sentence(name, tmp_path_factor
     assert valid(read(path)), "undamaged"
     refused = []
 
-    @settings(max_examples=500)
+    @settings(max_examples=200)
     @given(damage(whole))
     def check(data):
         path.write_bytes(data)
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_sentence(name, tmp_path_factor
     check()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(refused) > 100
+    assert len(refused) > 40
     assert peak < 300e6, "no header makes it ask for more memory than the file has"
 
 

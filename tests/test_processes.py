@@ -9,21 +9,20 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from hwkit.processes import ALONE
 from soak import KIT, Kit, wait_until
 
 from hwkit.__main__ import main
-from hwkit.files import write_many
+from hwkit.files import only_process, write_many
 from hwkit.mnist.folder import encode_png, file_name, load_folder
 from hwkit.mnist.sources import SAMPLE
 from hwkit.recipe import SMOKE
 from hwkit.runs.checkpoint import load
 from hwkit.runs.generate import generate
-from hwkit.runs.processes import Single
+from hwkit.runs.processes import Single, processes
 from hwkit.runs.run import train
 from hwkit.sampling import Sampler
 
-RECIPE = replace(SMOKE, epochs=5)  # 20 steps an epoch of 640 digits
+RECIPE = replace(SMOKE, epochs=5, batch_size=33)  # 19 steps an epoch of 640 digits; the parts are 16 and 17
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,8 @@ def folder(tmp_path_factory) -> Path:
     """640 digits as PNGs."""
     folder = tmp_path_factory.mktemp("digits") / "png"
     with np.load(SAMPLE) as arrays:
-        write_many(folder, {file_name(k): encode_png(image) for k, image in enumerate(arrays["images"][:640], 1)})
+        digits = arrays["images"][:640, None]
+    write_many(folder, {file_name(k): encode_png(image) for k, image in enumerate(digits, 1)})
     return folder
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 def alone(folder, tmp_path_factory) -> dict[int, dict]:
     """What one process has after each epoch: the content of its `ema_latest.pt`."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    records = train(RECIPE, load_folder(folder), run, device="cpu", say=lambda text: None)
+    records = train(RECIPE, load_folder(folder), run, device="cpu", quiet=True)
     return {record.epoch: load(run / "ema_latest.pt") for record in records}
 
 
@@ -49,8 +49,11 @@ def kit(tmp_path_factory) -> Kit:
 
 
 def launch(kit: Kit, *arguments) -> subprocess.Popen:
-    """Two processes by `accelerate launch`, which takes `--multi_gpu` for more than one; `--device cpu` is stronger."""
-    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    """Two processes by `accelerate launch`, which takes `--multi_gpu` for more than one; `--device cpu` is stronger.
+
+    So is the recipe's precision than the launcher's (or that of somebody's accelerate configuration).
+    """
+    options = ["--num_machines", "1", "--mixed_precision", "bf16", "--dynamo_backend", "no", "--main_process_port", "0"]
     launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options, "--num_processes", "2"]
     return kit.start(*arguments, "--device", "cpu", launcher=launcher)
 
@@ -61,7 +64,7 @@ def difference(a: dict, b: dict) -> float:
 
 def test_two_processes_train_as_one_and_one_goes_on_where_a_worker_was_killed(kit, folder, alone, tmp_path):
     run = tmp_path / "run"
-    arguments = ["train", "smoke", "--epochs", RECIPE.epochs, "--source", folder, "--run", run]
+    arguments = ["train", "smoke", "--epochs", RECIPE.epochs, "--batch-size", 33, "--source", folder, "--run", run]
     launched = launch(kit, *arguments)
     wait_until((run / "history.jsonl").is_file, launched)
     (worker,) = (p for p in psutil.Process(launched.pid).children() if p.environ().get("RANK") == "1")
@@ -74,6 +77,7 @@ def test_two_processes_train_as_one_and_one_goes_on_where_a_worker_was_killed(ki
     reached = load(run / "ema_latest.pt")
     assert reached["epoch"] < RECIPE.epochs, "the worker was killed too late for this test"
     assert difference(reached, alone[reached["epoch"]]) < 1e-5
+    assert reached["loss"] == pytest.approx(alone[reached["epoch"]]["loss"], rel=1e-4)
     for name in ("latest.pt", "best.pt", "ema_best.pt"):
         load(run / name)
 
@@ -105,6 +109,17 @@ def test_what_the_first_process_refuses_all_refuse_in_one_sentence(kit, vivid_ch
     assert said.count("also holds essay.txt") == 1 and 'File "' + str(kit.folder) not in said, said
 
 
+def test_a_run_that_another_process_trains_is_refused_to_all_processes(kit, folder, tmp_path):
+    """The first one finds out, and the others are not left waiting for it."""
+    run = tmp_path / "run"
+    with only_process(run):
+        launched = launch(kit, "train", "smoke", "--source", folder, "--run", run)
+        said, _ = launched.communicate(timeout=120)
+    assert launched.returncode != 0
+    assert said.count("is being written to by another process") == 1, said
+    assert 'File "' + str(kit.folder) not in said and not run.exists(), said
+
+
 @pytest.mark.parametrize("n, count", [(512, 3), (8, 8), (7, 2), (1, 1)])
 def test_parts_are_the_whole(n, count):
     parts = []
@@ -117,7 +132,11 @@ def test_parts_are_the_whole(n, count):
 
 def test_one_process_does_not_load_accelerate():
     """So that it starts as fast as without."""
-    code = "import sys, hwkit.train; hwkit.train.processes('cpu'); sys.exit('accelerate' in sys.modules)"
+    code = "import sys, hwkit.runs.run as r; r.processes('cpu'); sys.exit('accelerate' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=KIT).returncode == 0
-    model = torch.nn.Linear(1, 1)
-    assert ALONE.data_parallel(model) is model and ALONE.sum(0.1, 2) == [0.1, 2] and ALONE.first(lambda: 3) == 3
+
+
+def test_one_process_does_everything_itself():
+    alone, model = processes("cpu"), torch.nn.Linear(1, 1)
+    assert alone.data_parallel(model) is model and alone.sum([0.1, 2]) == [0.1, 2] and alone.on_first(lambda: 3) == 3
+    assert (alone.rank, alone.count) == (0, 1)

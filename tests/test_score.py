@@ -10,8 +10,15 @@ import pytest
 import torch
 
 from hwkit.files import write_json, write_many
-from hwkit.measure.distances import frechet_distance, frechet_error, kernel_distance, precision_recall, statistics
-from hwkit.measure.features import DigitFeatures, InceptionFeatures, digit_features, floors, reference
+from hwkit.measure.distances import (
+    frechet_distance,
+    frechet_error,
+    kernel_distance,
+    precision_recall,
+    read_statistics,
+    statistics,
+)
+from hwkit.measure.features import STATISTICS, DigitFeatures, InceptionFeatures, digit_features, floors
 from hwkit.measure.memorisation import compare
 from hwkit.measure.score import (
     Score,
@@ -55,6 +62,14 @@ class Means:
         return np.asarray(images, np.float64).mean(axis=(1, 2)) / 255
 
 
+@pytest.fixture(scope="module")
+def whole(sample, tmp_path_factory) -> Score:
+    """The score of 300 training digits with everything that can be known of them."""
+    folder = folder_of(sample[:300], tmp_path_factory.mktemp("run") / "generate", seed=4)
+    found = score(DigitFeatures(), [folder], [load_folder(folder)])
+    return replace(found, memorisation=compare(sample[:300], SAMPLE)[0])
+
+
 # The numbers
 
 
@@ -71,14 +86,12 @@ def test_the_numbers_of_one_folder(sample, tmp_path):
     assert found.sampler is found.seeds is found.checkpoint is found.checkpoint_sha256 is found.classes is None
 
 
-def test_digit_fid_is_the_value_of_the_digits_protocol(sample):
-    value, error = digit_fid(sample[:200])
-    found = score(DigitFeatures(), [Path("generate")], [sample[:200]])
-    assert (value, error) == pytest.approx((found.value, found.error))
-    against = reference(DigitFeatures())
-    assert value == pytest.approx(frechet_distance(*statistics(digit_features(sample[:200])), *against[1:3]))
-    assert sum(found.classes) == 200 and found.classes[10] < 5
-    assert (found.protocol, found.metric, found.reference_images) == ("digits", "digit-FID", 60_000)
+def test_digit_fid_is_the_value_of_the_digits_protocol(sample, whole):
+    assert digit_fid(sample[:300]) == pytest.approx((whole.value, whole.error))
+    x, against = digit_features(sample[:300]), read_statistics(STATISTICS)
+    assert whole.value == pytest.approx(frechet_distance(*statistics(x), *against))
+    assert sum(whole.classes) == 300 and whole.classes[10] < 5
+    assert (whole.protocol, whole.metric, whole.reference_images) == ("digits", "digit-FID", 60_000)
 
 
 def test_identical_images_have_distance_zero(sample, tmp_path):
@@ -219,11 +232,11 @@ def test_the_floor_between_measured_numbers_of_images():
     assert floor_at(1000) == floors()["test-vs-train"]["by_images"]["1000"]
 
 
-def test_the_known_floor_is_beside_the_digits_protocol_only(sample, real, tmp_path):
-    known = score(DigitFeatures(), [tmp_path / "a"], [sample[:250]]).real
-    assert list(known) == ["test-vs-train", "train-subset"]
-    assert known["test-vs-train"]["value"] == pytest.approx(floors()["test-vs-train"]["by_images"]["250"])
-    assert known["test-vs-train"]["precision"] == floors()["test-vs-train"]["precision"]
+def test_the_known_floor_is_beside_the_digits_protocol_only(sample, whole, real, tmp_path):
+    known = floors()["test-vs-train"]
+    assert list(whole.real) == ["test-vs-train", "train-subset"]
+    assert whole.real["test-vs-train"]["value"] == pytest.approx(floor_at(300))
+    assert whole.real["test-vs-train"]["precision"] == known["precision"]
     assert score(DigitFeatures(), [tmp_path / "a"], [sample[:50]], real).real == {}
     assert score(Means(), [tmp_path / "a"], [sample[:50]], real).real == {}
 
@@ -283,14 +296,6 @@ def test_a_path_without_images_is_named(tmp_path, name):
 
 
 # What is said, and kept
-
-
-@pytest.fixture(scope="module")
-def whole(sample, tmp_path_factory) -> Score:
-    """The score of 300 training digits with everything that can be known of them."""
-    folder = folder_of(sample[:300], tmp_path_factory.mktemp("run") / "generate", seed=4)
-    found = score(DigitFeatures(), [folder], [load_folder(folder)])
-    return replace(found, memorisation=compare(sample[:300], SAMPLE)[0])
 
 
 def test_the_words_tell_what_a_value_depends_on(whole):

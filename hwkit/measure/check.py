@@ -1,27 +1,35 @@
-"""The check of a submission: what course staff would look at in a folder of images, ours or anyone's."""
+"""The check of a submission: what course staff would look at in a folder of images, ours or anyone's.
 
-import hashlib
-import os
-import struct
-import zlib
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+What mends a row may end in a colon and a line of Python, to be run for each `path` in the folder. It loses no grey
+level, leaves alone what is as it should be, and writes over nothing.
+"""
+
+from collections.abc import Collection, Iterator
+from itertools import chain, filterfalse
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from statistics import mode
+from typing import NamedTuple
 
 import numpy as np
-import tyro
-from PIL import Image
+import torch
 from tqdm.auto import tqdm
 
-from hwkit.measure.features import classify, digit_features, floors
-from hwkit.measure.memorisation import grey, memorisation
-from hwkit.mnist.folder import SIDE, file_name
+from hwkit.files import expanded, is_leftover
+from hwkit.measure.distances import spaced
+from hwkit.measure.features import digit_classifier, digit_features, floors
+from hwkit.measure.memorisation import compare, training_images
+from hwkit.mnist.folder import file_name, listed, mend, open_png
 
+FILES = ("every file opens", "PNG", "RGB", "28×28")
+PICTURES = ("not blank", "grey levels", "no duplicates", "no copies", "all ten digits")
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}  # files that should decode
-BROKEN = (OSError, SyntaxError, ValueError, zlib.error, struct.error, Image.DecompressionBombError)  # as Pillow says it
 COPIES = 0.01  # the share of near-copies that passes; of unseen real digits 0.001 are
-NO_DIGITS = 0.05  # the share that passes of images which the classifier takes for no digit
+MOST = 0.05  # the share of images that may look like no digit, or be faint
+FLAT, FAINT = 16, 192  # from the darkest pixel to the brightest: less is blank, less is faint; real digits have 254
+ALIKE = 8  # levels and pixels: images that differ by more in no more pixels are duplicates; real digits do in 19
+TURNED = ("", "turned right", "turned by 180°", "turned left", "mirrored", "transposed", "upside down", "transposed")
+READ = 'np.asarray(Image.open(path).convert("RGB"))'
+PLAIN = 'convert these: Image.open(path).convert("RGB").save(path)'  # what `mend` answers where nothing can be lost
 
 
 class Row(NamedTuple):
@@ -33,186 +41,160 @@ class Row(NamedTuple):
     mend: str = ""  # what to do where it failed
 
 
-class Images(NamedTuple):
-    """What the files hold, by name."""
+def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -> Iterator[Row]:
+    """The table, line by line: the files, then what they hold, then all pictures together; there should be `n`.
 
-    pixels: dict[str, np.ndarray]  # of those of the right size: uint8 (28, 28, 3)
-    broken: list[str]
-    formats: dict[str, str]
-    sizes: dict[str, tuple[int, int]]
-    modes: dict[str, str]
-
-
-def check(folder: Annotated[Path, tyro.conf.Positional], n: int = 10_000, train: Path | None = None) -> int:
-    """Checks a folder of images before it is handed in: a table of what passes, what fails, and how to mend it.
-
-    Exit code 0 where everything passes, else 1.
-
-    Args:
-        folder: the images, 00001.png … 10000.png.
-        n: how many there should be.
-        train: the training images, to look for copies; by default MNIST where it is at hand, else the sample.
+    Raises ValueError for a wrong `n`, and as `memorisation.training_images(train)` does, before the first row.
     """
     if not 1 <= n <= 99_999:
-        raise ValueError(f"n is {n}, but must be between 1 and 99,999 (file names have five digits).")
-    failures = 0
-    for row in rows(folder, n, train):
-        print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
-        if row.passed is False:
-            failures += 1
-            print(f"  {'':<16} → {row.mend}")
-    print(f"{folder}: " + (f"{failures} of the checks failed." if failures else "everything passes."))
-    return 1 if failures else 0
-
-
-def rows(folder: Path, n: int = 10_000, train: Path | None = None) -> Iterator[Row]:
-    """The table, line by line: first the files, then what they hold, then all of the pictures together."""
+        raise ValueError(f"--n is {n}, but must be between 1 and 99,999 (file names have five digits).")
+    folder = expanded(folder)
     if not folder.is_dir():
         found = f"{folder} is a file" if folder.exists() else f"there is no {folder}"
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
-    with os.scandir(folder) as entries:
-        kinds = {entry.name: entry.is_dir() for entry in entries}
-    files = sorted(name for name, is_folder in kinds.items() if not is_folder)
-    yield from file_rows(files, sorted(set(kinds) - set(files)), n)
-    images = read([folder / name for name in files if Path(name).suffix.lower() in IMAGES])
-    yield from image_rows(images)
-    yield from picture_rows(images.pixels, train)
+    train = training_images(train)  # what is wrong there is said before the table begins
+    entries = {path.name: path.is_dir() for path in sorted(folder.iterdir())}
+    subfolders = [name for name in entries if entries[name]]
+    names = [name for name in entries if not entries[name]]
+    files, left = list(filterfalse(is_leftover, names)), list(filter(is_leftover, names))
+    images = [name for name in files if Path(name).suffix.lower() in IMAGES]
+    below = (path.relative_to(folder) for path in folder.glob("*/**/*") if path.suffix.lower() in IMAGES)
+    inner = sorted({str(folder / path.parent) for path in below if not any(map(is_leftover, path.parts))})
+    gone = list(filter(is_leftover, subfolders))
+    todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
+    if inner:
+        todo.append(f"check {listed(inner)} instead, or move the images there up, to names that are free, or elsewhere")
+    elif len(gone) < len(subfolders):
+        todo.append("delete the subfolder")
+    yield Row("no subfolders", not subfolders, listed(subfolders) if subfolders else "none", "; ".join(todo))
+    table = [f"{n:,} files", "names", *FILES, *PICTURES]
+    for row in chain(_file_rows(files, left, n), _image_rows(folder, images, train)) if images or not inner else ():
+        table.remove(row.what)
+        yield row
+    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in table)
 
 
-# The files
+def _file_rows(files: list[str], left: list[str], n: int) -> Iterator[Row]:
+    """Number and names; `left` are files that programs have left, which are no images and have no wrong names."""
+    expected = [file_name(k) for k in range(1, n + 1)]
+    missing, others = sorted(set(expected) - set(files)), sorted(set(files) - set(expected))
+    todo = [f"delete {listed(left)}, which programs have left"] * bool(left)
+    if len(files) != n:
+        todo.append("delete what is too much" if len(files) > n else "make the missing ones (`python -m hwkit sample`)")
+    found = f"{len(files):,}" + f", and {len(left):,} that programs have left" * bool(left)
+    yield Row(f"{n:,} files", len(files) == n and not left, found, "; ".join(todo))
+    odd = {"missing": missing, "other": others}
+    found = "; ".join(f"{len(names):,} {kind}: {listed(names)}" for kind, names in odd.items() if names)
+    way = f"delete {listed(others)}" if others else "make the missing ones"
+    numbers = ["".join(filter(str.isdecimal, Path(name).stem.split("_")[-1])) for name in others]
+    names = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
+    kinds = sorted({Path(name).suffix for name in others if Path(name).suffix.lower() in IMAGES})
+    if missing and kinds:
+        way = f"save the images as .png, numbered from {file_name(1)} on, with five digits and small letters"
+        if not left and len(names) == len(others) and names <= set(missing):  # each gets a name that is free
+            way += f': if path.suffix in {kinds} and (k := "".join(filter(str.isdecimal, path.stem.split("_")[-1]))): '
+            way += f'path.rename(path.with_name(f"{{int(k) or {n}:05d}}.png"))'
+    yield Row("names", not found, found or f"{expected[0]} … {expected[-1]}", way)
 
 
-def file_rows(files: list[str], subfolders: list[str], n: int) -> Iterator[Row]:
-    """Number and names."""
-    mend = "move the images up into the folder itself, and delete the subfolder"
-    yield Row("no subfolders", not subfolders, listed(subfolders) or "none", mend)
-    surplus = (
-        "delete those that do not belong" if len(files) > n else "make the missing ones (`python -m hwkit sample`)"
-    )
-    yield Row(f"{n:,} files", len(files) == n, f"{len(files):,}", surplus)
-    expected = {file_name(k) for k in range(1, n + 1)}
-    missing, others = sorted(expected - set(files)), sorted(set(files) - expected)
-    found = "; ".join(
-        f"{len(names):,} {kind}: {listed(names)}" for kind, names in (("missing", missing), ("other", others)) if names
-    )
-    yield Row("names", not found, found or f"{file_name(1)} … {file_name(n)}", renaming(missing, others))
-
-
-def renaming(missing: list[str], others: list[str]) -> str:
-    """How to come to the right names."""
-    if any(Path(name).suffix.lower() in IMAGES - {".png"} for name in others):
-        return f"save the images as .png, named {file_name(1)}, {file_name(2)} and so on"
-    if any(Path(name).stem.isdigit() for name in others):
-        return f"number the files from 1, with five digits and small letters: {file_name(1)}"
-    if others:
-        return "delete or rename the files that are not expected"
-    return f"make the missing images, or renumber those that are there; the first is {missing[0]}" if missing else ""
-
-
-# What they hold
-
-
-def read(paths: Sequence[Path]) -> Images:
-    """Decodes the files."""
-    images = Images({}, [], {}, {}, {})
-    for path in tqdm(paths, unit="image", desc="reading", delay=1, leave=False):
+def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
+    """What the files hold, each for itself, then all together."""
+    odd, mends, pixels = {what: {} for what in FILES}, {}, {}  # odd: the files that fail, and why
+    for name in tqdm(names, unit="image", desc="reading", delay=1, leave=False):
         try:
-            with Image.open(path) as image:
-                image.load()
-        except BROKEN:
-            images.broken.append(path.name)
+            image = open_png(folder / name)
+        except ValueError:
+            odd["every file opens"][name], mends[name] = name, ("make these again", "", "")
             continue
-        images.formats[path.name], images.sizes[path.name] = image.format, image.size
-        images.modes[path.name] = image.mode
-        if image.size == (SIDE, SIDE):
-            images.pixels[path.name] = np.asarray(image.convert("RGB"))
-    return images
+        for what, fact in zip(FILES[1:], (image.format, image.mode, "×".join(map(str, image.size))), strict=True):
+            if fact != what:
+                odd[what][name], mends[name] = f"{name} is {fact}", _mend(name, image)
+        if mend(image) == PLAIN:
+            pixels[name] = np.asarray(image.convert("RGB"))
+    for what, failing in odd.items() if names else ():
+        ways = [mends[name] for name in failing] or [("", "", "")]
+        todo, condition, line = mode([way for way in ways if not PLAIN.endswith(way[2])] or ways)
+        line = f": {condition}{line}" if line and len(pixels) < len(names) else f": {line}" * bool(line)
+        yield _row(what, failing.values(), len(names), todo + line)
+    for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
+        later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
+        yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
 
 
-def image_rows(images: Images) -> Iterator[Row]:
-    """Decoding, format, size and mode."""
-    if not images.sizes and not images.broken:
-        for what in ("every file opens", "PNG", "28×28", "RGB"):
-            yield Row(what, None, "no image to look at")
+def _mend(name: str, image) -> tuple[str, str, str]:
+    """What is to be done with a file, the condition that it is such a file, and the line that does it."""
+    what, _, line = mend(image).partition(": ")
+    what = what if image.format == "PNG" else "save these as PNG; a new name alone does not convert them"
+    if Path(name).suffix.lower() != ".png":
+        return f"{what}, once the names are mended", "", ""
+    return what, f"if (Image.open(path).mode, Image.open(path).size) == {(image.mode, image.size)}: ", line
+
+
+def _row(what: str, odd: Collection[str], total: int, advice: str) -> Row:
+    """A row about what all images should have."""
+    return Row(what, not odd, f"{len(odd):,} of {total:,} fail: {listed(odd)}" if odd else f"all {total:,}", advice)
+
+
+def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator[Row]:
+    """Blank ones, grey levels, duplicates, copies of training images, and the digits; uint8 pictures (N, 28, 28, 3)."""
+    low, high = stack.min(axis=(1, 2, 3)), stack.max(axis=(1, 2, 3))
+    blank, faint = high - low < FLAT, (high - low >= FLAT) & (high - low < FAINT)
+    todo = "these have one colour all over; look at the sampler (NaN, or a wrong range of values?), and make them again"
+    yield _row("not blank", [names[i] for i in np.flatnonzero(blank)], len(names), todo)
+    dark, bright = (int(np.median(level[faint if faint.any() else slice(None)])) for level in (low, high))
+    todo = f"spread them over 0 to 255: if {FLAT} <= np.ptp(v := {READ}) < {FAINT}: Image.fromarray(np.rint((v.clip("
+    todo += f"{dark}, {bright}) - {dark}) / {bright - dark} * 255).astype(np.uint8)).save(path)"
+    yield Row("grey levels", bool(faint.mean() <= MOST), f"{dark} to {bright}", todo)
+    if (blank | faint).mean() > 0.5:
         return
-    count = len(images.sizes) + len(images.broken)
-    damaged = f"{len(images.broken):,} do not: {listed(images.broken)}"
-    yield Row("every file opens", not images.broken, damaged if images.broken else f"{count:,}", "make these again")
-    yield odd_ones("PNG", images.formats, "PNG", "save these as PNG; a new name alone does not convert them")
-    side = f"resize these to {SIDE}×{SIDE} pixels, or make them again"
-    sizes = {name: "×".join(map(str, size)) for name, size in images.sizes.items()}
-    yield odd_ones("28×28", sizes, f"{SIDE}×{SIDE}", side)
-    names = {"L": "grey (L)", "1": "black and white (1)", "P": "palette (P)", "LA": "grey with alpha (LA)"}
-    modes = {name: names.get(mode, mode) for name, mode in images.modes.items()}
-    yield odd_ones("RGB", modes, "RGB", 'convert these: Image.open(path).convert("RGB").save(path)')
+    same = [f"{names[i]} {'=' if (stack[i] == stack[j]).all() else '≈'} {names[j]}" for i, j in twins(stack)]
+    yield _row("no duplicates", same, len(names), "make the second of each again, with a seed of its own")
+    copies, pairs = compare(stack.transpose(0, 3, 1, 2), train)
+    near = round(copies.near_copies * len(names))
+    found = f"{near:,} of {len(names):,} nearly are one of {copies.train_images:,} training images ({copies.train})"
+    found += f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
+    todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
+    yield Row("no copies", near <= max(2, COPIES * len(names)), found, todo)
+    yield _digits(stack)
 
 
-def odd_ones(what: str, values: dict[str, str], wanted: str, mend: str) -> Row:
-    """A row about one property that all images should share."""
-    odd = {name: value for name, value in values.items() if value != wanted}
-    found = ", ".join(f"{name} is {odd[name]}" for name in list(odd)[:3])
-    if odd:
-        return Row(
-            what, False, f"{len(odd):,} of {len(values):,} are not: {found}{', …' if len(odd) > 3 else ''}", mend
-        )
-    return Row(what, True if values else None, f"all {len(values):,}" if values else "no image to look at")
+def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
+    """For each uint8 picture of (N, 28, 28, 3) that (nearly) repeats an earlier one: the index of that, and its own."""
+    coarse = stack.reshape(-1, 7, 4, 7, 4, 3).mean(axis=(2, 4, 5), dtype=np.float32).reshape(-1, 49)  # for speed
+    coarse = torch.from_numpy(coarse)
+    for start in range(1, len(stack), 500):
+        block, before = coarse[start : start + 500], coarse[: start + 499]
+        closeness = torch.addmm(before.square().sum(1) / 2, block, before.T, beta=-1)  # ½|x|² − ½|x − y|²
+        closest = (closeness + torch.full_like(closeness, -np.inf).triu(start)).argmax(dim=1).numpy()  # of earlier ones
+        apart = (np.abs(stack[start : start + 500].astype(np.int16) - stack[closest]) > ALIKE).any(3).sum((1, 2))
+        yield from ((int(closest[i]), start + int(i)) for i in np.flatnonzero(apart <= ALIKE))
 
 
-# All of the pictures together
-
-
-def picture_rows(pixels: dict[str, np.ndarray], train: Path | None) -> Iterator[Row]:
-    """Blank ones, duplicates, copies of training images, and the digits' histogram."""
-    if not pixels:
-        for what in ("not blank", "no duplicates", "no copies", "all ten digits"):
-            yield Row(what, None, f"no image of {SIDE}×{SIDE} pixels to look at")
-        return
-    names, stack = list(pixels), np.stack(list(pixels.values()))  # (N, 28, 28, 3)
-    blank = [name for name, picture in pixels.items() if (picture == picture[0, 0]).all()]
-    mend = "these have one colour all over: look at the sampler (NaN, or a wrong range of values?), and make them again"
-    yield Row(
-        "not blank", not blank, f"{len(blank):,} are blank: {listed(blank)}" if blank else f"{len(names):,}", mend
-    )
-    yield duplicates(pixels)
-    yield copies(names, grey(stack.transpose(0, 3, 1, 2)), train)
-    yield histogram(classify(digit_features(stack.transpose(0, 3, 1, 2))))
-
-
-def duplicates(pixels: dict[str, np.ndarray]) -> Row:
-    """Whether two files hold the same picture, whatever their bytes."""
-    groups = defaultdict(list)
-    for name, picture in pixels.items():
-        groups[hashlib.sha256(picture.tobytes()).digest()].append(name)
-    same = [group for group in groups.values() if len(group) > 1]
-    pairs = listed([" = ".join(group[:2]) for group in same])
-    found = f"{sum(map(len, same)):,} share {len(same):,} pictures: {pairs}" if same else f"{len(groups):,} different"
-    return Row("no duplicates", not same, found, "make the second of each again, with a seed of its own for each image")
-
-
-def copies(names: list[str], grey: np.ndarray, train: Path | None) -> Row:
-    """Whether too many images are (nearly) training images."""
-    facts, pairs = memorisation(grey, train)
-    near = round(facts["near_copies"] * len(grey))
-    closest = [names[number - 1] for number in pairs.numbers[:near]]
-    found = f"{near:,} of {len(grey):,} nearly are one of {facts['train_images']:,} training images ({facts['train']})"
-    mend = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
-    return Row("no copies", near <= max(2, COPIES * len(grey)), found + (f": {listed(closest)}" if near else ""), mend)
-
-
-def histogram(classes: np.ndarray) -> Row:
-    """Whether each digit comes about as often as in MNIST (half to twice, and what chance adds to that)."""
-    counts = np.bincount(classes, minlength=11)
-    expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(classes)
-    slack = 4 * np.sqrt(expected)
+def _digits(stack: np.ndarray) -> Row:
+    """Whether the digits are white on black, upright, and each about as often there as in MNIST."""
+    inverted = bool(np.median(stack) >= FAINT)
+    sample = spaced(255 - stack if inverted else stack, 250)
+    ways = [np.rot90(sample[:, :, :: -1 if way > 3 else 1], way, (1, 2)) for way in range(8)]  # quarters to the left
+    clear = [_logits(pictures)[:, :10].max(axis=1).mean() for pictures in ways]
+    best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
+    faults = ["black on white"] * inverted + [TURNED[best]] * (best > 0)
+    counts = np.bincount(_logits(stack).argmax(axis=1), minlength=11)
+    expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(stack)
+    slack = 4 * np.sqrt(expected)  # what chance adds
     odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
     found = ", ".join(f"{digit}: {count:,}" for digit, count in enumerate(counts[:10])) + f", none: {counts[10]:,}"
-    mend = f"the digits {listed([str(digit) for digit in odd], 10)} come far too seldom or too often: train for longer"
-    if counts[10] > NO_DIGITS * len(classes):
-        mend = "too many images look like no digit: train for longer, or sample from the EMA weights with more steps"
-    return Row("all ten digits", bool(not len(odd) and counts[10] <= NO_DIGITS * len(classes)), found, mend)
+    todo = f"the digits {', '.join(map(str, odd))} come far too seldom or too often, so train for longer"
+    if counts[10] > MOST * len(stack):
+        todo = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
+    if faults:
+        start = f"if np.median(v := {READ}) >= {FAINT}: " if inverted else f"v = {READ}; "
+        code = ("(255 - v)" if inverted else "v") + "[:, ::-1]" * (best > 3)
+        code = f"np.rot90({code}, {best % 4})" if best % 4 else code
+        todo = f"these are {' and '.join(faults)}: {start}Image.fromarray({code}).save(path)"
+    return Row("all ten digits", not (faults or len(odd) or counts[10] > MOST * len(stack)), found, todo)
 
 
-def listed(names: Collection[str], shown: int = 3) -> str:
-    """The first few."""
-    return ", ".join(list(names)[:shown]) + (", …" if len(names) > shown else "")
+def _logits(stack: np.ndarray) -> np.ndarray:
+    """What the classifier takes pictures uint8 (N, 28, 28, 3) for: (N, 11), of the digits and of no digit."""
+    return digit_classifier().head(torch.from_numpy(digit_features(stack.transpose(0, 3, 1, 2))).float()).numpy()

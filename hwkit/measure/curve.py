@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import write_json
-from hwkit.measure.score import digit_fid, floor_at, read_record
+from hwkit.measure.score import Record, digit_fid, floor_at
 from hwkit.runs.checkpoint import digest, load_denoiser, versions
 from hwkit.runs.generate import images
 from hwkit.sampling import Sampler
@@ -33,7 +33,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Record):
     """Points of one checkpoint, each of as many images of one seed, and what as many real test digits score."""
 
     checkpoint_sha256: str
@@ -43,30 +43,20 @@ class Curve:
     versions: dict[str, str]
     points: tuple[Point, ...] = ()
 
-    def to_json(self) -> dict:
-        """Plain values, from which `from_json` makes the same curve."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict) -> "Curve":
-        """The curve that `to_json` gave. Other content raises what `read_record` puts in words."""
+        """The curve that `to_json` gave. Other content raises what `read` puts in words."""
         return cls(**{**content, "points": tuple(Point(**point) for point in content["points"])})
 
 
 def curve(
-    checkpoint: Path | str,
-    path: Path | str,
-    n: int = 2_000,
-    ddpm: bool = False,
-    seed: int = 0,
-    batch: int = 100,
-    device: torch.device | str | None = None,
+    checkpoint: Path, path: Path, n: int = 2_000, ddpm: bool = False, seed: int = 0, batch: int = 100, device=None
 ) -> Iterator[Curve]:
-    """Measures DDIM, DPM-Solver++ and UniPC at some numbers of steps, with `ddpm` also DDPM over all T, n images each.
+    """Measures n images each of DDIM, DPM-Solver++ and UniPC at some numbers of steps, and `ddpm`: of DDPM over all T.
 
     Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
     what stands there of the same weights, n and seed is not measured again. ValueError for n < 2, or where `path` holds
-    something else than a curve; else as `checkpoint.load_denoiser` raises.
+    something else; else as `checkpoint.load_denoiser` raises.
     """
     if n < 2:
         raise ValueError(f"--n is {n}, but at least 2 images are needed for each point.")
@@ -74,7 +64,7 @@ def curve(
     denoise = load_denoiser(checkpoint, device)
     T = denoise.schedule.T
     so_far = Curve(digest(checkpoint), n, seed, floor_at(n), versions())
-    kept = read_record(Curve, path) if Path(path).is_file() else so_far
+    kept = Curve.read(path) if Path(path).is_file() else so_far
     if all(getattr(kept, key) == getattr(so_far, key) for key in ("checkpoint_sha256", "images", "seed")):
         so_far = kept
     for sampler in [s.resolve(T) for s in SAMPLERS if s.steps <= T] + [Sampler("ddpm").resolve(T)] * ddpm:
@@ -85,7 +75,7 @@ def curve(
         yield so_far
 
 
-def measure(denoise: Denoiser, sampler: Sampler, n: int, seed: int, batch: int, device: torch.device | str) -> Point:
+def measure(denoise: Denoiser, sampler: Sampler, n: int, seed: int, batch: int, device) -> Point:
     """Makes images 1 to n of the run `seed`, `batch` at a time, and measures their digit-FID."""
     started = time.monotonic()
     blocks = tqdm([range(k, min(k + batch, n + 1)) for k in range(1, n + 1, batch)], unit="batch", desc=str(sampler))

@@ -46,13 +46,14 @@ class Pairs(NamedTuple):
     numbers: list[int]  # of the images, from 1
 
 
-def compare(images, train: Path | str | None = None) -> tuple[Copies, Pairs]:
+def compare(images, train: Path | str | tuple[str, np.ndarray] | None = None) -> tuple[Copies, Pairs]:
     """Compares uint8 images (N, C, 28, 28), or grey (N, 28, 28), with the training images; also the ten closest pairs.
 
+    `train` is what `training_images` takes, or what it has returned.
     A model that copies has far larger shares than unseen real digits. So has one that blurs, or prefers thin digits:
     the pairs show which. Raises as `mnist.sources.read_source` does.
     """
-    images, (name, reference) = grey(images), training_images(train)
+    images, (name, reference) = grey(images), train if isinstance(train, tuple) else training_images(train)
     distances, indices = nearest(images, reference)
     # Of MNIST it was measured, else the reference is compared with itself.
     real = floors()["nearest"].get(hashlib.sha256(np.ascontiguousarray(reference)).hexdigest())

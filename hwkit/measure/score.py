@@ -9,15 +9,7 @@ import numpy as np
 import torch
 
 from hwkit.files import read_json, write_json
-from hwkit.measure.distances import (
-    frechet_distance,
-    frechet_error,
-    kernel_distance,
-    precision_recall,
-    read_statistics,
-    spaced,
-    statistics,
-)
+from hwkit.measure import distances
 from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
 from hwkit.measure.features import reference as reference_of
 from hwkit.measure.memorisation import Copies
@@ -30,8 +22,25 @@ from hwkit.sampling import Sampler
 ENOUGH, TOO_FEW = 10_000, 2_048  # images; with fewer than its 2,048 dimensions Inception's covariance is singular
 
 
+class Record:
+    """A dataclass that is kept as JSON."""
+
+    def to_json(self) -> dict:
+        """Plain values, of which `from_json` makes the same record."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path | str):
+        """The record that a file holds. ValueError, with its name, where it holds none."""
+        content = read_json(path)
+        try:
+            return cls.from_json(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} holds no {cls.__name__.lower()} ({error}): delete it, measure again.") from error
+
+
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(Record):
     """What was measured in one feature space: of a folder of images, or as means over several of one model.
 
     None is what cannot be known: KID, precision and recall without the reference's images, the origin without manifest.
@@ -60,13 +69,9 @@ class Score:
     weights_sha256: str  # of the feature extractor
     versions: dict[str, str]
 
-    def to_json(self) -> dict:
-        """Plain values, of which `from_json` makes the same score."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict) -> "Score":
-        """The score that `to_json` gave, here or in 0.1. Other content raises what `read_record` puts in words."""
+        """The score that `to_json` gave, in this version or in 0.1. Other content raises what `read` puts in words."""
         known = {f.name: content[f.name] for f in fields(cls) if content.get(f.name) is not None}
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         found = cls(**known | {"memorisation": Copies(**known["memorisation"]) if "memorisation" in known else None})
@@ -113,28 +118,18 @@ class Score:
         public = "test-vs-train 1.1 to 1.25 (public figures)" if self.protocol == "inception" else ""
         floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or public
         made_by = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
-        return [
-            f"{self.images:,} images{several}",
-            f"against {self.reference}",
+        parts = [f"{self.images:,} images{several}", f"against {self.reference}"]
+        parts += [
             f"floor {floor or 'not measured, see --floor'}",
             made_by if self.sampler else "images of unknown origin",
-            *[f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception"),
-            f"torch {self.versions['torch']}",
         ]
+        parts += [f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception")
+        return [*parts, f"torch {self.versions['torch']}"]
 
 
 def read_scores(folder: Path) -> list[Score]:
     """What `Score.write` wrote into a folder, digits first. ValueError names a file that holds no score."""
-    return [read_record(Score, path) for path in sorted(folder.glob("*_fid.json"))]
-
-
-def read_record(kind: type, path: Path | str):
-    """The `kind`, Score or Curve, that was written to a file as JSON. ValueError, with its name, if it holds none."""
-    content = read_json(path)
-    try:
-        return kind.from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} holds no {kind.__name__.lower()} ({error}): delete it, and measure again.") from error
+    return [Score.read(path) for path in sorted(folder.glob("*_fid.json"))]
 
 
 def results_of(images: Path) -> Path:
@@ -195,45 +190,34 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
         found |= {"kid_error": spread["kid"]} if "kid" in spread else {}
     real = {}
     if floor is not None:
-        images = spaced(read_source(floor, "test", whole=True).images, counts[0])
+        images = distances.spaced(read_source(floor, "test", whole=True).images, counts[0])
         real = {f"{len(images):,} of {Path(floor).name}": numbers(extractor(images), against)}
     elif extractor.name == "digits" and reference is None:
         real = {key: {**floors()[key], "value": floor_at(counts[0], key)} for key in ("test-vs-train", "train-subset")}
-    digits = np.concatenate(features) if extractor.name == "digits" else None
+    found |= {"images": counts[0], "folders": tuple(map(str, folders)), "values": tuple(n["value"] for n in each)}
+    found |= {"reference": against.name, "reference_images": against.count, "real": real, "versions": versions()}
+    if extractor.name == "digits":
+        found["classes"] = tuple(np.bincount(classify(np.concatenate(features)), minlength=11).tolist())
     made = [read_manifest(folder) for folder in folders]
-    origin = {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")} if all(made) else {}
-    return Score(
-        protocol=extractor.name,
-        metric=extractor.label,
-        images=counts[0],
-        folders=tuple(map(str, folders)),
-        values=tuple(n["value"] for n in each),
-        reference=against.name,
-        reference_images=against.count,
-        real=real,
-        classes=None if digits is None else tuple(np.bincount(classify(digits), minlength=11).tolist()),
-        sampler=str(Sampler(**made[0]["sampler"])) if all(made) else None,
-        seeds=tuple(m["seed"] for m in made) if all(made) else None,
-        weights_sha256=extractor.weights_sha256,
-        versions=versions(),
-        **found,
-        **origin,
-    )
+    if all(made):
+        found |= {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")}
+        found |= {"sampler": str(Sampler(**made[0]["sampler"])), "seeds": tuple(m["seed"] for m in made)}
+    return Score(protocol=extractor.name, metric=extractor.label, weights_sha256=extractor.weights_sha256, **found)
 
 
 def numbers(features: np.ndarray, against: Reference) -> dict[str, float]:
     """Of features (N, D): FID with its error, and where the reference has features KID, precision and recall."""
-    value = frechet_distance(*statistics(features), against.mu, against.sigma)
-    found = {"value": value, "error": frechet_error(features, against.mu, against.sigma)}
+    value = distances.frechet_distance(*distances.statistics(features), against.mu, against.sigma)
+    found = {"value": value, "error": distances.frechet_error(features, against.mu, against.sigma)}
     if against.features is not None:
-        found["kid"], found["kid_error"] = kernel_distance(against.features, features)
-        found["precision"], found["recall"] = precision_recall(against.features, features)
+        found["kid"], found["kid_error"] = distances.kernel_distance(against.features, features)
+        found["precision"], found["recall"] = distances.precision_recall(against.features, features)
     return found
 
 
 def digit_fid(images) -> tuple[float, float]:
     """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
-    found = numbers(digit_features(images), Reference("MNIST train", *read_statistics(STATISTICS), None))
+    found = numbers(digit_features(images), Reference("MNIST train", *distances.read_statistics(STATISTICS), None))
     return found["value"], found["error"]
 
 

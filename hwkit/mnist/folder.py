@@ -106,7 +106,7 @@ def files_in(source: Path, depth: int = 5) -> dict[str, File]:
             found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
             if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
                 raise OverflowError(f"it would unpack to {size:,} bytes")
-            if outside := [name for name in found if name[0] in "/\\" or ".." in name.replace("\\", "/").split("/")]:
+            if outside := [name for name in found if {"", ".."} & set(name.replace("\\", "/").split("/"))]:
                 raise ValueError(f"{outside[0]} would leave its folder")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is damaged")
@@ -159,19 +159,31 @@ def open_png(path: File) -> Image.Image:
 
 def mend(image: Image.Image) -> str:
     """What to do, a colon, and the line of Python that makes the file at `path` RGB and 28×28, and loses nothing."""
-    pixels, left, top = np.array(image), (image.width - SIDE) // 2, (image.height - SIDE) // 2
-    what, code, corner = "convert these", "Image.open(path)", pixels[0, 0].copy()
-    if image.mode[0] in "IF" and pixels.max() > 255:  # 16 bits, which `convert` would clip
-        code = "Image.fromarray((np.asarray(Image.open(path)) // 257).astype(np.uint8))"
+    if max(image.size) > 1_000:
+        return "make these again"
+    what, code, pixels = "convert these", "Image.open(path)", np.asarray(image)
+    if image.mode[0] in "IF":  # `convert` would clip; // 256 is exact for grey levels × 257, and for × 256
+        scale = "* 255" if pixels.max() <= 1 else "// 256" if pixels.max() > 255 else "* 1"
+        code = f"Image.fromarray(np.rint(np.asarray({code}) {scale}).astype(np.uint8))"
     elif "A" in image.mode or "transparency" in image.info:
-        code = f'Image.alpha_composite(Image.new("RGBA", {image.size}, "black"), {code}.convert("RGBA"))'
+        colour, alpha = np.split(np.asarray(image.convert("RGBA")).astype(int), [3], axis=2)
+        if np.ptp(alpha) and ((colour > alpha).any() or not np.ptp(colour)):  # else the colours are the picture
+            ground = "black" if np.ptp(colour * alpha) else "white"
+            code = f'Image.alpha_composite(Image.new("RGBA", {image.size}, "{ground}"), {code}.convert("RGBA"))'
     code += '.convert("RGB")'
-    pixels[max(top, 0) : top + SIDE, max(left, 0) : left + SIDE] = corner  # what is left is a border, if anything
-    if min(left, top) >= 0 < max(left, top) and (pixels == corner).all():
-        what, code = f"cut off {left} pixels on each side", f"{code}.crop({(left, top, left + SIDE, top + SIDE)})"
-    elif image.size != (SIDE, SIDE):
-        filter = "BOX" if image.width % SIDE == image.height % SIDE == 0 else "LANCZOS"  # undoes a repetition
-        what, code = "resize these", f"{code}.resize((28, 28), Image.{filter})"
+    if image.size != (SIDE, SIDE):
+        levels, small = np.asarray(image.convert("L"), int), image.resize((SIDE, SIDE), Image.NEAREST)
+        ink = abs(levels - levels[0, 0])
+        length = np.ptp(np.argwhere(ink > 64), axis=0).max() + 1 if (ink > 64).any() else 0
+        left, top = (round(np.average(range(len(line)), weights=line + 1e-9)) - 14 for line in (ink.sum(0), ink.sum(1)))
+        if min(image.size) >= SIDE and (np.asarray(small.resize(image.size, Image.NEAREST)) == pixels).all():
+            what, code = "take one pixel of each block", f"{code}.resize((28, 28), Image.NEAREST)"
+        elif abs(length - 20) < abs(length - 20 * max(image.size) / SIDE):  # MNIST's digits are 20 pixels long
+            even = left > 0 and image.size == (SIDE + 2 * left, SIDE + 2 * left)
+            what = f"cut off {left} pixels on each side" if even else "cut out 28×28 pixels"
+            code += f".crop({(left, top, left + SIDE, top + SIDE)})"
+        else:
+            what, code = "resize these", f"{code}.resize((28, 28), Image.LANCZOS)"
     return f"{what}: {code}.save(path)"
 
 

@@ -18,7 +18,7 @@ from hwkit.diffusion import Denoiser
 from hwkit.files import is_leftover, only_process, read_json, write_json, write_many
 from hwkit.mnist.batches import to_uint8
 from hwkit.mnist.folder import encode_png, file_name
-from hwkit.runs.checkpoint import digest, load_denoiser, versions
+from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.processes import processes
 from hwkit.sampling import Sampler, trajectory
 
@@ -66,7 +66,8 @@ def generate(
     them. Under `accelerate launch` the processes share the blocks; the folder is the same.
     Raises ValueError for n < 1, for a folder with other files, or with images of another checkpoint, sampler or seed.
     """
-    folder, path = Path(os.path.abspath(folder)), Path(checkpoint)  # "." has no name to put a manifest beside
+    folder = Path(os.path.abspath(folder))  # "." has no name to put a manifest beside
+    path = best_of(Path(checkpoint)) if Path(checkpoint).is_dir() else Path(checkpoint)
     if not 1 <= n <= 99_999:
         raise ValueError(f"--n is {n}, but must be between 1 and 99,999 (file names have five digits).")
     for name, value, least in (("batch", batch, 1), ("seed", seed, 0)):
@@ -135,7 +136,12 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
     if before["checkpoint_sha256"] != now["checkpoint_sha256"]:
         hashes = (f"{m['checkpoint']} {m['checkpoint_sha256'][:8]}…" for m in (before, now))
         raise ValueError(f"{folder} holds images of another checkpoint ({' → '.join(hashes)}): delete it, {way}")
-    sampler = Sampler(**before["sampler"])
+    try:
+        sampler = Sampler(**before["sampler"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The images in {folder} are of a sampler that is not known here ({error}): {way[3:]}"
+        ) from error
     if sampler != Sampler(**now["sampler"]):
         flags = f"--sampler {sampler.name} --steps {sampler.steps}"
         flags += f" --eta {sampler.eta:g}" * (sampler.eta > 0) + " --variance beta" * (sampler.variance == "beta")

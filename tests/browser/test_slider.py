@@ -17,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -26,7 +27,7 @@ from hwkit.show.slider import slider_frames, slider_html
 
 KIT = Path(__file__).resolve().parents[2]
 ARTEFACTS = KIT / "tests" / "artefacts"
-NOTEBOOK = KIT / "notebooks" / "04_visualization.ipynb"
+NOTEBOOK = KIT / "notebooks" / "04_visualization.py"
 MINUTE = 60_000  # milliseconds: what a busy machine may need
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -178,7 +179,6 @@ class Lab:
             **os.environ,
             "HOME": str(home),
             "PYTHONPATH": str(KIT),
-            "HWKIT_RECIPE": "smoke",
             "HWKIT_RUNS": str(folder / "runs"),
             "OMP_NUM_THREADS": "1",
             "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
@@ -261,22 +261,21 @@ class Lab:
 
 @pytest.fixture
 def notebook(tmp_path, vivid_checkpoint) -> str:
-    """The folder tmp_path/kit with a notebook that shows the slider: the kit's own, or else the smallest."""
-    folder = tmp_path / "kit"
-    if NOTEBOOK.is_file():
-        shutil.copytree(NOTEBOOK.parent, folder / "notebooks")  # JupyterLab saves what it runs
-        for name in ("hwkit", "data", "requirements.txt"):
-            (folder / name).symlink_to(KIT / name)
-        return f"notebooks/{NOTEBOOK.name}"
-    folder.mkdir()
-    nbformat.write(smallest_notebook(vivid_checkpoint), folder / "slider.ipynb")
-    return "slider.ipynb"
+    """Notebook 4 in the folder tmp_path/kit, to be run with a small network."""
+    run = tmp_path / "kit" / "runs" / "small"
+    run.mkdir(parents=True)
+    shutil.copy(vivid_checkpoint, run / "ema_latest.pt")
+    content = jupytext.read(NOTEBOOK)
+    [place] = [i for i, cell in enumerate(content.cells) if "parameters" in cell.metadata.get("tags", [])]
+    content.cells.insert(place + 1, nbformat.v4.new_code_cell('RUN = "small"'))
+    nbformat.write(content, tmp_path / "kit" / "04_visualization.ipynb")  # JupyterLab saves what it runs
+    return "04_visualization.ipynb"
 
 
 def smallest_notebook(checkpoint: Path):
     code = f"""
-from hwkit.checkpoint import load_denoiser
-from hwkit.widgets import slider_frames, timestep_slider
+from hwkit.runs.checkpoint import load_denoiser
+from hwkit.show.slider import slider_frames, timestep_slider
 frames = slider_frames(load_denoiser({str(checkpoint)!r}))
 timestep_slider(frames)
 """
