@@ -78,9 +78,9 @@ class Commands:
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
         chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
         latest, todo = run / "latest.pt", asked or not checkpoints.best_of(run).is_file()
-        if latest.is_file() and not recipe:  # what was begun goes on as it was begun
-            chosen = checkpoints.recipe_of(content := checkpoints.load(latest))
-            todo = minutes or runner.unfinished(chosen, runner.position_of(latest, content))
+        if not recipe and latest.is_file() and "resume" in (content := checkpoints.load(latest)):
+            chosen = checkpoints.recipe_of(content)  # what was begun goes on as it was begun
+            todo = minutes or runner.unfinished(chosen, runner.Position(**content["resume"]["position"]))
         if todo:
             Sampler(sampler, steps).resolve(chosen.T)
             chosen = replace(chosen, minutes=minutes or chosen.minutes)

@@ -36,7 +36,10 @@ LEFTOVERS = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".ipynb_checkp
 
 def expanded(path: Path | str) -> Path:
     """The path with `~` as the home folder: for whatever a person wrote, once, where it comes in."""
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} begins in a home folder that is not known here: name the whole path.") from error
 
 
 def runs() -> Path:

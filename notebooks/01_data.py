@@ -58,7 +58,7 @@ SEED = 0
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import prepare
 
-images = load_folder(prepare(SOURCE))
+images = load_folder(prepare(SOURCE, out="data"))
 print(images.shape, images.dtype)
 
 # %% [markdown]

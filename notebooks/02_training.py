@@ -61,7 +61,7 @@ from hwkit.mnist.sources import prepare
 from hwkit.schedule import linear
 from hwkit.training import best_device
 
-images, device = load_folder(prepare(SOURCE)), best_device()
+images, device = load_folder(prepare(SOURCE, out="data")), best_device()
 schedule = linear(830)
 alpha_bar, T = schedule.alpha_bar, schedule.T
 

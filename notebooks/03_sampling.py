@@ -318,7 +318,7 @@ figures.sample_sheet(torch.cat(rows), columns=8, title=f"DDIM with {', '.join(ma
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then doubling the steps should halve the distance to the exact solution.
 # A *second-order* solver, DPM-Solver++ (Lu et al. 2022), remembers the guess before the last and should do better. UniPC (Zhao et al. 2023) takes the same
-# step, and then corrects it with the guess found at its end, which the next step needs anyway. Both are plain functions too; what they remember, the loop hands them as `past`. The answer with 400 steps is "exact" for us.
+# step, and then corrects it with the guess found at its end, which the next step needs anyway. The loop hands them what they remember. The answer with 400 steps is "exact" for us.
 
 # %%
 from hwkit.solvers import dpm_solver_step, unipc_step

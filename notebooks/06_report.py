@@ -161,9 +161,12 @@ folder = run / "generate"
 if not folder.is_dir() or len(list(folder.glob("*.png"))) < IMAGES:
     generate(weights, folder, IMAGES, seed=SEED, device=device)
 images = load_folder(folder)
-faults = [row for row in check.rows(folder, len(images)) if row.passed is False]
-for row in faults:
-    print(f"✗ {row.what}: {row.found}\n  → {row.mend}")
+table = list(check.rows(folder, len(images)))
+faults = [row for row in table if row.passed is False]
+for row in table:
+    print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
+    if row in faults:
+        print("  →", row.mend)
 sheet = figures.sample_sheet(images[:100], columns=20)
 sheet
 

@@ -11,12 +11,12 @@ What `sync` and `execute` replace is kept beside it, as NAME.before-sync.ipynb, 
 import base64
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import jupytext
 import nbformat
+from jupytext.combine import combine_inputs_with_outputs
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "pictures"
@@ -48,12 +48,17 @@ def sources() -> list[Path]:
 def sync() -> None:
     """Brings each pair in step: the older file gets the cells of the newer one. What it held itself is kept."""
     for source in sources():
-        pair = (source, source.with_suffix(".ipynb"))
-        if not pair[1].exists():
-            write(jupytext.read(source), pair[1])
-        elif cells(source) != cells(pair[1]):
-            keep(min(pair, key=lambda path: path.stat().st_mtime))
-            subprocess.run([sys.executable, "-m", "jupytext", "--sync", "--quiet", str(source)], check=True)
+        notebook = source.with_suffix(".ipynb")
+        if not notebook.exists():
+            write(jupytext.read(source), notebook)
+        elif cells(source) != cells(notebook):
+            if source.stat().st_mtime < notebook.stat().st_mtime:
+                keep(source)
+                jupytext.write(jupytext.read(notebook), source, fmt="py:percent")
+            else:
+                keep(notebook)
+                before = nbformat.read(notebook, as_version=4)
+                write(combine_inputs_with_outputs(jupytext.read(source), before), notebook)
 
 
 def cells(path: Path) -> list[tuple]:
@@ -154,12 +159,13 @@ def badges(repository: str, ref: str = "main") -> None:
         sys.exit(f"{repository!r} is not of the form owner/name.")
     if not re.fullmatch(r"[\w./-]+", ref):
         sys.exit(f"{ref!r} is no branch or tag.")
-    for path in [path for source in sources() for path in (source, source.with_suffix(".ipynb"))]:
+    pairs = (path for source in sources() for path in (source, source.with_suffix(".ipynb")))
+    for path in filter(Path.exists, pairs):
         text = path.read_text("utf-8")
         page = r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+/blob/[\w./-]+(/notebooks/)"
         text = re.sub(page, rf"\g<1>{repository}/blob/{ref}\2", text)
-        clone = r"(git clone -q -b )[\w./-]+( https://github\.com/)[\w.-]+/[\w.-]+( /content/)"
-        text = re.sub(clone, rf"\g<1>{ref}\g<2>{repository}\3", text)
+        clone = r"(git clone -q -b )[\w./-]+( https://github\.com/)[\w.-]+/[\w.-]+"
+        text = re.sub(clone, rf"\g<1>{ref}\g<2>{repository}", text)
         path.write_text(text, "utf-8")
 
 

@@ -26,10 +26,10 @@ from tqdm.auto import tqdm
 KIT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(KIT))
 
-from hwkit.mnist.sources import SAMPLE
-from hwkit.runs.checkpoint import load
+from hwkit.mnist.sources import SAMPLE  # noqa: E402
+from hwkit.runs.checkpoint import load  # noqa: E402
 
-TIMES = {"seconds", "images_per_second"}  # what may differ between two runs
+TIMES = {"seconds", "images_per_second", "epoch_began"}  # what may differ between two runs
 
 
 class Lost(AssertionError):
@@ -70,9 +70,9 @@ class Kit:
 # One work that is killed: a command, the folder that it writes into, and how its end is compared
 
 
-def training(kit: Kit, folder: Path) -> list:
-    source, often = kit.folder / "digits.npz", 0.003
-    return ["train", "smoke", "--source", source, "--run", folder, "--epochs", 4, "--save-minutes", often]
+def training(kit: Kit, folder: Path, epochs: int = 4, save_minutes: float = 0.003) -> list:
+    options = ["--T", 40, "--epochs", epochs, "--save-minutes", save_minutes]
+    return ["train", "smoke", "--source", kit.folder / "digits.npz", "--run", folder, *options]
 
 
 def sampling(kit: Kit, folder: Path) -> list:
@@ -87,11 +87,10 @@ def preparing(kit: Kit, folder: Path) -> list:
 WORKS: dict[str, Callable[[Kit, Path], list]] = {"training": training, "sampling": sampling, "data": preparing}
 
 
-def soak(kills: dict[str, int], seed: int, tell: Callable = lambda row: None) -> Iterator[dict]:
+def soak(kit: Kit, kills: dict[str, int], seed: int, tell: Callable = lambda row: None) -> Iterator[dict]:
     """For each work: kills it so often, in as many runs as that takes, and yields what happened. Raises Lost."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
-        kit = Kit(Path(place) / "kit")
         kit.run(*training(kit, Path(place) / "undisturbed-training"))
         shutil.copy(Path(place) / "undisturbed-training" / "ema_latest.pt", kit.folder / "weights.pt")
         for work, wanted in kills.items():
@@ -221,9 +220,10 @@ def main() -> int:
     few = max(1, arguments.kills // 5)
     kills = {"training": arguments.kills, "sampling": few, "data": few}
     print(f"{'work':<10}{'kills':>7}{'in a write':>12}{'runs':>6}")
-    with tqdm(total=sum(kills.values()), unit="kill", leave=False) as bar:
+    place = tempfile.TemporaryDirectory()
+    with place, tqdm(total=sum(kills.values()), unit="kill", leave=False) as bar:
         try:
-            for row in soak(kills, arguments.seed, lambda row: bar.update()):
+            for row in soak(Kit(Path(place.name) / "kit"), kills, arguments.seed, lambda row: bar.update()):
                 bar.write(f"{row['work']:<10}{row['kills']:>7}{row['in a write']:>12}{row['runs']:>6}   as undisturbed")
         except Lost as error:
             bar.write(f"LOST: {error}")

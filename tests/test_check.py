@@ -1,4 +1,4 @@
-"""The check of a submission: a good folder passes, each fault is named once, and who copies the advice loses nothing."""
+"""The check of a submission: a good folder passes, each fault is named, and who copies the advice loses nothing."""
 
 import shutil
 import struct
@@ -55,11 +55,10 @@ def follow(row: Row, folder: Path) -> None:
 
 def mended(folder: Path, n: int, rounds: int = 3) -> np.ndarray:
     """The grey pictures, once the first advice that holds a line was followed, over and over, until all passes."""
-    for _ in range(rounds):
-        advice = [row for row in rows(folder, n) if row.passed is False]
-        if advice:
-            follow(next(row for row in advice if ": " in row.mend), folder)
-    assert failing(folder, n) == []
+    while advice := [row for row in rows(folder, n) if row.passed is False]:
+        assert rounds, advice
+        follow(next(row for row in advice if ": " in row.mend), folder)
+        rounds -= 1
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     assert all(picture.shape == (28, 28, 3) and np.ptp(picture, axis=2).max() == 0 for picture in pictures)
     return np.stack(pictures)[..., 0]
@@ -88,17 +87,23 @@ def test_a_good_folder_passes(folder):
     ]
 
 
+def test_two_thousand_images_pass(tmp_path):
+    """480 digits moved to a few places each, of which no two are too near one another."""
+    shifts = [(0, 0), (0, 1), (1, 0), (1, 1), (-1, 0)]
+    moved = np.concatenate([np.roll(TEST[:480], shift, axis=(1, 2)) for shift in shifts])[:2000]
+    assert all(row.passed is True for row in rows(write(moved, tmp_path / "all"), 2000))
+
+
 def test_ten_thousand_images_by_default(tmp_path):
-    """480 digits moved to 21 places each, of which no two are too near one another."""
-    shifts = [(dy, dx) for dy in (-1, 0, 1) for dx in (-3, -2, -1, 0, 1, 2, 3)]
-    moved = np.concatenate([np.roll(TEST[:480], shift, axis=(1, 2)) for shift in shifts])[:10_000]
-    folder = write(moved, tmp_path / "all")
-    assert all(row.passed is True for row in rows(folder))
-    (folder / "10000.png").unlink()
-    found = rows(folder)
+    for k in range(1, 10_000):
+        (tmp_path / file_name(k)).touch()
+    found = rows(tmp_path)
     assert next(found).passed
     assert next(found)[:3] == ("10,000 files", False, "9,999")
     assert next(found)[:3] == ("names", False, "1 missing: 10000.png")
+    (tmp_path / "10000.png").touch()
+    found = rows(tmp_path)
+    assert [next(found).passed for _ in range(3)] == [True, True, True]
 
 
 def resave(path: Path, mode: str = "RGB", size: tuple[int, int] = (28, 28)) -> None:
@@ -252,7 +257,7 @@ def nothing_there(folder):
         (all_equal, ["no duplicates", "all ten digits"], "99 of 100 fail: 00001.png = 00002.png", "seed"),
         (training_images, ["no copies"], "100 of 100", "memorised"),
         (noise, ["all ten digits"], "none: 100", "look like no digit"),
-        (red, ["all ten digits"], "none: 100", "look like no digit"),
+        (red, ["all ten digits"], "none: 9", "look like no digit"),
         (only_ones, ["all ten digits"], "0: 0", "far too seldom"),
         (only_symmetric_digits, ["all ten digits"], "2: 0", "far too seldom"),
         (empty, ["100 files", "names"], "100 missing: 00001.png, 00002.png, 00003.png, …", "make the missing"),
@@ -330,8 +335,8 @@ EXACT = {  # what a digit may have become → how the same digit comes back to t
 
 @pytest.mark.parametrize("kind", EXACT)
 def test_the_advice_gives_back_the_picture(tmp_path, kind):
-    folder = save([EXACT[kind](x) for x in TEST[:50]], tmp_path / "g")
-    assert np.array_equal(mended(folder, 50), TEST[:50])
+    folder = save([EXACT[kind](x) for x in TEST[:20]], tmp_path / "g")
+    assert np.array_equal(mended(folder, 20), TEST[:20])
 
 
 @pytest.mark.parametrize("options", [{"format": "TIFF"}, {"format": "BMP"}, {"format": "WEBP", "lossless": True}])
@@ -361,9 +366,9 @@ FAINT = {
 
 @pytest.mark.parametrize("kind", FAINT)
 def test_grey_levels_are_spread_and_none_is_lost(tmp_path, kind):
-    folder = write([FAINT[kind](x) for x in TEST[:50]], tmp_path / "g")
-    assert "grey levels" in failing(folder, 50)
-    assert np.abs(mended(folder, 50).astype(int) - TEST[:50]).max() <= 1
+    folder = write([FAINT[kind](x) for x in TEST[:20]], tmp_path / "g")
+    assert failing(folder, 20) == ["grey levels"]
+    assert np.abs(mended(folder, 20).astype(int) - TEST[:20]).max() <= 1
 
 
 @pytest.mark.parametrize("sampled", [Image.BILINEAR, Image.BICUBIC, Image.LANCZOS])
@@ -374,15 +379,16 @@ def test_an_enlarged_digit_is_made_smaller_not_cut(tmp_path, side, sampled):
     assert np.abs(mended(folder, 20).astype(int) - TEST[:20]).mean() < 6
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("quarters", range(4))
-@pytest.mark.parametrize("n", [20, N])
+@pytest.mark.parametrize(
+    ("n", "quarters", "mirror"),
+    [*((20, quarters, mirror) for quarters in range(4) for mirror in (False, True)), (N, 2, False), (N, 0, True)],
+)
 def test_turned_digits_are_turned_back(tmp_path, n, quarters, mirror):
     pictures = np.rot90(TEST[:n, :, ::-1] if mirror else TEST[:n], quarters, axes=(1, 2))
     folder = write(pictures, tmp_path / "g")
-    if quarters or mirror:
-        assert failing(folder, n) == ["all ten digits"]
-        assert "train" not in table(folder, n)["all ten digits"].mend
+    failed = [row for row in rows(folder, n) if row.passed is False]
+    assert [row.what for row in failed] == ["all ten digits"] * bool(quarters or mirror)
+    assert not any("train" in row.mend for row in failed)
     assert np.array_equal(mended(folder, n), TEST[:n])
 
 
@@ -450,8 +456,10 @@ def test_pictures_are_not_mended_before_their_files(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["{0}.png", "{1}.png", "{0:05d}.png", "{1:03d}.png", "{1:06d}.png", "sample_{0}.png", "run7_epoch_12_{1}.png"]
-    + ["img ({1}).png", "{1:05d}.PNG", "{0}.Png", "{1:05d}.jpg"],
+    [
+        *("{0}.png", "{1}.png", "{0:05d}.png", "{1:03d}.png", "{1:06d}.png", "sample_{0}.png", "run7_epoch_12_{1}.png"),
+        *("img ({1}).png", "{1:05d}.PNG", "{0}.Png", "{1:05d}.jpg"),
+    ],
 )
 def test_numbering_loses_no_image(tmp_path, name):
     """From 0 or from 1, with any number of digits, and a prefix."""
@@ -621,7 +629,7 @@ def test_an_image_of_one_colour_is_blank(folder, ground, levels, passes):
     Image.fromarray(np.dstack([picture.astype(np.uint8)] * 3)).save(folder / "00031.png")
     row = table(folder)["not blank"]
     assert row.passed is passes
-    assert passes or "00031.png" in row.found and "again" in row.mend
+    assert passes or ("00031.png" in row.found and "again" in row.mend)
 
 
 def changed(image: np.ndarray, pixels: int, by: int) -> np.ndarray:

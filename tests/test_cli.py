@@ -66,8 +66,9 @@ def one_sentence(stderr: str) -> str:
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The recipe `smoke`, smaller still where it is looked up by name."""
+    """The recipe `smoke`, smaller still where it is looked up by name; and no Chromium, which would take long."""
     monkeypatch.setitem(RECIPES, "smoke", TINY)
+    monkeypatch.setenv("PATH", "")
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def in_a_process(command, **options) -> subprocess.CompletedProcess:
     "arguments", [["--version"], ["--help"], [], ["sample", "--help"], ["report", "-h"]], ids=" ".join
 )
 def test_version_and_help_come_without_a_slow_import(arguments):
-    code = "import sys; from hwkit.__main__ import main\ntry: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    code = "import sys, hwkit.__main__ as h\ntry: h.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     done = in_a_process([sys.executable, "-c", code, *arguments])
     assert done.returncode == 0, done.stderr
     assert hwkit.__version__ in done.stdout or "usage" in done.stdout
@@ -699,7 +700,7 @@ def test_starting_over_asks_first(refusal, run, digits_npz, monkeypatch):
     def answer(question: str) -> str:
         asked.append(question)
         if len(asked) == 1:
-            raise EOFError("Ctrl-D")
+            raise EOFError("EOF when reading a line")  # Ctrl-D
         return {2: "", 3: "n"}.get(len(asked), "y")
 
     monkeypatch.setattr("builtins.input", answer)

@@ -2,117 +2,143 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import soak
-from soak import Kit, Lost, wait_until
+import torch
+from forks import Forks
+from soak import Lost, wait_until
 
 from hwkit.runs.checkpoint import load
 
 
 @pytest.fixture(scope="module")
-def kit(tmp_path_factory) -> Kit:
-    return Kit(tmp_path_factory.mktemp("kit") / "kit")
+def kit(tmp_path_factory):
+    kit = Forks(tmp_path_factory.mktemp("kit") / "kit")
+    yield kit
+    kit.close()
 
 
-def test_what_is_killed_again_and_again_ends_as_if_undisturbed():
-    rows = list(soak.soak({"training": 3, "sampling": 1, "data": 1}, seed=int(os.environ.get("HWKIT_SOAK_SEED", "7"))))
-    assert [(row["work"], row["kills"]) for row in rows] == [("training", 3), ("sampling", 1), ("data", 1)]
+# What is killed, in a small size
 
 
-HALF = """
-import sys, time
-from pathlib import Path
-from hwkit.__main__ import main
-write, seen = Path.write_bytes, []
-
-def half(path, data):
-    seen.append(path) if path.name.startswith(".latest.pt.") else None
-    if len(seen) == 3:
-        write(path, data[: len(data) // 2])
-        open("halfway", "w").close()
-        time.sleep(600)
-    return write(path, data)
-
-Path.write_bytes = half
-main(sys.argv[1:])
-"""
+def training(kit, folder) -> list:
+    return soak.training(kit, folder, epochs=2)
 
 
-def test_a_kill_within_the_writing_of_a_checkpoint_leaves_the_last_one(kit, tmp_path):
-    """The third write of latest.pt stops half-way, so that the kill hits it for certain."""
-    run = tmp_path / "run"
-    command = [str(part) for part in soak.training(kit, run)]
-    process = subprocess.Popen([sys.executable, "-c", HALF, *command], cwd=kit.folder, stderr=subprocess.DEVNULL)
-    wait_until((kit.folder / "halfway").is_file, process)
-    process.kill()
-    process.wait()
-    (torn,) = soak.partial(run)
-    assert torn.name.startswith(".latest.pt.")
-    soak.inspect(run)
-    kit.run(*command)
-    assert soak.partial(run) == [], "the next process clears what the killed one left"
+def sampling(kit, folder) -> list:
+    weights = kit.folder / "weights.pt"
+    return ["sample", "--checkpoint", weights, "--folder", folder, "--n", 12, "--steps", 5, "--batch", 4]
+
+
+def preparing(kit, folder) -> list:
+    return ["data", "--source", kit.folder / "digits.npz", "--split", "train", "--out", folder]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kit, tmp_path_factory) -> dict:
+    """Each work's folder, as it is when nothing happens."""
+    folders = {work: tmp_path_factory.mktemp(work.__name__) / "whole" for work in (training, sampling, preparing)}
+    kit.run(*training(kit, folders[training]))
+    shutil.copy(folders[training] / "ema_latest.pt", kit.folder / "weights.pt")
+    for work in (sampling, preparing):
+        kit.run(*work(kit, folders[work]))
+    return folders
+
+
+@pytest.mark.parametrize(
+    "work, when, name, count",
+    [
+        (training, "half", "latest.pt", 1),
+        (training, "half", "latest.pt", 3),
+        (training, "before", "latest.pt", 2),
+        (training, "after", "best.pt", 2),
+        (training, "half", "ema_latest.pt", 1),
+        (training, "after", "history.jsonl", 2),
+        (training, "before", "epoch_0002.png", 1),
+        (sampling, "half", "00006.png", 1),
+        (sampling, "before", "00006.png", 1),
+        (sampling, "half", "whole.json", 1),
+        (preparing, "before", "00200.png", 1),
+        (preparing, "half", "00600.png", 1),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_what_is_killed_while_it_writes_goes_on_as_if_undisturbed(kit, undisturbed, tmp_path, work, when, name, count):
+    folder = tmp_path / "whole"
+    process = kit.start(*work(kit, folder), die=(when, name, count))
+    said, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    assert soak.partial(folder) or soak.partial(tmp_path) or when == "after", "a kill leaves what was half written"
+    soak.inspect(folder)
+    kit.run(*work(kit, folder))
+    soak.compare(undisturbed[work], folder)
+
+
+def test_what_is_killed_at_a_random_moment_ends_as_if_undisturbed(kit):
+    (row,) = soak.soak(kit, {"training": 1}, seed=int(os.environ.get("HWKIT_SOAK_SEED", "7")))
+    assert (row["work"], row["kills"]) == ("training", 1)
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_at_once_and_ends_in_words(kit, tmp_path, number, code):
     run = tmp_path / "run"
-    process = kit.start(*soak.training(kit, run)[:-2], "--save-minutes", "60", "--epochs", "40")
+    process = kit.start(*soak.training(kit, run, epochs=40, save_minutes=60))
     wait_until((run / "history.jsonl").is_file, process)
     first = len((run / "history.jsonl").read_text().splitlines())
     time.sleep(0.2)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate()
     assert process.returncode == code, said
     assert "all is saved. The same command goes on from here." in said and "Traceback" not in said
-    content = load(run / "latest.pt")
-    assert content["resume"]["step"] >= 20 * first
+    assert load(run / "latest.pt")["images_seen"] >= 640 * first
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_a_killed_one_holds_nothing(kit, tmp_path):
     run = tmp_path / "run"
-    command = soak.training(kit, run)[:-4]
-    first = kit.start(*command, "--epochs", "400")
+    first = kit.start(*soak.training(kit, run, epochs=400))
     wait_until((run / "latest.pt").is_file, first)
-    second = kit.start(*command, "--epochs", "400")
-    said, _ = second.communicate(timeout=120)
-    assert second.returncode == 2, said
-    assert f"hwkit: Another process is writing into {run}: stop it" in said and "Traceback" not in said
+    for more in ([], ["--fresh", "--yes"]):
+        second = kit.start(*soak.training(kit, run, epochs=400), *more)
+        said, _ = second.communicate()
+        assert second.returncode == 2, said
+        assert f"hwkit: {run} is being written to by another process" in said and "Traceback" not in said
+        assert first.poll() is None and (run / "latest.pt").is_file()
     first.kill()
     first.communicate()
     assert (tmp_path / ".run.lock").is_file(), "the lock's file is still there, and locks nothing"
-    kit.run(*command, "--epochs", "1")
+    reached = load(run / "latest.pt")["images_seen"]
+    kit.run(*soak.training(kit, run, epochs=1 + reached // 640))
 
 
 # The harness itself would notice
 
 
-@pytest.fixture(scope="module")
-def two_runs(kit, tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("two")
-    for name in ("a", "b"):
-        kit.run(*soak.training(kit, folder / name)[:-4], "--epochs", "1")
-    return folder / "a", folder / "b"
-
-
-def test_two_undisturbed_runs_are_the_same(two_runs):
-    soak.compare(*two_runs)
+@pytest.fixture
+def twins(undisturbed, tmp_path) -> tuple[Path, Path]:
+    """A run, and a copy of it that one may damage."""
+    return undisturbed[training], shutil.copytree(undisturbed[training], tmp_path / "b")
 
 
 def change_a_weight(run: Path) -> None:
-    content = load(run / "best.pt")
+    content = torch.load(run / "best.pt", weights_only=True)
     next(iter(content["weights"].values())).view(-1)[0] += 1e-7
-    checkpoint.torch.save(content, run / "best.pt")
+    torch.save(content, run / "best.pt")
 
 
 def change_the_history(run: Path) -> None:
-    line = json.loads((run / "history.jsonl").read_text())
-    (run / "history.jsonl").write_text(json.dumps({**line, "loss": line["loss"] + 1e-9}) + "\n")
+    first, *more = (run / "history.jsonl").read_text().splitlines()
+    line = json.loads(first)
+    (run / "history.jsonl").write_text("\n".join([json.dumps({**line, "loss": line["loss"] + 1e-9}), *more]))
+
+
+def test_two_undisturbed_runs_are_the_same(kit, undisturbed, tmp_path):
+    kit.run(*training(kit, tmp_path / "again"))
+    soak.compare(undisturbed[training], tmp_path / "again")
 
 
 @pytest.mark.parametrize(
@@ -124,20 +150,20 @@ def change_the_history(run: Path) -> None:
         (lambda run: (run / ".best.pt.1.partial").write_bytes(b"torn"), "left over"),
     ],
 )
-def test_the_comparison_notices(two_runs, damage, what):
-    a, b = two_runs
-    kept = {path: path.read_bytes() for path in b.rglob("*") if path.is_file()}
-    damage(b)
+def test_the_comparison_notices(twins, damage, what):
+    soak.compare(*twins)
+    damage(twins[1])
     with pytest.raises(Lost, match=what):
-        soak.compare(a, b)
-    for path in set(b.rglob("*.partial")) - set(kept):
-        path.unlink()
-    for path, content in kept.items():
-        path.write_bytes(content)
+        soak.compare(*twins)
 
 
-def test_a_torn_file_is_noticed(two_runs, tmp_path):
-    whole = (two_runs[0] / "latest.pt").read_bytes()
-    (tmp_path / "latest.pt").write_bytes(whole[: len(whole) // 2])
+def test_a_torn_file_is_noticed(twins):
+    whole = (twins[1] / "latest.pt").read_bytes()
+    (twins[1] / "latest.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Lost, match="damaged after a kill"):
-        soak.inspect(tmp_path)
+        soak.inspect(twins[1])
+
+
+def test_a_command_that_fails_is_noticed(kit):
+    with pytest.raises(Lost, match=r"hwkit data ended with 2: [\s\S]*nowhere"):
+        kit.run("data", "--source", "nowhere")

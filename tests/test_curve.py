@@ -98,10 +98,16 @@ def test_a_file_that_is_no_curve_is_named_and_kept(vivid_checkpoint, tmp_path, c
     assert path.read_text() == content
 
 
-def test_a_point_needs_two_images(vivid_checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="--n is 1, "):
-        next(curve(vivid_checkpoint, tmp_path / "c.json", n=1))
+@pytest.mark.parametrize(("flag", "value"), [("n", 1), ("n", 0), ("batch", 0), ("seed", -1)])
+def test_a_number_that_does_not_fit_is_named(vivid_checkpoint, tmp_path, flag, value):
+    with pytest.raises(ValueError, match=f"--{flag} is {value}, "):
+        next(curve(vivid_checkpoint, tmp_path / "c.json", **{flag: value}))
     assert not (tmp_path / "c.json").exists()
+
+
+def test_a_runs_folder_stands_for_its_weights(drawn, vivid_checkpoint, tmp_path):
+    found = next(curve(vivid_checkpoint.parent, tmp_path / "c.json", n=6))
+    assert found.checkpoint_sha256 == digest(vivid_checkpoint)
 
 
 def test_few_noise_levels_leave_out_what_does_not_fit(vivid_checkpoint, tmp_path):

@@ -334,7 +334,7 @@ def test_enough_images_and_published_weights_need_no_warning(whole):
     assert warnings(replace(whole, images=10_000)) == []
     assert len(warnings(replace(whole, images=9_999))) == 1
     inception = replace(whole, protocol="inception", images=10_000, real={})
-    assert "not the published Inception weights" in inception.words()[-1]
+    assert "these are not the published Inception weights" in inception.words()[-1]
     assert f"weights {whole.weights_sha256[:8]}" in inception.words()[0]
     published = replace(inception, weights_sha256=InceptionFeatures.official + "0" * 56)
     assert warnings(published) == []

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from hwkit.diffusion import Denoiser
 from hwkit.files import write_json
 from hwkit.measure.score import Record, digit_fid, floor_at
-from hwkit.runs.checkpoint import digest, load_denoiser, versions
+from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.generate import images
 from hwkit.sampling import Sampler
 from hwkit.training import best_device
@@ -55,12 +55,13 @@ def curve(
     """Measures n images each of DDIM, DPM-Solver++ and UniPC at some numbers of steps, and `ddpm`: of DDPM over all T.
 
     Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
-    what stands there of the same weights, n and seed is not measured again. ValueError for n < 2, or where `path` holds
-    something else; else as `checkpoint.load_denoiser` raises.
+    what stands there of the same weights, n and seed is not measured again. ValueError for unfit numbers, and where
+    `path` holds something else; else as `checkpoint.load_denoiser` raises.
     """
-    if n < 2:
-        raise ValueError(f"--n is {n}, but at least 2 images are needed for each point.")
-    device = device or best_device()
+    for flag, value, least in (("n", n, 2), ("batch", batch, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"--{flag} is {value}, but must be at least {least}.")
+    checkpoint, device = best_of(checkpoint) if checkpoint.is_dir() else checkpoint, device or best_device()
     denoise = load_denoiser(checkpoint, device)
     T = denoise.schedule.T
     so_far = Curve(digest(checkpoint), n, seed, floor_at(n), versions())

@@ -103,26 +103,22 @@ class Score(Record):
             rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
             rows.append(("nearest training images", self.memorisation.words()))
+        few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
+        rows += [("WARNING", few)] * (self.images < ENOUGH)
         official = InceptionFeatures.official
-        if self.images < ENOUGH:
-            few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}"
-            rows.append(("WARNING", f"{few}: compare it with values of as many only."))
+        other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
         if self.protocol == "inception" and not self.weights_sha256.startswith(official):
-            rows.append(
-                ("WARNING", f"not the published Inception weights ({official}…): compare it with no other value.")
-            )
+            rows.append(("WARNING", other))
         return rows
 
     def _context(self) -> list[str]:
         several = f", {len(self.folders)} seed ranges" if len(self.folders) > 1 else ""
         public = "test-vs-train 1.1 to 1.25 (public figures)" if self.protocol == "inception" else ""
         floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or public
-        made_by = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
+        origin = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
         parts = [f"{self.images:,} images{several}", f"against {self.reference}"]
-        parts += [
-            f"floor {floor or 'not measured, see --floor'}",
-            made_by if self.sampler else "images of unknown origin",
-        ]
+        parts.append(f"floor {floor or 'not measured, see --floor'}")
+        parts.append(origin if self.sampler else "images of unknown origin")
         parts += [f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception")
         return [*parts, f"torch {self.versions['torch']}"]
 

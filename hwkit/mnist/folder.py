@@ -31,11 +31,10 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ".zip .tar .gz .tgz .bz2 .xz .7z .rar": "unpack it, and name the folder",
     ".jpg .jpeg .bmp .gif .webp .tif .tiff": 'save them as PNG: Image.open(path).save(path.with_suffix(".png"))',
     ".npz": "hwkit.mnist.sources.read_source(path, whole=True).images reads it",
-    ".npy": 'make an .npz of it: np.savez("mnist.npz", images=np.load(path))',
-    ".csv": 'make an .npz of it: x = np.loadtxt(path, np.uint8, delimiter=",", skiprows=1); '
-    'np.savez("mnist.npz", images=x[:, -784:])',
-    ".parquet": "make an .npz of it: x = pandas.read_parquet(path).image; "
-    'np.savez("mnist.npz", images=[np.asarray(Image.open(io.BytesIO(i["bytes"]))) for i in x])',
+    ".npy": 'make an .npz: np.savez("m.npz", images=np.load(path))',
+    ".csv": 'make an .npz: np.savez("m.npz", images=np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)[:, -784:])',
+    ".parquet": "make an .npz: x = pandas.read_parquet(path).image; "
+    'np.savez("m.npz", images=[Image.open(io.BytesIO(i["bytes"])) for i in x])',
 }
 
 
@@ -87,16 +86,16 @@ def load_folder(folder: Path | str) -> Tensor:
 def png_files(folder: Path | str) -> list[Path]:
     """The PNGs of a flat folder, by name. Raises as `load_folder` does."""
     folder = Path(os.path.abspath(expanded(folder)))  # "." has no name to put a cache beside
-    found = files_in(folder, depth=1) if folder.is_dir() else {}
-    if files := [file for name, file in found.items() if name.lower().endswith(".png")]:
+    names = [n for n in sorted(os.listdir(folder) if folder.is_dir() else ()) if n.lower().endswith(".png")]
+    if files := [folder / name for name in names if not (name.startswith(".") or is_leftover(name))]:
         return files
     raise refusal(folder, "a folder of PNGs")
 
 
-def files_in(source: Path, depth: int = 5) -> dict[str, File]:
+def files_in(source: Path) -> dict[str, File]:
     """What is in a folder or .zip, by its path there, but for what is hidden or a leftover; of another file, itself."""
     if source.is_dir():
-        paths = [path for d in range(1, depth + 1) for path in source.glob("/".join("*" * d)) if not path.is_dir()]
+        paths = [path for depth in range(1, 6) for path in source.glob("/".join("*" * depth)) if not path.is_dir()]
         found = {path.relative_to(source).as_posix(): path for path in paths}
     elif source.suffix.lower() == ".npz" or not (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)):
         return {source.name: source}
@@ -119,7 +118,7 @@ def files_in(source: Path, depth: int = 5) -> dict[str, File]:
 def read_pngs(files: Sequence[File], cache: Path) -> np.ndarray:
     """PNGs as uint8 (N, C, 28, 28): from the file `cache`, if it is of these files as they are now."""
     stamps = [os.stat(getattr(file.root, "filename", file)) for file in files]  # of a file in a .zip, the .zip's
-    about = [(f.parent.name, f.name, s.st_size, s.st_mtime_ns) for f, s in zip(files, stamps, strict=True)]
+    about = [(file.name, s.st_size, s.st_mtime_ns) for file, s in zip(files, stamps, strict=True)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()
     with contextlib.suppress(OSError, ValueError):  # where there is none, or a broken one
         kept = load_npz(cache)
@@ -138,10 +137,9 @@ def read_pngs(files: Sequence[File], cache: Path) -> np.ndarray:
 def read_png(path: File) -> np.ndarray:
     """One 28×28 grey or RGB image file as uint8 (3, 28, 28). Raises ValueError, with the file's name, for any other."""
     image = open_png(path)
-    if image.size != (SIDE, SIDE):
-        raise ValueError(f"{path} is {image.width}×{image.height} pixels, not 28×28: {mend(image)}")
-    if image.mode not in ("RGB", "L", "1"):
-        raise ValueError(f"{path} is in mode {image.mode}, neither RGB nor grey of 8 bits: {mend(image)}")
+    if image.size != (SIDE, SIDE) or image.mode not in ("RGB", "L", "1"):
+        found = f"{image.width}×{image.height} pixels in mode {image.mode}"
+        raise ValueError(f"{path} is {found}, not 28×28 in RGB or in grey of 8 bits: {mend(image)}")
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 

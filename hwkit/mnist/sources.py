@@ -19,13 +19,10 @@ KIT = Path(__file__).resolve().parent.parent
 DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # of an installed kit, or a checkout
 PREPARED = Path("data") if DATA.parent == KIT else DATA  # where `prepare` writes
 SAMPLE = DATA / "mnist_sample.npz"
-SAMPLE_WARNING = """WARNING: only the embedded sample of 5,000 digits is in use (4,500 to train on, 500 held out).
-Digits come out, but fewer kinds, and FID against MNIST's 60,000 is worse. For a result to hand in, set HWKIT_MNIST."""
 Split = Literal["train", "test"]
 SPLIT = re.compile(r"(?<![a-z])[xy]?(train|test|t10k|val)(ing|id|idation)?(set|images?|labels?|data|[xy])?(?![a-z])")
 DIGIT = re.compile(r"(?:class|digit|label)?[ _-]?0*(\d)")  # a folder of one class
 IDX, PNG, NPZ = r"(?:train|test|t10k)-images[-._]idx3[-._]ubyte", r"\.png$", r"\.npz$"
-WANTED = "MNIST (IDX files, PNGs, an .npz, or a .zip of them)"
 
 
 class Digits(NamedTuple):
@@ -53,7 +50,10 @@ def prepare(source: str | Path | None = None, split: Split = "train", out: Path 
         raise FileNotFoundError("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST.")
     if source in ("", "sample"):
         source, folder = SAMPLE, out / "sample" / split
-        print(SAMPLE_WARNING)
+        print(
+            "WARNING: only the embedded sample of 5,000 digits is used: fewer kinds of digits, and a worse FID against"
+        )
+        print("MNIST's 60,000. For a result to hand in, name all of MNIST in HWKIT_MNIST.")
     print(f"Data: {split} split from {source}")
     return write_folder(read_source(source, split).images, folder, str(source))
 
@@ -92,7 +92,7 @@ def read_source(source: Path | str, split: Split = "train", whole: bool = False)
     files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
     kind, parts = next(((kind, found) for kind in (IDX, PNG, NPZ) if (found := _parts(files, kind, source))), ("", {}))
     if not parts:
-        raise refusal(source, WANTED)
+        raise refusal(source, "MNIST (IDX files, PNGs, an .npz, or a .zip of them)")
     only = [part for part in parts if part != "val"]
     part = split if split in parts or (split == "test" and kind is not NPZ) else None
     part = only[0] if whole and len(only) == 1 else part
