@@ -107,12 +107,13 @@ def only_process(folder: Path | str) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, folder) from error
     try:
-        # Nobody else writes here now, so what is half written is dead: the folder, its manifest, or a file in it. The
-        # eight letters are tempfile's; a neighbour's name may begin like the folder's.
+        # Nobody else writes here now, so what is half written is dead: the folder, its manifest, or a file in it. Not
+        # so a folder in it, which has its own lock. The eight letters are tempfile's: a neighbour may be called alike.
         name, end = glob.escape(folder.name), ".????????.partial"
-        for pattern in (f".{name}{end}", f".{name}.json{end}", f"{name}/.*{end}"):
-            for left in folder.parent.glob(pattern):
-                _remove(left)
+        for pattern in (f".{name}{end}", f".{name}.json{end}", f"{name}/**/.*{end}"):
+            for left in list(folder.parent.glob(pattern)):
+                if left.parent == folder.parent or not left.with_name(left.name[1 : -len(end)]).is_dir():
+                    _remove(left)
         yield
     finally:
         lock.release()

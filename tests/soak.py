@@ -39,11 +39,11 @@ class Lost(AssertionError):
 class Kit:
     """A copy of the kit, so that its own data/ stays as it is, and commands that run there."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, digits: int = 640):
         self.folder = folder
         shutil.copytree(KIT / "hwkit", folder / "hwkit", ignore=shutil.ignore_patterns("__pycache__"))
         with np.load(SAMPLE) as arrays:
-            np.savez(folder / "digits.npz", x_train=arrays["images"][:640], x_test=arrays["images"][640:704])
+            np.savez(folder / "digits.npz", x_train=arrays["images"][:digits], x_test=arrays["images"][-64:])
 
     def start(self, *arguments, launcher: Sequence[str] = (), **options) -> subprocess.Popen:
         """`python -m hwkit …`, or with a launcher before it, such as `-m accelerate…`."""

@@ -7,18 +7,22 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soak
 import torch
 from forks import Forks
 from soak import Lost, wait_until
 
+from hwkit.mnist.sources import SAMPLE
 from hwkit.runs.checkpoint import load
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
     kit = Forks(tmp_path_factory.mktemp("kit") / "kit")
+    with np.load(SAMPLE) as arrays:
+        np.savez(kit.folder / "more.npz", x_train=arrays["images"][:600])  # are written in two blocks
     yield kit
     kit.close()
 
@@ -36,7 +40,7 @@ def sampling(kit, folder) -> list:
 
 
 def preparing(kit, folder) -> list:
-    return ["data", "--source", kit.folder / "digits.npz", "--split", "train", "--out", folder]
+    return ["data", "--source", kit.folder / "more.npz", "--split", "train", "--out", folder]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +99,7 @@ def test_a_signal_saves_at_once_and_ends_in_words(kit, tmp_path, number, code):
     said, _ = process.communicate()
     assert process.returncode == code, said
     assert "all is saved. The same command goes on from here." in said and "Traceback" not in said
-    assert load(run / "latest.pt")["images_seen"] >= 640 * first
+    assert load(run / "latest.pt")["images_seen"] >= 160 * first
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_a_killed_one_holds_nothing(kit, tmp_path):
@@ -112,7 +116,7 @@ def test_a_second_process_on_the_same_run_is_refused_and_a_killed_one_holds_noth
     first.communicate()
     assert (tmp_path / ".run.lock").is_file(), "the lock's file is still there, and locks nothing"
     reached = load(run / "latest.pt")["images_seen"]
-    kit.run(*soak.training(kit, run, epochs=1 + reached // 640))
+    kit.run(*soak.training(kit, run, epochs=1 + reached // 160))
 
 
 # The harness itself would notice

@@ -274,11 +274,13 @@ def test_who_has_a_folder_clears_what_a_killed_process_left_in_it(tmp_path):
     folder = tmp_path / "run [1]"
     (folder / "previews").mkdir(parents=True)
     dead = [folder / ".latest.pt.abcd_123.partial", tmp_path / ".run [1].abcd1234.partial"]
-    dead += [tmp_path / ".run [1].json.abcd1234.partial"]
+    dead += [tmp_path / ".run [1].json.abcd1234.partial", folder / "previews" / ".1.png.abcd1234.partial"]
     alive = [tmp_path / ".run [1].2.abcd1234.partial", tmp_path / ".other.abcd1234.partial"]  # neighbours'
     alive += [tmp_path / ".run 1.abcd1234.partial", folder / "mine.partial", folder / "latest.pt"]
+    (folder / "generate").mkdir()
+    alive += [folder / ".generate.abcd1234.partial"]  # of who is sampling into it, under that folder's own lock
     for path in (*dead, *alive):
-        path.mkdir() if path.suffix == ".partial" and path.parent == tmp_path else path.write_text("x")
+        path.mkdir() if path.name.startswith(".") else path.write_text("x")
     with only_process(folder):
         assert not any(path.exists() for path in dead) and all(path.exists() for path in alive)
 

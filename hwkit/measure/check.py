@@ -27,6 +27,7 @@ COPIES = 0.01  # the share of near-copies that passes; of unseen real digits 0.0
 MOST = 0.05  # the share of images that may look like no digit, or be faint
 FLAT, FAINT = 16, 192  # from the darkest pixel to the brightest: less is blank, less is faint; real digits have 254
 ALIKE = 8  # levels and pixels: images that differ by more in no more pixels are duplicates; real digits do in 19
+# What turning to the left by no to three quarters undoes, then what mirroring and that do:
 TURNED = ("", "turned right", "turned by 180°", "turned left", "mirrored", "transposed", "upside down", "transposed")
 READ = 'np.asarray(Image.open(path).convert("RGB"))'
 PLAIN = 'convert these: Image.open(path).convert("RGB").save(path)'  # what `mend` answers where nothing can be lost
@@ -161,8 +162,7 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator
 
 def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
     """For each uint8 picture of (N, 28, 28, 3) that (nearly) repeats an earlier one: the index of that, and its own."""
-    coarse = stack.reshape(-1, 7, 4, 7, 4, 3).mean(axis=(2, 4, 5), dtype=np.float32).reshape(-1, 49)  # for speed
-    coarse = torch.from_numpy(coarse)
+    coarse = torch.from_numpy(stack.reshape(-1, 7, 4, 7, 4, 3).mean((2, 4, 5), np.float32).reshape(-1, 49))  # for speed
     for start in range(1, len(stack), 500):
         block, before = coarse[start : start + 500], coarse[: start + 499]
         closeness = torch.addmm(before.square().sum(1) / 2, block, before.T, beta=-1)  # ½|x|² − ½|x − y|²
@@ -175,7 +175,7 @@ def _digits(stack: np.ndarray) -> Row:
     """Whether the digits are white on black, upright, and each about as often there as in MNIST."""
     inverted = bool(np.median(stack) >= FAINT)
     sample = spaced(255 - stack if inverted else stack, 250)
-    ways = [np.rot90(sample[:, :, :: -1 if way > 3 else 1], way, (1, 2)) for way in range(8)]  # quarters to the left
+    ways = [np.rot90(sample[:, :, :: -1 if way > 3 else 1], way, (1, 2)) for way in range(8)]  # see TURNED
     clear = [_logits(pictures)[:, :10].max(axis=1).mean() for pictures in ways]
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
     faults = ["black on white"] * inverted + [TURNED[best]] * (best > 0)

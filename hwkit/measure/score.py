@@ -125,7 +125,7 @@ class Score(Record):
 
 def read_scores(folder: Path) -> list[Score]:
     """What `Score.write` wrote into a folder, digits first. ValueError names a file that holds no score."""
-    return [Score.read(path) for path in sorted(folder.glob("*_fid.json"))]
+    return [Score.read(path) for path in sorted(folder.glob("[!.]*_fid.json"))]
 
 
 def results_of(images: Path) -> Path:

@@ -104,7 +104,13 @@ def read_manifest(folder: Path) -> dict | None:
     """
     path = folder.with_name(folder.name + ".json")
     content = read_json(path) if path.is_file() else None
-    return content if isinstance(content, dict) and set(content) >= MADE_BY else None
+    if not isinstance(content, dict) or not set(content) >= MADE_BY:
+        return None
+    try:
+        Sampler(**content["sampler"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} names a sampler that this hwkit does not know ({error}): delete it.") from error
+    return content
 
 
 def claim(folder: Path, manifest: dict, n: int) -> set[int]:
