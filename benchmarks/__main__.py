@@ -75,7 +75,7 @@ def bench(
 def chosen(long: bool, check: bool, only: tuple[str, ...], out: Path) -> dict[tuple[str, ...], Callable]:
     """What is to be measured: the rows of the form, or those of `only`."""
     slow = {
-        ("4",): partial(quality, out=out, first=2),  # the kit's recipe and the report's
+        ("4",): partial(quality, out=out, first=2),  # the kit's recipe and the original's
         ("5",): partial(quality, out=out),
         ("6",): rows.ten_thousand,
     }

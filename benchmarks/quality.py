@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.measure import Line
 from benchmarks.peers import PEERS, Peer
-from benchmarks.rows import REPORT_SAMPLER, Scale, digit_fid
+from benchmarks.rows import ORIGINAL_SAMPLER, Scale, digit_fid
 from hwkit.files import write_json
 from hwkit.mnist.batches import batches
 from hwkit.mnist.folder import load_folder
@@ -42,13 +42,13 @@ class Contender:
 
 
 def contenders(recipe: str) -> list[Contender]:
-    """The kit's recipe, the report's loss and optimizer on the same network, and the peers."""
+    """The kit's recipe, the original's loss and optimizer on the same network, and the peers."""
     own = RECIPES[recipe]
-    report = replace(ORIGINAL, model=own.model, batch_size=own.batch_size, epochs=own.epochs)
-    about = "the report's loss and optimizer (ε, uniform weights, AdamW 2e-4, EMA 0.999), the same network and batch"
+    original = replace(ORIGINAL, model=own.model, batch_size=own.batch_size, epochs=own.epochs)
+    about = "the original's loss and optimizer (ε, uniform weights, AdamW 2e-4, EMA 0.999), the same network and batch"
     kit = [
-        Contender(recipe, f"the kit's recipe {recipe}", str(REPORT_SAMPLER), trained_by_the_kit(own)),
-        Contender(f"report, network of {recipe}", about, str(REPORT_SAMPLER), trained_by_the_kit(report)),
+        Contender(recipe, f"the kit's recipe {recipe}", str(ORIGINAL_SAMPLER), trained_by_the_kit(own)),
+        Contender(f"original, network of {recipe}", about, str(ORIGINAL_SAMPLER), trained_by_the_kit(original)),
     ]
     return kit + [Contender(peer.name, peer.about, peer.sampler, trained_as_documented(peer)) for peer in PEERS]
 
@@ -59,10 +59,10 @@ def trained_by_the_kit(recipe: Recipe) -> Callable[[Tensor, float], tuple[int, S
     def run(digits: Tensor, minutes: float) -> tuple[int, Sample]:
         with tempfile.TemporaryDirectory() as folder:
             bounded = replace(recipe, minutes=minutes)
-            *_, last = train(bounded, digits, Path(folder) / "run", "cpu", say=lambda text: None)
+            *_, last = train(bounded, digits, Path(folder) / "run", "cpu", quiet=True)
             denoise = load_denoiser(Path(folder) / "run" / "ema_latest.pt")
         return last.images_seen, lambda n: torch.cat(
-            [images(denoise, REPORT_SAMPLER, 0, range(i + 1, min(i + BLOCK, n) + 1)) for i in range(0, n, BLOCK)]
+            [images(denoise, ORIGINAL_SAMPLER, 0, range(i + 1, min(i + BLOCK, n) + 1)) for i in range(0, n, BLOCK)]
         )
 
     return run

@@ -33,7 +33,8 @@ from hwkit.sampling import Sampler
 from hwkit.training import new_state, training_step
 
 BATCH = 64
-QUICK_SAMPLER, REPORT_SAMPLER = Sampler("unipc", 15), Sampler("ddim", 50)
+PRECISIONS = [setting.precision for setting in candidates(torch.device("cpu"))]
+QUICK_SAMPLER, ORIGINAL_SAMPLER = Sampler("unipc", 15), Sampler("ddim", 50)
 IMPORT = "import torch, time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 
@@ -81,9 +82,9 @@ CHECK = Scale(  # seconds, to see that all works; its figures mean nothing
 
 
 def training_speed(scale: Scale) -> list[Line]:
-    """Rows 1 to 3: the report's network at batch 64 against the peers', and against a matrix product."""
+    """Rows 1 to 3: the original's network at batch 64 against the peers', and against a matrix product."""
     batch = real_batch()
-    kit = {precision: kit_step(replace(ORIGINAL, batch_size=BATCH), precision, batch) for precision in candidates(CPU)}
+    kit = {precision: kit_step(replace(ORIGINAL, batch_size=BATCH), precision, batch) for precision in PRECISIONS}
     products = {precision: partial(torch.mm, *matrices(scale.product, precision)) for precision in kit}
     contenders: dict[str, Callable] = {f"kit {precision}": step for precision, step in kit.items()}
     contenders |= {f"product {precision}": product for precision, product in products.items()}
@@ -133,13 +134,13 @@ def training_speed(scale: Scale) -> list[Line]:
 
 def real_batch() -> Tensor:
     """The first 64 digits of the sample as the network sees them, (64, 3, 28, 28) in [−1, 1]."""
-    return normalize(torch.from_numpy(read_source(SAMPLE).images[:BATCH, None])).contiguous()
+    return normalize(torch.from_numpy(read_source(SAMPLE).images[:BATCH])).contiguous()
 
 
 def kit_step(recipe: Recipe, precision: str, x_0: Tensor) -> Callable:
     """One whole training step of the kit, from noise to the weights' moving average."""
     state, alpha_bar = new_state(recipe, CPU, precision), recipe.make_schedule().alpha_bar.float()
-    return lambda: training_step(state, recipe, x_0, alpha_bar, steps_per_epoch=1000)
+    return lambda: training_step(state, recipe, x_0, alpha_bar, progress=0.0).item()
 
 
 def matrices(side: int, precision: str) -> tuple[Tensor, Tensor]:
@@ -184,11 +185,11 @@ def ten_thousand(scale: Scale) -> list[Line]:
 def quality_of_the_quick_sampler(weights: Path, quick: Path, scale: Scale) -> Line:
     """Digit-FID of the 10,000 over that of as many by DDIM with 50 steps, from the same noise."""
     slow = quick.with_name("ddim")
-    generate(weights, slow, scale.generated, REPORT_SAMPLER)
+    generate(weights, slow, scale.generated, ORIGINAL_SAMPLER)
     found = {name: digit_fid(load_folder(folder)) for name, folder in (("quick", quick), ("slow", slow))}
     (value, error), (base, base_error) = found["quick"], found["slow"]
-    how = f"digit-FID {value:.2f} ± {error:.2f} to {base:.2f} ± {base_error:.2f} of {REPORT_SAMPLER}, 10,000 each"
-    return Line("6", f"its digit-FID over that of {REPORT_SAMPLER}", value / base, "×", 1.05, False, how=how)
+    how = f"digit-FID {value:.2f} ± {error:.2f} to {base:.2f} ± {base_error:.2f} of {ORIGINAL_SAMPLER}, 10,000 each"
+    return Line("6", f"its digit-FID over that of {ORIGINAL_SAMPLER}", value / base, "×", 1.05, False, how=how)
 
 
 def digit_fid(made: Tensor) -> tuple[float, float]:
@@ -207,7 +208,7 @@ def loading(scale: Scale) -> list[Line]:
     digits = torch.from_numpy(np.resize(read_source(SAMPLE).images, (scale.pngs, 1, 28, 28)))
     stream = (x_0 for epoch in range(10**6) for x_0 in batches(digits, recipe.batch_size, 0, epoch))
     x_0 = next(stream)
-    step = kit_step(recipe, candidates(CPU)[-1], x_0)
+    step = kit_step(recipe, PRECISIONS[-1], x_0)
     seconds = interleaved({"batch": lambda: next(stream), "step": step}, 10 * scale.rounds, warm_up=3)
     share = 100 * np.median(seconds["batch"]) / np.median(seconds["step"])
     how = f"{1e3 * np.median(seconds['batch']):.2f} ms for a batch of {recipe.batch_size}, recipe {scale.recipe}"
@@ -215,7 +216,7 @@ def loading(scale: Scale) -> list[Line]:
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "pngs"
         for start in range(0, len(digits), 5000):
-            block = digits[start : start + 5000, 0].numpy()
+            block = digits[start : start + 5000].numpy()
             write_many(folder, {f"{start + i:05d}.png": encode_png(image) for i, image in enumerate(block)})
         first, *again = (interleaved({"load": lambda: load_folder(folder)}, 1, 0)["load"] for _ in range(6))
     how = "decoded one by one; read from the disk's cache, as they were written just before"
@@ -246,7 +247,7 @@ def inception_score(scale: Scale) -> list[Line]:
     statistics = [random_statistics(seed, scale.dims) for seed in (0, 1)]
     with tempfile.TemporaryDirectory() as folder:
         pngs, extractor = Path(folder) / "pngs", random_inception(Path(folder))
-        write_many(pngs, {f"{i}.png": encode_png(x.permute(1, 2, 0).numpy()) for i, x in enumerate(made)})
+        write_many(pngs, {f"{i}.png": encode_png(x.numpy()) for i, x in enumerate(made)})
         workers = min(torch.get_num_threads(), 8)  # its default
         features = interleaved(
             {
@@ -303,11 +304,11 @@ def random_inception(folder: Path) -> InceptionFeatures:
 
 def memory(scale: Scale) -> list[Line]:
     """Row 10: the peak of a process that trains, and of one that samples, PyTorch itself included."""
-    trained, _ = in_a_process(train_for, "report", BATCH, scale.seconds / 60)
+    trained, _ = in_a_process(train_for, "original", BATCH, scale.seconds / 60)
     sampled, _ = in_a_process(sample_into_a_folder, scale.sampled, QUICK_SAMPLER)
     how = f"{scale.sampled:,} images; more take no more (cost plots)" if scale.sampled < 10_000 else ""
     return [
-        Line("10", f"peak memory: training, report's network, batch {BATCH}", trained, "GB", 2, False),
+        Line("10", f"peak memory: training, original's network, batch {BATCH}", trained, "GB", 2, False),
         Line("10", "peak memory: sampling 10,000", sampled, "GB", 1.5, False, how=how),
     ]
 
@@ -317,7 +318,7 @@ def train_for(name: str, batch: int, minutes: float | None, epochs: int = 1000, 
     recipe = replace(RECIPES[name], batch_size=batch, minutes=minutes, epochs=epochs)
     shown = torch.from_numpy(np.resize(read_source(SAMPLE).images, (digits, 1, 28, 28)))
     with tempfile.TemporaryDirectory() as folder:
-        for _ in train(recipe, shown, Path(folder) / "run", "cpu", say=lambda text: None):
+        for _ in train(recipe, shown, Path(folder) / "run", "cpu", quiet=True):
             pass
 
 
@@ -330,7 +331,7 @@ def sample_into_a_folder(n: int, sampler: Sampler) -> None:
 def start(scale: Scale) -> list[Line]:
     """Row 11: what the kit adds to the start of Python with PyTorch."""
     lines = []
-    for what, goal in (("import hwkit", 0.3), ("import hwkit.train, hwkit.generate", None)):
+    for what, goal in (("import hwkit", 0.3), ("import hwkit.runs.run, hwkit.runs.generate", None)):
         command = [sys.executable, "-c", IMPORT.format(what)]
         seconds = [float(subprocess.check_output(command)) for _ in range(max(2, scale.rounds))][1:]
         lines.append(

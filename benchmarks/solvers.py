@@ -42,8 +42,8 @@ def distinct(ts) -> Times:
     return ts
 
 
-def solved(denoise: Denoiser, ts: Times, new_step: Callable) -> Tensor:
-    *_, last = sample(denoise, ImageNoise(0, NUMBERS)(), ts, denoise.schedule.alpha_bar, new_step())
+def solved(denoise: Denoiser, ts: Times, step: Callable) -> Tensor:
+    *_, last = sample(denoise, ImageNoise(0, NUMBERS)(), ts, denoise.schedule.alpha_bar, step)
     return last.x_t
 
 
@@ -66,7 +66,7 @@ def main(weights: Path) -> None:
     denoise = load_denoiser(weights)
     T, alpha_bar = denoise.schedule.T, denoise.schedule.alpha_bar
     candidates = [
-        ("DDIM", "even in t", times(T, 50), lambda: ddim_step),
+        ("DDIM", "even in t", times(T, 50), ddim_step),
         ("DPM-Solver++(2M)", "even in t", times(T, 17), dpm_solver_step),
         ("DPM-Solver++(2M)", "t^1.2", power(T, 17, 1.2), dpm_solver_step),
         ("DPM-Solver++(2M)", "t^2", power(T, 17, 2), dpm_solver_step),
@@ -77,10 +77,10 @@ def main(weights: Path) -> None:
         ("Heun", "even in t", times(T, 9), None),
     ]
     exact, lines = solved(denoise, times(T, 166), dpm_solver_step), []
-    for name, spacing, ts, new_step in tqdm(candidates):
-        found = solved(denoise, ts, new_step) if new_step else by_heun(denoise, ts)
+    for name, spacing, ts, step in tqdm(candidates):
+        found = solved(denoise, ts, step) if step else by_heun(denoise, ts)
         distance = (found - exact).square().mean((1, 2, 3)).sqrt()
-        evaluations = len(ts) - 1 if new_step else 2 * (len(ts) - 1) - 1
+        evaluations = len(ts) - 1 if step else 2 * (len(ts) - 1) - 1
         lines.append(f"| {name} | {evaluations} | {spacing} | {distance.mean():.4f} | {distance.median():.4f} |")
     print("| solver | evaluations | times | mean | median |\n| --- | --- | --- | --- | --- |", *lines, sep="\n")
 

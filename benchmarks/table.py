@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from hwkit.figures import ACCENT, INK, MUTED
 from matplotlib.figure import Figure
 
 from benchmarks.measure import Line
+from hwkit.show.figures import ACCENT, INK, MUTED
 
 GOOD = "#2a9d8f"
 VERDICT = {True: "yes", False: "**no**", None: ""}

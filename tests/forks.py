@@ -18,7 +18,7 @@ class Forks(Kit):
     """A copy of the kit whose commands are forked."""
 
     def __init__(self, folder: Path):
-        super().__init__(folder, digits=160)
+        super().__init__(folder, digits=160, epochs=2)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HWKIT")}
         self.server = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("fork_server.py")],

@@ -39,8 +39,8 @@ class Lost(AssertionError):
 class Kit:
     """A copy of the kit, so that its own data/ stays as it is, and commands that run there."""
 
-    def __init__(self, folder: Path, digits: int = 640):
-        self.folder = folder
+    def __init__(self, folder: Path, digits: int = 640, epochs: int = 4):
+        self.folder, self.epochs = folder, epochs
         shutil.copytree(KIT / "hwkit", folder / "hwkit", ignore=shutil.ignore_patterns("__pycache__"))
         with np.load(SAMPLE) as arrays:
             np.savez(folder / "digits.npz", x_train=arrays["images"][:digits], x_test=arrays["images"][-64:])
@@ -70,8 +70,8 @@ class Kit:
 # One work that is killed: a command, the folder that it writes into, and how its end is compared
 
 
-def training(kit: Kit, folder: Path, epochs: int = 4, save_minutes: float = 0.003) -> list:
-    options = ["--T", 40, "--epochs", epochs, "--save-minutes", save_minutes]
+def training(kit: Kit, folder: Path, epochs: int | None = None, save_minutes: float = 0.003) -> list:
+    options = ["--T", 40, "--epochs", epochs or kit.epochs, "--save-minutes", save_minutes]
     return ["train", "smoke", "--source", kit.folder / "digits.npz", "--run", folder, *options]
 
 

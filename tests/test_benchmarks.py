@@ -84,9 +84,8 @@ def test_a_straight_line_has_an_r2_of_1_and_a_parabola_less():
     assert rows.linearity([1, 2, 4, 8], [1, 4, 16, 64]) < 0.97
 
 
-def test_finished_contenders_are_not_trained_again(tmp_path, monkeypatch, digits):
-    monkeypatch.setattr(quality.data, "prepare", lambda: tmp_path)
-    monkeypatch.setattr(quality.data, "load_folder", lambda folder: digits)
+def test_finished_contenders_are_not_trained_again(tmp_path, monkeypatch, digits_npz):
+    monkeypatch.setenv("HWKIT_MNIST", str(digits_npz))
     scale, trained = replace(rows.CHECK, judged=4), []
     entries = [contender("ours", trained, 0), contender("plain", trained, 120), contender("peer", trained, 250)]
     first = quality.quality(scale, tmp_path, entries, first=2)

@@ -143,6 +143,12 @@ def test_idx_labels_may_be_missing(digits, tmp_path):
     assert read_source(tmp_path).labels is None
 
 
+def test_of_two_copies_the_plain_file_is_read(digits, tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_files(digits)["train-images-idx3-ubyte"])
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"half of a download")
+    assert np.array_equal(read_source(tmp_path).images, digits[:64])
+
+
 def test_an_idx_file_may_be_named_itself(digits, tmp_path):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_files(digits)["train-images-idx3-ubyte"])
     assert np.array_equal(read_source(tmp_path / "train-images-idx3-ubyte").images, digits[:64])
@@ -631,7 +637,7 @@ def test_the_line_for_jpegs_makes_pngs_of_them(digits, tmp_path):
 def test_a_split_that_is_not_there_is_named(digits, tmp_path):
     with pytest.raises(ValueError, match="split is 'valid'"):
         read_source(tmp_path, "valid")
-    with pytest.raises(FileNotFoundError, match=r"pngs holds no test split: put test/ of PNGs"):
+    with pytest.raises(FileNotFoundError, match=r"pngs holds no test split: put a folder test/ of PNGs"):
         read_source(write_pngs(tmp_path / "pngs", digits[:2]), "test")
     assert len(read_source(tmp_path / "pngs", "test", whole=True).images) == 2, "a floor that a person named"
     write_pngs(tmp_path / "half" / "test", digits[:2])

@@ -439,7 +439,7 @@ def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
         (Sampler("dpm++"), dpm_solver_step),
         (Sampler("unipc"), unipc_step),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, Sampler) else None,
 )
 def test_a_trajectory_is_the_loop_over_the_samplers_step(sampler, step):
     """From the first noise of each image, with the noise after it in each step."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from hwkit.files import write_bytes, write_json
 from hwkit.measure.distances import frechet_distance, kernel_distance, precision_recall, statistics, write_statistics
 from hwkit.measure.features import DigitClassifier, DigitFeatures, classify, digit_features, reference
-from hwkit.measure.memorisation import nearest, quantiles
+from hwkit.measure.memorisation import grey, nearest, quantiles
 from hwkit.mnist.sources import DATA, SAMPLE, read_source
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ class Trainee(nn.Module):
 
 def train(images: np.ndarray, labels: np.ndarray, epochs: int, batch: int = 128) -> DigitClassifier:
     """AdamW, one cycle to 3e-3 and down to 0; for seven digits, one picture of no digit."""
-    x, y = torch.from_numpy(images)[:, None].float() / 255, torch.from_numpy(labels).long()
+    x, y = torch.from_numpy(images).float() / 255, torch.from_numpy(labels).long()
     model = Trainee().to(memory_format=torch.channels_last)
     steps = epochs * (len(x) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
@@ -125,8 +125,8 @@ def measure_floors(train_set, test_set) -> dict:
     subset = digit_features(train_set.images[rows])
     sample = read_source(SAMPLE, "train").images
     nearest = {
-        hashlib.sha256(images.tobytes()).hexdigest(): quantiles(nearest(test_set.images, images)[0])
-        for images in (train_set.images, sample)
+        hashlib.sha256(images.tobytes()).hexdigest(): quantiles(nearest(grey(test_set.images), images)[0])
+        for images in (grey(train_set.images), grey(sample))
     }
     return {
         "test_accuracy": float((classify(test) == test_set.labels).mean()),

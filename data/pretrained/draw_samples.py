@@ -15,7 +15,7 @@ from hwkit.show.figures import save, tile
 
 
 def main(folder: Path) -> None:
-    made = np.stack([read_png(folder / file_name(k)).transpose(2, 0, 1) for k in range(1, 101)])
+    made = np.stack([read_png(folder / file_name(k)) for k in range(1, 101)])
     with np.load(SAMPLE) as arrays:
         real = arrays["images"][:100, None]
     figure = Figure(figsize=(9, 4.8), layout="constrained")

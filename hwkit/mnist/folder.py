@@ -17,15 +17,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hwkit.files import DAMAGED, expanded, is_leftover, load_npz, read_json, whole_file, write_json, write_many
+from hwkit import files
+from hwkit.files import is_leftover
 
 SIDE = 28
 LARGEST = 2**30  # bytes that a .zip or .gz may unpack to: MNIST has 55 million
-BROKEN_IMAGE = (
-    *DAMAGED,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)  # what Pillow raises, or warns of
 File = Path | zipfile.Path  # on the disk, or in a .zip
 WAYS_ON = {  # for files that are not read; `path` is that of each
     ".zip .tar .gz .tgz .bz2 .xz .7z .rar": "unpack it, and name the folder",
@@ -53,15 +49,16 @@ def file_name(number: int) -> str:
 def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
     """Writes what `folder` lacks of uint8 images (N, C, 28, 28), and first, in `<folder>.json`, what it is to hold."""
     record, digest = Path(f"{folder}.json"), hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-    if not record.is_file() or read_json(record)["sha256"] != digest:
+    if not record.is_file() or files.read_json(record)["sha256"] != digest:
         if folder.is_dir() and not all(map(is_leftover, os.listdir(folder))):
             raise ValueError(f"{folder} holds the images of another source: move it away, or choose another --out.")
-        write_json(record, {"source": source, "count": len(images), "sha256": digest})
+        files.write_json(record, {"source": source, "count": len(images), "sha256": digest})
     missing = missing_images(folder, len(images))
-    with tqdm(total=len(missing), unit="png", desc=f"writing {folder.name}", disable=not missing) as bar:
+    lock = files.only_process(folder) if missing else contextlib.nullcontext()
+    with lock, tqdm(total=len(missing), unit="png", desc=f"writing {folder.name}", disable=not missing) as bar:
         for start in range(0, len(missing), 512):
             block = missing[start : start + 512]
-            write_many(folder, {file_name(k): encode_png(images[k - 1]) for k in block})
+            files.write_many(folder, {file_name(k): encode_png(images[k - 1]) for k in block})
             bar.update(len(block))
     print(f"Data: {len(images):,} images are in {folder}" + (f" ({len(missing):,} new)" if missing else ""))
     return folder
@@ -79,16 +76,16 @@ def load_folder(folder: Path | str) -> Tensor:
     Read once, then from a cache beside the folder, until a name, size or time changes. Other files are passed over.
     Raises FileNotFoundError for no folder, ValueError for no PNG, or one that is broken, not 28×28, not RGB or grey.
     """
-    files = png_files(folder)
-    return torch.from_numpy(read_pngs(files, files[0].parents[1] / f".{files[0].parent.name}.cache.npz"))
+    paths = png_files(folder)
+    return torch.from_numpy(read_pngs(paths, paths[0].parents[1] / f".{paths[0].parent.name}.cache.npz"))
 
 
 def png_files(folder: Path | str) -> list[Path]:
     """The PNGs of a flat folder, by name. Raises as `load_folder` does."""
-    folder = Path(os.path.abspath(expanded(folder)))  # "." has no name to put a cache beside
+    folder = Path(os.path.abspath(files.expanded(folder)))  # "." has no name to put a cache beside
     names = [n for n in sorted(os.listdir(folder) if folder.is_dir() else ()) if n.lower().endswith(".png")]
-    if files := [folder / name for name in names if not (name.startswith(".") or is_leftover(name))]:
-        return files
+    if paths := [folder / name for name in names if not (name.startswith(".") or is_leftover(name))]:
+        return paths
     raise refusal(folder, "a folder of PNGs")
 
 
@@ -109,25 +106,25 @@ def files_in(source: Path) -> dict[str, File]:
                 raise ValueError(f"{outside[0]} would leave its folder")
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is damaged")
-        except DAMAGED as error:
+        except files.DAMAGED as error:
             raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
     parts = {name: name.split("/") for name in sorted(found)}
     return {n: found[n] for n in parts if not any(part.startswith(".") or is_leftover(part) for part in parts[n])}
 
 
-def read_pngs(files: Sequence[File], cache: Path) -> np.ndarray:
-    """PNGs as uint8 (N, C, 28, 28): from the file `cache`, if it is of these files as they are now."""
-    stamps = [os.stat(getattr(file.root, "filename", file)) for file in files]  # of a file in a .zip, the .zip's
-    about = [(file.name, s.st_size, s.st_mtime_ns) for file, s in zip(files, stamps, strict=True)]
+def read_pngs(paths: Sequence[File], cache: Path) -> np.ndarray:
+    """PNGs as uint8 (N, C, 28, 28): from the file `cache`, if it is of these as they are now."""
+    stamps = [os.stat(getattr(file.root, "filename", file)) for file in paths]  # of a file in a .zip, the .zip's
+    about = [(file.name, s.st_size, s.st_mtime_ns) for file, s in zip(paths, stamps, strict=True)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()
     with contextlib.suppress(OSError, ValueError):  # where there is none, or a broken one
-        kept = load_npz(cache)
+        kept = files.load_npz(cache)
         if str(kept.get("key")) == key:
             return kept["images"]
-    images = np.stack([read_png(file) for file in tqdm(files, unit="png", desc="reading", delay=1, leave=False)])
+    images = np.stack([read_png(file) for file in tqdm(paths, unit="png", desc="reading", delay=1, leave=False)])
     images = images if (images != images[:, :1]).any() else images[:, :1].copy()
     try:
-        with whole_file(cache) as temporary, open(temporary, "wb") as file:
+        with files.whole_file(cache) as temporary, open(temporary, "wb") as file:
             np.savez(file, images=images, key=key)
     except OSError as error:  # the images are here all the same; only the next time will be slower
         print(f"Data: no cache beside the images ({error})")
@@ -151,7 +148,7 @@ def open_png(path: File) -> Image.Image:
             image = Image.open(file)
             image.load()
             return image
-    except BROKEN_IMAGE as error:
+    except (*files.DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} does not decode as an image: replace or delete it.") from error
 
 
@@ -194,11 +191,11 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
         holds = f"holds {listed(there.values())}" if parent.is_dir() else "is a file"
         hint = f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}."
         return FileNotFoundError(f"There is no {path}: {hint}")
-    files = files_in(path)
-    kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in files)
-    holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(files)})" * bool(files)
+    found = files_in(path)
+    kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in found)
+    holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(found)})" * bool(found)
     way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name another one")
-    if folders := sorted({str(file.parent) for name, file in files.items() if name.lower().endswith(".png")}):
+    if folders := sorted({str(file.parent) for name, file in found.items() if name.lower().endswith(".png")}):
         way = f"the images are in {listed(folders)}: name that folder"
     holds = "is a file" if path.is_file() else f"holds {holds or 'nothing'}"
     return ValueError(f"{path} {holds}, but {wanted} is wanted: {way}.")

@@ -50,10 +50,7 @@ def prepare(source: str | Path | None = None, split: Split = "train", out: Path 
         raise FileNotFoundError("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST.")
     if source in ("", "sample"):
         source, folder = SAMPLE, out / "sample" / split
-        print(
-            "WARNING: only the embedded sample of 5,000 digits is used: fewer kinds of digits, and a worse FID against"
-        )
-        print("MNIST's 60,000. For a result to hand in, name all of MNIST in HWKIT_MNIST.")
+        print("WARNING: only the embedded sample of 5,000 digits is used; FID will be worse. HWKIT_MNIST names MNIST.")
     print(f"Data: {split} split from {source}")
     return write_folder(read_source(source, split).images, folder, str(source))
 
@@ -97,9 +94,7 @@ def read_source(source: Path | str, split: Split = "train", whole: bool = False)
     part = split if split in parts or (split == "test" and kind is not NPZ) else None
     part = only[0] if whole and len(only) == 1 else part
     if part not in parts:
-        raise FileNotFoundError(
-            f"{source} holds no {split} split: put {split}/ of PNGs, or IDX files, beside the rest."
-        )
+        raise FileNotFoundError(f"{source} holds no {split} split: put a folder {split}/ of PNGs, or IDX files, there.")
     if kind is NPZ:
         return _read_npz(parts[part][0], split, whole)
     if kind is PNG:
