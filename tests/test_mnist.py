@@ -784,17 +784,17 @@ def test_what_is_prepared_never_goes_into_an_installed_kit(tmp_path):
 
 
 def test_preparation_that_is_interrupted_goes_on(monkeypatch, digits_npz, digits, offline, small_sample, tmp_path):
-    write_many, calls = folder_.write_many, []
+    write_many, calls = folder_.files.write_many, []
 
     def interrupted(folder, files):
         calls.append(1)
         write_many(folder, dict(list(files.items())[:20]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_, "write_many", interrupted)
+    monkeypatch.setattr(folder_.files, "write_many", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(digits_npz, "train", tmp_path)
-    monkeypatch.setattr(folder_, "write_many", write_many)
+    monkeypatch.setattr(folder_.files, "write_many", write_many)
     assert len(os.listdir(tmp_path / "mnist/train")) == 20
     assert prepare(None, "train", tmp_path) == tmp_path / "sample/train", "a part of a split is not taken for the whole"
     assert np.array_equal(prepared(prepare(digits_npz, "train", tmp_path))[..., 0], digits[:64, 0])
@@ -1015,7 +1015,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, pngs, digit
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder_, "whole_file", full)
+    monkeypatch.setattr(folder_.files, "whole_file", full)
     assert torch.equal(load_folder(pngs), digits)
     assert "no cache" in capsys.readouterr().out
 
@@ -1243,7 +1243,7 @@ def test_ctrl_c_does_not_stop_the_workers(pngs, digits):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
     try:
         found = batches(PNGFolder(pngs), 8, 0, 1, workers=2)
-        shown = [next(found)]
+        shown = [next(found), next(found)]  # one from each worker: both have begun
         workers = multiprocessing.active_children()
         assert len(workers) == 2
         for worker in workers:
