@@ -13,6 +13,15 @@ from tyro import cli, conf, extras
 
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
+from hwkit.measure import check, curve, features, memorisation, score
+from hwkit.mnist import batches, folder, sources
+from hwkit.recipe import RECIPES, Recipe
+from hwkit.runs import checkpoint as checkpoints
+from hwkit.runs import generate, processes
+from hwkit.runs import run as runner
+from hwkit.sampling import Sampler
+from hwkit.show import figures, report, slider
+from hwkit.training import best_device
 
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "its folder; by default of the run trained last, else the kit's weights (train: runs/RECIPE)"),
@@ -57,22 +66,9 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
 }
 
 
-def load() -> None:
-    """Imports what the commands use. It takes seconds, for which `--help` does not wait."""
-    global RECIPES, Recipe, Sampler, batches, best_device, check, checkpoints, curve, features, figures
-    global folder, generate, memorisation, processes, report, runner, score, slider, sources
-    from hwkit.measure import check, curve, features, memorisation, score
-    from hwkit.mnist import batches, folder, sources
-    from hwkit.recipe import RECIPES, Recipe
-    from hwkit.runs import checkpoint as checkpoints
-    from hwkit.runs import generate, processes
-    from hwkit.runs import run as runner
-    from hwkit.sampling import Sampler
-    from hwkit.show import figures, report, slider
-    from hwkit.training import best_device
-
-
 class Commands:
+    """Each function is a command, and each of its parameters a flag, whose type, default and help are in FLAGS."""
+
     def report(run, recipe, minutes, from_scratch, source, n, sampler, steps, dpi, title, author, conclusion, device):
         """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
@@ -188,7 +184,6 @@ COMMANDS = {name.replace("_", "-"): function for name, function in vars(Commands
 def call(name: str, words=(), **given) -> int | None:
     """Runs a command with the flags in `words`, then those given, else the defaults. What cannot work ends here."""
     flags = parsed(name, words) | given
-    load()
     for flag, path in flags.items():
         path = flags[flag] = expanded(path) if isinstance(path, Path) else path
         if path and flag in ("weights", "reference", "floor", "train") and not path.exists():
@@ -240,7 +235,6 @@ def parsed(name: str, words) -> dict:
         kind = conf.DisallowNone[kind | None] if default is None else kind  # in the help PATH, not {None}|PATH
         fields.append((flag, Annotated[kind, look], default))
     if name == "train":
-        load()
         named = [word for before, word in zip(["", *words], words, strict=False) if "-" not in (before[:1], word[:1])]
         if named and (named[0] == words[0] or not {*RECIPES, "-h", "--help"} & set(words)):
             one_of(named[0], RECIPES, "recipe")

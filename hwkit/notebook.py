@@ -97,7 +97,7 @@ def fetch(kept: Path, run: Path) -> None:
         images, partial = here.with_suffix(""), here.with_suffix(".partial")
         try:
             if file.is_file() and not file.stat().st_size:
-                print(f"{file} is empty (0 bytes). Without latest.pt go on by train(…, weights=run), --weights {run}.")
+                print(f"{file} is empty (0 bytes). Without latest.pt: train(…, weights=run) or --weights {run}.")
             elif file.is_file() and not here.exists():
                 copy_whole(file, here)
                 os.utime(here, ns=(file.stat().st_mtime_ns,) * 2)  # so that the newest run stays the newest
