@@ -15,8 +15,9 @@ from torch import Tensor
 
 from benchmarks.measure import Line
 from benchmarks.peers import PEERS, Peer
-from benchmarks.rows import ORIGINAL_SAMPLER, Scale, digit_fid
+from benchmarks.rows import ORIGINAL_SAMPLER, Scale
 from hwkit.files import write_json
+from hwkit.measure.score import digit_fid
 from hwkit.mnist.batches import batches
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import prepare
@@ -24,7 +25,7 @@ from hwkit.recipe import ORIGINAL, RECIPES, Recipe
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.runs.generate import images
 from hwkit.runs.run import train
-from hwkit.show.figures import sample_sheet, save
+from hwkit.show.figures import preview, sample_sheet, save
 
 BLOCK = 100  # images sampled together
 SHEET = 64  # images shown of each contender
@@ -59,8 +60,10 @@ def trained_by_the_kit(recipe: Recipe) -> Callable[[Tensor, float], tuple[int, S
     def run(digits: Tensor, minutes: float) -> tuple[int, Sample]:
         with tempfile.TemporaryDirectory() as folder:
             bounded = replace(recipe, minutes=minutes)
-            *_, last = train(bounded, digits, Path(folder) / "run", "cpu", quiet=True)
-            denoise = load_denoiser(Path(folder) / "run" / "ema_latest.pt")
+            place = Path(folder) / "run"
+            shown = preview(place, bounded, "cpu")
+            *_, last = train(bounded, digits, place, "cpu", after_epoch=shown, quiet=True)
+            denoise = load_denoiser(place / "ema_latest.pt")
         return last.images_seen, lambda n: torch.cat(
             [images(denoise, ORIGINAL_SAMPLER, 0, range(i + 1, min(i + BLOCK, n) + 1)) for i in range(0, n, BLOCK)]
         )

@@ -19,8 +19,9 @@ from benchmarks.measure import Line, in_a_process, interleaved, spread
 from benchmarks.peers import CPU, Diffusers, Lucidrains, Peer
 from hwkit.diffusion import diffusion_loss
 from hwkit.files import write_many
-from hwkit.measure.distances import frechet_distance, frechet_error, read_statistics, statistics
-from hwkit.measure.features import DIGITS, InceptionFeatures, digit_features
+from hwkit.measure.distances import frechet_distance, statistics
+from hwkit.measure.features import InceptionFeatures
+from hwkit.measure.score import digit_fid
 from hwkit.mnist.batches import batches, normalize
 from hwkit.mnist.folder import encode_png, load_folder
 from hwkit.mnist.sources import SAMPLE, read_source
@@ -190,13 +191,6 @@ def quality_of_the_quick_sampler(weights: Path, quick: Path, scale: Scale) -> Li
     (value, error), (base, base_error) = found["quick"], found["slow"]
     how = f"digit-FID {value:.2f} ± {error:.2f} to {base:.2f} ± {base_error:.2f} of {ORIGINAL_SAMPLER}, 10,000 each"
     return Line("6", f"its digit-FID over that of {ORIGINAL_SAMPLER}", value / base, "×", 1.05, False, how=how)
-
-
-def digit_fid(made: Tensor) -> tuple[float, float]:
-    """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
-    features = digit_features(made)
-    against = read_statistics(DIGITS / "digit_stats_train.npz")
-    return frechet_distance(*statistics(features), *against), frechet_error(features, *against)
 
 
 # Row 7: the data

@@ -24,7 +24,7 @@ from hwkit.show import figures, report, slider
 from hwkit.training import best_device
 
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
-    "run": (Path, None, "its folder; by default of the run trained last, else the kit's weights (train: runs/RECIPE)"),
+    "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
     "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu or smoke"),
     "minutes": (float, None, "train so long; by default the recipe's time"),
@@ -188,12 +188,14 @@ def call(name: str, words=(), **given) -> int | None:
         path = flags[flag] = expanded(path) if isinstance(path, Path) else path
         if path and flag in ("weights", "reference", "floor", "train") and not path.exists():
             raise FileNotFoundError(f"--{flag}: {folder.refusal(path, flag)}")
-        if path and flag in ("run", "out") and (file := next((p for p in (path, *path.parents) if p.is_file()), None)):
-            other = "weights" if name == "train" else "checkpoint"
-            itself = f" (as a checkpoint it is --{other} {file})" if flag == "run" and other in flags else ""
-            raise ValueError(f"--{flag} {path}: {file} is a file, no folder: its folder is {file.parent}{itself}.")
-    if not 1 <= flags.get("n", 1) <= 99_999:
-        raise ValueError(f"--n is {flags['n']}, but must be between 1 and 99,999: file names have five digits.")
+        if path and flag in ("run", "out", "html"):
+            for file in filter(Path.is_file, path.parents if flag == "html" else (path, *path.parents)):
+                other = "weights" if name == "train" else "checkpoint"
+                itself = f" (as a checkpoint it is --{other} {file})" if flag == "run" and other in flags else ""
+                raise ValueError(f"--{flag} {path}: {file} is a file, no folder: its folder is {file.parent}{itself}.")
+    for flag, least, most in (("n", 1, 99_999), ("batch", 1, 99_999), ("seed", 0, 2**63)):
+        if not least <= flags.get(flag, least) <= most:
+            raise ValueError(f"--{flag} is {flags[flag]}, but must be between {least} and {most:,}.")
     figures.check_dpi(flags.get("dpi", 150))
     if flags.get("device") not in (None, "cpu", (best := best_device())):
         raise ValueError(f"--device {flags['device']}: there is none here. Leave it out, which takes {best}.")
@@ -250,6 +252,8 @@ def parsed(name: str, words) -> dict:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, 1 where `check` found faults, 2 with one sentence, 128 + n on signal n. Only one process prints."""
     name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):  # Windows' code pages lack some of our signs
+        getattr(stream, "reconfigure", dict)(errors="replace")
     try:
         with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
             if name not in ("--version", "-h", "--help"):
