@@ -714,11 +714,22 @@ def test_starting_over_leaves_the_old_run_where_the_new_one_cannot_begin(refusal
     assert content(run) == before
 
 
+FENCED = """
+import sys
+from hwkit.__main__ import main
+from hwkit.mnist import sources
+sources.PREPARED = sys.argv[1]  # not the kit's own data/
+sys.exit(main(sys.argv[2:]))
+"""
+
+
 def test_starting_over_leaves_a_run_that_another_process_is_training(refusal, digits_npz, tmp_path):
     run = tmp_path / "run"
     command = ["train", "smoke", "--epochs", "100000", "--source", str(digits_npz), "--run", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-m", "hwkit", *command], cwd=KIT, env=environment) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", FENCED, tmp_path / "data", *command], cwd=KIT, env=environment
+    ) as other:
         try:
             while other.poll() is None and not (run / "ema_latest.pt").exists():
                 time.sleep(0.05)
