@@ -433,6 +433,11 @@ def test_advice_for_one_kind_does_no_harm_to_the_others(tmp_path):
     assert np.array_equal(mended(folder, 30, rounds=10), TEST[:30])
 
 
+def test_few_transparent_images_among_opaque_ones(tmp_path):
+    pictures = [over(255, x) if k < 3 else Image.fromarray(x).convert("RGBA") for k, x in enumerate(TEST[:20])]
+    assert np.array_equal(mended(save(pictures, tmp_path / "g"), 20), TEST[:20])
+
+
 def test_advice_that_is_followed_twice_does_no_harm(tmp_path):
     for kind in ("16 bits", "border of 2", "doubled", "black on white"):
         folder = save([EXACT[kind](x) for x in TEST[:20]], tmp_path / kind)

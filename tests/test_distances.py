@@ -224,6 +224,15 @@ def test_statistics_may_be_rounded(clouds, tmp_path, dtype, tolerance):
         assert np.abs(found[1] - sigma).max() <= tolerance * np.abs(sigma).max()
 
 
+def test_a_covariance_may_be_symmetric_up_to_rounding(clouds, tmp_path):
+    """As one that was multiplied out in float32 is."""
+    mu, sigma = statistics(clouds[0])
+    noise = np.random.default_rng(0).normal(size=sigma.shape) * 1e-7 * np.abs(sigma).max()
+    np.savez(tmp_path / "s.npz", mu=mu, sigma=sigma + noise)
+    found = read_statistics(tmp_path / "s.npz")
+    assert frechet_distance(*found, mu, sigma) < 1e-3
+
+
 def spoilt_here(sigma):
     """One variance that is missing, in the middle of a good covariance."""
     return sigma - np.diag(np.eye(len(sigma))[3] * 2 * sigma[3, 3])

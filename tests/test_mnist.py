@@ -575,8 +575,8 @@ def unread(folder: Path, kind: str, digits) -> Path:
         ("7z", r"1 \.7z ", "unpack it"),
         ("zip", r"1 \.zip ", "unpack it"),
         ("npy", r"1 \.npy ", "np.load(path)"),
-        ("html", r"1 \.html ", "name another"),
-        ("nothing", "source holds nothing,", "name another"),
+        ("html", r"1 \.html ", "name what holds it"),
+        ("nothing", "source holds nothing,", "name what holds it"),
         ("a png", r"00001\.png is a file", "source: name that folder"),
     ],
 )

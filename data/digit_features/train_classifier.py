@@ -124,7 +124,7 @@ def measure_floors(train_set, test_set) -> dict:
     rows = np.random.default_rng(0).permutation(len(train_set.images))[: len(test)]
     subset = digit_features(train_set.images[rows])
     sample = read_source(SAMPLE, "train").images
-    nearest = {
+    distances = {
         hashlib.sha256(images.tobytes()).hexdigest(): quantiles(nearest(grey(test_set.images), images)[0])
         for images in (grey(train_set.images), grey(sample))
     }
@@ -134,7 +134,7 @@ def measure_floors(train_set, test_set) -> dict:
         "train-subset": real_numbers(subset, against),
         "classes": [*np.bincount(train_set.labels).tolist(), 0],
         "no_digit_of_test": float((classify(test) == NO_DIGIT).mean()),
-        "nearest": nearest,
+        "nearest": distances,
     }
 
 

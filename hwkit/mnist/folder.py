@@ -194,7 +194,7 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
     found = files_in(path)
     kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in found)
     holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(found)})" * bool(found)
-    way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name another one")
+    way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name what holds it")
     if folders := sorted({str(file.parent) for name, file in found.items() if name.lower().endswith(".png")}):
         way = f"the images are in {listed(folders)}: name that folder"
     holds = "is a file" if path.is_file() else f"holds {holds or 'nothing'}"
