@@ -654,9 +654,9 @@ def test_nearly_equal_pictures_are_duplicates(folder, pixels, by, passes):
     assert passes or "00007.png ≈ 00090.png" in row.found
 
 
-def test_duplicates_far_apart_in_a_large_folder_are_found(tmp_path):
-    """Further apart than a block of the search is long, and beside many shifted digits."""
+def test_duplicates_anywhere_in_a_large_folder_are_found(tmp_path):
+    """Close to one another and far apart, beside many shifted digits."""
     moved = np.concatenate([np.roll(TEST[:400], shift, axis=2) for shift in (0, 1, 2)])
-    moved[1150], moved[7] = moved[3], changed(moved[601], 2, 100)
+    moved[1150], moved[601], moved[497] = moved[3], changed(moved[7], 2, 100), moved[496]
     row = found(write(moved, tmp_path / "g"), "no duplicates", 1200)
-    assert row.found == "2 of 1,200 fail: 00008.png ≈ 00602.png, 00004.png = 01151.png"
+    assert row.found == "3 of 1,200 fail: 00497.png = 00498.png, 00008.png ≈ 00602.png, 00004.png = 01151.png"
