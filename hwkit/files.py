@@ -68,10 +68,9 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > LARGEST:
-            raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that are taken.")
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        if size <= LARGEST:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
     except FileNotFoundError:
         raise
     except DAMAGED as error:
@@ -82,6 +81,7 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
             ) from error
         reason = "".join(c for c in str(error)[:100] if c.isprintable())  # zipfile quotes whole headers
         raise ValueError(f"{path} is not a whole .npz file of plain arrays ({reason}): fetch it again.") from error
+    raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that are taken.")
 
 
 # Writing

@@ -243,7 +243,7 @@ def nothing_there(folder):
         (grey_mode, ["RGB"], "00003.png is L", 'convert("RGB")'),
         (alpha, ["RGB"], "100 of 100 fail: 00001.png is RGBA", 'convert("RGB")'),
         (too_large, ["28×28"], "00042.png is 32×32", "resize"),
-        (too_small, ["28×28"], "00042.png is 14×14", "resize"),
+        (too_small, ["28×28"], "00042.png is 14×14", "resize((28, 28), Image.LANCZOS)"),
         (subfolder, ["no subfolders"], "epoch_1", "delete the subfolder"),
         (subfolder_of_images, ["no subfolders"], "previews", "move"),
         (jpg, ["names", "PNG"], "00001.jpg", "save the images as .png"),
@@ -303,7 +303,7 @@ def over(ground: int, ink: np.ndarray) -> Image.Image:
 
 
 def see_through(x: np.ndarray, transparency: np.ndarray) -> Image.Image:
-    return Image.merge("LA", [Image.fromarray(x), Image.fromarray(transparency)])
+    return Image.merge("LA", [Image.fromarray(part.astype(np.uint8)) for part in (x, transparency)])
 
 
 EXACT = {  # what a digit may have become → how the same digit comes back to the last grey level
@@ -315,6 +315,7 @@ EXACT = {  # what a digit may have become → how the same digit comes back to t
     "grey with alpha": lambda x: see_through(x, np.full_like(x, 255)),
     "half transparent": lambda x: see_through(x, np.full_like(x, 128)),
     "premultiplied": lambda x: see_through(x, x),
+    "white below what is transparent": lambda x: see_through(np.where(x > 0, x, 255), np.where(x > 0, 255, 0)),
     "white on transparent": lambda x: over(255, x),
     "black on transparent": lambda x: over(0, x),
     "border of 2": lambda x: np.pad(x, 2),
@@ -499,6 +500,10 @@ def test_no_line_is_offered_that_would_write_over_an_image(tmp_path, spare, name
     assert "five digits" in mend and ": " not in mend
 
 
+def test_capital_letters_make_no_image_invisible(tmp_path):
+    assert found(save(TEST[:5], tmp_path / "g", "{}.PNG"), "RGB", 5).found.startswith("5 of 5 fail: 1.PNG is L")
+
+
 def test_one_too_many_is_not_a_matter_of_numbering(tmp_path):
     mend = found(write(TEST[:21], tmp_path / "g"), "names", 20).mend
     assert mend == "delete 00021.png"
@@ -555,7 +560,7 @@ def test_a_folder_around_the_folder(folder, tmp_path, within, leftover):
 
 def test_a_folder_for_each_digit(tmp_path):
     for digit in range(3):
-        write(TEST[digit * 5 : digit * 5 + 5], tmp_path / "g" / str(digit))
+        save(TEST[digit * 5 : digit * 5 + 5], tmp_path / "g" / str(digit), "{}.PNG")
     first, *others = rows(tmp_path / "g", 15)
     assert not first.passed and "names that are free" in first.mend and {row.passed for row in others} == {None}
 

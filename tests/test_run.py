@@ -638,7 +638,7 @@ def test_a_latest_checkpoint_without_a_state_is_called_so(old_run, digits):
         run_to_end(FOUR, digits, old_run)
 
 
-@pytest.mark.parametrize("text", ['{"epoch": 1, "los', "[1, 2\n", "\x00\x00\x00"])
+@pytest.mark.parametrize("text", ['{"epoch": 1, "los', "\x00\x00\x00", '{"epoch": 1}', "[1, 2]", "3"])
 def test_a_damaged_history_is_named(old_run, digits, text):
     (old_run / "history.jsonl").write_text(text)
     with pytest.raises(ValueError, match=r"run/history\.jsonl is damaged.*delete it"):

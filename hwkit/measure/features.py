@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import pickle
 import tempfile
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hwkit.files import DAMAGED, expanded, load_npz, write_bytes
+from hwkit.files import DAMAGED, expanded, load_npz, read_json, write_bytes
 from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in, write_statistics
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
@@ -236,4 +235,4 @@ def _sample_features() -> np.ndarray:
 
 def floors() -> dict:
     """What real digits score in the digits protocol, as `data/digit_features/train_classifier.py` measured it."""
-    return json.loads((DIGITS / "floors.json").read_text("utf-8"))
+    return read_json(DIGITS / "floors.json")

@@ -91,13 +91,13 @@ class Score(Record):
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, and its value in words; what speaks against the value comes last."""
         rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", "; ".join(self._context()))]
-        real = next(iter(self.real.values()), {})  # what unseen digits score
         if self.kid is not None:
-            beside = {key: f" (real {real[key]:.2f})" if key in real else "" for key in ("precision", "recall")}
-            of_real = f" (real {1000 * real['kid']:.2f})" if "kid" in real else ""
-            shares = f"{self.precision:.2f}{beside['precision']}, {self.recall:.2f}{beside['recall']}"
-            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{of_real}"))
-            rows.append(("precision, recall", shares))
+            real = next(iter(self.real.values()), {})  # what unseen digits score
+            scaled = {"kid": 1000, "precision": 1, "recall": 1}
+            beside = {key: f" (real {n * real[key]:.2f})" if key in real else "" for key, n in scaled.items()}
+            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{beside['kid']}"))
+            precision, recall = f"{self.precision:.2f}{beside['precision']}", f"{self.recall:.2f}{beside['recall']}"
+            rows.append(("precision, recall", f"{precision}, {recall}"))
         if self.classes:
             counts = zip([*"0123456789", "none"], self.classes, strict=True)
             rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))

@@ -109,7 +109,8 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         Sampler(**content["sampler"])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} names a sampler that this hwkit does not know ({error}): delete it.") from error
+        unknown = f"The images in {folder} were made by a sampler that this hwkit does not know ({error})"
+        raise ValueError(f"{unknown}: choose another --folder, or delete {path}.") from error
     return content
 
 

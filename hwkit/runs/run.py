@@ -435,8 +435,8 @@ def read_history(folder: Path) -> list[dict]:
     if not path.is_file():
         return []
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except ValueError as error:
+        return [Record(**json.loads(line))._asdict() for line in path.read_text("utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it; only the loss curve is lost.") from error
 
 
