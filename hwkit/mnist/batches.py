@@ -1,5 +1,6 @@
 """Training batches, and the way between bytes and numbers in [−1, 1]."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hwkit.mnist.folder import png_files, read_png
+from hwkit.mnist.folder import PNGFolder, read_png
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -22,22 +23,15 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-class PNGFolder(list):
-    """The PNG files of a folder, which `batches` reads while training, rather than hold all images in memory."""
-
-    def __init__(self, folder: Path | str):
-        super().__init__(png_files(folder))
-
-
 def batches(
     images: Tensor | PNGFolder,
     batch_size: int,
     seed: int,
     epoch: int,
-    start=0,
-    device="cpu",
-    part=slice(None),
-    workers=4,
+    start: int = 0,
+    device: torch.device | str = "cpu",
+    part: slice = slice(None),
+    workers: int = min(4, os.cpu_count() or 1),
 ) -> Iterator[Tensor]:
     """One epoch of training batches, float32 (B, 3, 28, 28) in [−1, 1] on `device`, from batch `start` on.
 
@@ -49,8 +43,8 @@ def batches(
     indices = order[: len(images) // batch_size * batch_size].view(-1, batch_size)[start:, part]
     if isinstance(images, PNGFolder):
         how = {"num_workers": workers, "collate_fn": _read, "worker_init_fn": _ignore_ctrl_c}
-        pinned = torch.device(device).type == "cuda"
-        found = DataLoader(images, batch_sampler=indices.tolist(), pin_memory=pinned, **how)
+        how["pin_memory"] = torch.device(device).type == "cuda"
+        found = DataLoader(images, batch_sampler=indices.tolist(), **how)
     else:
         images = images.to(device)
         found = (images[index] for index in indices.to(device))

@@ -70,23 +70,28 @@ def missing_images(folder: Path, count: int) -> list[int]:
     return [k for k in range(1, count + 1) if file_name(k) not in found]
 
 
-def load_folder(folder: Path | str) -> Tensor:
-    """All PNGs of a flat folder, by name, as one uint8 tensor (N, 1, 28, 28), or (N, 3, 28, 28) if any has colour.
+class PNGFolder(list):
+    """The PNGs of a flat folder, as paths by name. Other files, and what programs left, are passed over.
 
-    Read once, then from a cache beside the folder, until a name, size or time changes. Other files are passed over.
-    Raises FileNotFoundError for no folder, ValueError for no PNG, or one that is broken, not 28×28, not RGB or grey.
+    Raises FileNotFoundError where there is no folder, and ValueError where it holds no PNG.
     """
-    paths = png_files(folder)
+
+    def __init__(self, folder: Path | str):
+        folder = Path(os.path.abspath(files.expanded(folder)))  # "." has no name to put a cache beside
+        names = [n for n in sorted(os.listdir(folder) if folder.is_dir() else ()) if n.lower().endswith(".png")]
+        super().__init__(folder / name for name in names if not (name.startswith(".") or is_leftover(name)))
+        if not self:
+            raise refusal(folder, "a folder of PNGs")
+
+
+def load_folder(folder: Path | str) -> Tensor:
+    """All images of a `PNGFolder` as one uint8 tensor (N, 1, 28, 28), or (N, 3, 28, 28) if any has colour.
+
+    Read once, then from a cache beside the folder, until a name, size or time changes. Raises as `PNGFolder` does, and
+    ValueError for an image that is broken, not 28×28, or neither RGB nor grey.
+    """
+    paths = PNGFolder(folder)
     return torch.from_numpy(read_pngs(paths, paths[0].parents[1] / f".{paths[0].parent.name}.cache.npz"))
-
-
-def png_files(folder: Path | str) -> list[Path]:
-    """The PNGs of a flat folder, by name. Raises as `load_folder` does."""
-    folder = Path(os.path.abspath(files.expanded(folder)))  # "." has no name to put a cache beside
-    names = [n for n in sorted(os.listdir(folder) if folder.is_dir() else ()) if n.lower().endswith(".png")]
-    if paths := [folder / name for name in names if not (name.startswith(".") or is_leftover(name))]:
-        return paths
-    raise refusal(folder, "a folder of PNGs")
 
 
 def files_in(source: Path) -> dict[str, File]:
@@ -114,8 +119,8 @@ def files_in(source: Path) -> dict[str, File]:
 
 def read_pngs(paths: Sequence[File], cache: Path) -> np.ndarray:
     """PNGs as uint8 (N, C, 28, 28): from the file `cache`, if it is of these as they are now."""
-    stamps = [os.stat(getattr(file.root, "filename", file)) for file in paths]  # of a file in a .zip, the .zip's
-    about = [(file.name, s.st_size, s.st_mtime_ns) for file, s in zip(paths, stamps, strict=True)]
+    stats = [os.stat(getattr(path.root, "filename", path)) for path in paths]  # of a file in a .zip, the .zip's
+    about = [(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()
     with contextlib.suppress(OSError, ValueError):  # where there is none, or a broken one
         kept = files.load_npz(cache)
@@ -186,7 +191,8 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
     """The error that says what was wanted at `path`, what is there instead, and the way on."""
     if not path.exists():
         parent = next(p for p in path.parents if p.exists())
-        there = {name.lower(): name for name in (sorted(os.listdir(parent)) if parent.is_dir() else ())}
+        names = sorted(os.listdir(parent)) if parent.is_dir() else ()
+        there = {name.lower(): name for name in names if not name.startswith(".")}
         near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), there, 1)
         holds = f"holds {listed(there.values())}" if parent.is_dir() else "is a file"
         hint = f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}."

@@ -8,7 +8,7 @@ import struct
 import zlib
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,6 @@ KIT = Path(__file__).resolve().parent.parent
 DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # of an installed kit, or a checkout
 PREPARED = Path("data") if DATA.parent == KIT else DATA  # where `prepare` writes
 SAMPLE = DATA / "mnist_sample.npz"
-Split = Literal["train", "test"]
 SPLIT = re.compile(r"(?<![a-z])[xy]?(train|test|t10k|val)(ing|id|idation)?(set|images?|labels?|data|[xy])?(?![a-z])")
 DIGIT = re.compile(r"(?:class|digit|label)?[ _-]?0*(\d)")  # a folder of one class
 IDX, PNG, NPZ = r"(?:train|test|t10k)-images[-._]idx3[-._]ubyte", r"\.png$", r"\.npz$"
@@ -32,7 +31,7 @@ class Digits(NamedTuple):
     labels: np.ndarray | None
 
 
-def prepare(source: str | Path | None = None, split: Split = "train", out: Path | str | None = None) -> Path:
+def prepare(source: str | Path | None = None, split: str = "train", out: Path | str | None = None) -> Path:
     """Makes sure that a folder of 28×28 RGB PNGs, `00001.png` …, stands ready, and returns it.
 
     Tried in this order: `source`, or what HWKIT_MNIST names (the words `download` and `sample` choose those below);
@@ -76,7 +75,7 @@ def download(root: Path, timeout: float = 10) -> Path | None:
         socket.setdefaulttimeout(before)
 
 
-def read_source(source: Path | str, split: Split = "train", whole: bool = False) -> Digits:
+def read_source(source: Path | str, split: str = "train", whole: bool = False) -> Digits:
     """One split of MNIST: IDX files, plain or gzip; PNGs, flat or in a folder for each class; an .npz.
 
     They may lie in subfolders, such as train/ and test/, or in a .zip. What is not divided is the training split; of an
@@ -130,7 +129,7 @@ def _split(name: str) -> str | None:
     return {"t10k": "test"}.get(found[1], found[1]) if found else None
 
 
-def read_idx(path: File, dimensions: Literal[1, 3]) -> np.ndarray:
+def read_idx(path: File, dimensions: int) -> np.ndarray:
     """An IDX file (yann.lecun.com/exdb/mnist) as uint8: images (N, 28, 28) or labels (N,). ValueError if broken."""
     try:
         raw = path.read_bytes()
@@ -142,17 +141,16 @@ def read_idx(path: File, dimensions: Literal[1, 3]) -> np.ndarray:
     except (zlib.error, EOFError) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error}): fetch it again.") from error
     header = 4 + 4 * dimensions
-    if len(raw) < header or raw[:4] != bytes([0, 0, 8, dimensions]):
-        raise ValueError(f"{path} is not an IDX file of {dimensions}-dimensional bytes: fetch it again.")
-    shape = struct.unpack(f">{dimensions}I", raw[4:header])
+    shape = struct.unpack_from(f">{dimensions}I", raw.ljust(header, b"\0"), 4)
+    size = int(np.prod(shape, dtype=object))
+    if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) != header + size or not size:
+        raise ValueError(f"{path} is not a whole IDX file of {dimensions}-dimensional bytes: fetch it again.")
     if shape[1:] not in ((), (SIDE, SIDE)):
         raise ValueError(f"{path} holds images of {shape[1]}×{shape[2]} pixels, not 28×28.")
-    if len(raw) - header != int(np.prod(shape, dtype=object)) or not shape[0]:
-        raise ValueError(f"{path} should hold {shape[0]} items, but its size is {len(raw):,} bytes: fetch it again.")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # torch wants it writable
 
 
-def _read_npz(path: File, split: Split, whole: bool) -> Digits:
+def _read_npz(path: File, split: str, whole: bool) -> Digits:
     """The one array of images whose name tells of this split, or of none, in any layout and range; and its labels."""
     arrays = load_npz(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()))
     found = {name: images for name, array in arrays.items() if (images := _channels_first(array)) is not None}
