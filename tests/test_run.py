@@ -992,6 +992,24 @@ def test_auto_takes_the_quickest_setting(images, tmp_path, monkeypatch):
         assert load(tmp_path / quick / "latest.pt")["resume"]["setting"] == [quick, "channels_last"]
 
 
+def test_a_compiled_network_trains_the_same_weights(images, tmp_path, monkeypatch, undisturbed):
+    """torch.compile itself, stood in for by a wrapper as it makes one, is not what is tested."""
+    called = []
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self._orig_mod = model
+
+        def forward(self, x, t):
+            called.append(len(x))
+            return self._orig_mod(x, t)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    run_to_end(THREE, images, tmp_path, compile=True)
+    assert called == [8] * 3 * STEPS and all_of(tmp_path) == undisturbed
+
+
 def test_a_denoiser_comes_out_of_a_run(trained_run):
     """Of its folder, the weights to sample from."""
     x = torch.zeros(1, 3, 28, 28)
