@@ -61,8 +61,9 @@ class Sheet(Figure):
         self.unit = max(1, round(across / width))  # pixels an inch, for about `width` inches
         top, bottom = (round(self.unit * 0.31 * lines) for lines in (bool(title) + bool(above), bool(below)))
         tall = top + height + bottom
-        super().__init__(figsize=((across + 1e-6) / self.unit, (tall + 1e-6) / self.unit))  # matplotlib rounds down
-        axes = self.add_axes((0, bottom / tall, 1, height / tall))
+        # matplotlib rounds a figure's size down, and the size of an image in it up (3.10): so one is a trace larger.
+        super().__init__(figsize=((across + 1e-6) / self.unit, (tall + 1e-6) / self.unit))
+        axes = self.add_axes((0, bottom / tall, 1 - 1e-7, height / tall - 1e-7))
         axes.imshow(pixels, interpolation="nearest", aspect="auto")
         axes.axis("off")
         self.text(0.5, 1 - 0.1 / self.get_figheight(), title, ha="center", va="top", fontsize=11, color=INK)
