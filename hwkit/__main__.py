@@ -19,10 +19,11 @@ from hwkit.recipe import RECIPES, Recipe
 from hwkit.runs import checkpoint as checkpoints
 from hwkit.runs import generate, processes
 from hwkit.runs import run as runner
-from hwkit.sampling import Sampler
+from hwkit.sampling import STEPS, Sampler
 from hwkit.show import figures, report, slider
 from hwkit.training import best_device
 
+SAMPLERS = Literal[tuple(STEPS)]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
@@ -40,9 +41,13 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "folder": (Path, None, "where the images are to be; by default generate/ in the run"),
     "n": (int, 10_000, "how many images"),
     "fid-curve n": (int, 2_000, "images for each point"),
-    "sampler": (Literal["ddim", "ddpm", "dpm++", "unipc"], "ddim", "ddim and ddpm are the original's; unipc is quick"),
-    "steps": (int, None, "network evaluations an image; by default 50 for ddim, all T for ddpm, else 15"),
-    "eta": (float, 0.0, "of ddim; 0 adds no noise, 1 as much as ddpm"),
+    "sampler": (SAMPLERS, "dpm++sde", "dpm++sde makes the best digits; ddim and ddpm are the original's"),
+    "steps": (
+        int,
+        None,
+        "network evaluations an image; by default 50 for ddim, all T for ddpm, 20 for dpm++sde, else 15",
+    ),
+    "eta": (float, None, "of ddim (by default 0) and dpm++sde (1): 0 adds no noise, 1 as much as ddpm"),
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),

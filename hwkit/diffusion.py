@@ -98,6 +98,25 @@ class Denoiser:
         return x0_hat, eps_hat
 
 
+class Guided:
+    """Autoguidance (Karras et al. 2024, arXiv:2406.02507, eq. 3): a denoiser, led away from a worse one's mistakes.
+
+    x̂_0 = x̂_bad + weight · (x̂_good − x̂_bad), clipped to [−1, 1], and ε̂ so that it agrees. A weight of 1 is `good`. Both
+    are denoisers over one schedule; what both get wrong alike, `bad` gets more wrong, so the difference points to what
+    is right.
+    """
+
+    def __init__(self, good: Denoiser, bad: Denoiser, weight: float):
+        self.good, self.bad, self.weight, self.schedule = good, bad, weight, good.schedule
+        if not torch.equal(good.schedule.alpha_bar, bad.schedule.alpha_bar):
+            raise ValueError(f"Guided: the schedules differ ({good.schedule}; {bad.schedule}).")
+
+    def __call__(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        (x0_good, _), (x0_bad, _) = self.good(x_t, t), self.bad(x_t, t)
+        x0_hat = torch.lerp(x0_bad, x0_good, self.weight).clamp(-1, 1)
+        return predict_x0_eps(x0_hat, x_t, self.schedule.alpha_bar[t].item(), "x0")
+
+
 # One step of the reverse process, from time t to an earlier time s
 
 

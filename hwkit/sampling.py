@@ -18,7 +18,9 @@ from torch import Tensor
 from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
 from hwkit.solvers import dpm_solver_step, unipc_step
 
-STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "unipc": 15}  # network evaluations by default; None is all T
+# network evaluations by default; None is all T
+STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 20, "unipc": 15}
+ETA = {"ddim": 0.0, "dpm++sde": 1.0}  # fresh noise by default, of the samplers that have the choice
 
 
 class Frame(NamedTuple):
@@ -102,16 +104,18 @@ class ImageNoise:
 class Sampler:
     """How noise becomes an image. The default is the original's: DDIM, 50 steps, η = 0. ValueError for unfit values."""
 
-    name: Literal["ddim", "ddpm", "dpm++", "unipc"] = "ddim"
+    name: Literal["ddim", "ddpm", "dpm++", "dpm++sde", "unipc"] = "ddim"
     steps: int | None = None  # network evaluations an image; by default as in STEPS
-    eta: float = 0.0  # of ddim: 0 adds no noise, 1 as much as ddpm
+    eta: float | None = None  # of ddim and dpm++sde: 0 adds no noise, 1 as much as ddpm; by default as in ETA
     variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
 
     def __post_init__(self):
         if self.name not in STEPS:
             raise ValueError(f"sampler is {self.name!r}, but must be one of {', '.join(STEPS)}.")
-        if not 0 <= self.eta <= (self.name == "ddim"):
-            raise ValueError(f"eta is {self.eta} with {self.name}, but must be 0 to 1 with ddim, else 0.")
+        if self.eta is None:
+            object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
+        if not 0 <= self.eta <= (self.name in ETA):
+            raise ValueError(f"eta is {self.eta} with {self.name}: 0 to 1 with {' and '.join(ETA)}, else 0.")
         if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
             raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
 
@@ -128,7 +132,7 @@ class Sampler:
             return partial(ddpm_step, variance=self.variance)
         if self.name == "ddim":
             return partial(ddim_step, eta=self.eta)
-        return dpm_solver_step if self.name == "dpm++" else unipc_step
+        return unipc_step if self.name == "unipc" else partial(dpm_solver_step, eta=self.eta)
 
     @property
     def needs_noise(self) -> bool:
@@ -136,7 +140,8 @@ class Sampler:
         return self.name == "ddpm" or self.eta > 0
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.steps}" + f" η={self.eta:g}" * (self.eta > 0) + " β" * (self.variance == "beta")
+        chosen = f" η={self.eta:g}" * (self.eta != ETA.get(self.name, 0.0))
+        return f"{self.name}-{self.steps}" + chosen + " β" * (self.variance == "beta")
 
 
 def trajectory(

@@ -1,8 +1,9 @@
-"""Solvers of second order: DPM-Solver++(2M) and UniPC-2.
+"""Solvers of second order: DPM-Solver++(2M), with fresh noise or without, and UniPC-2.
 
-Lu et al. 2022 (DPM-Solver++, arXiv:2211.01095), Zhao et al. 2023 (UniPC, arXiv:2302.04867). They are steps like those
-in `diffusion.py`, with one argument more: `past`, the (ᾱ, x̂_0) of up to two steps before, the latest last. The loop
-keeps it (`sampling.sample`), so a step has no memory of its own. Without a past a step is of first order: DDIM.
+Lu et al. 2022 (DPM-Solver++, arXiv:2211.01095), Zhao et al. 2023 (UniPC, arXiv:2302.04867), Xue et al. 2023 (SA-Solver,
+arXiv:2309.05019). They are steps like those in `diffusion.py`, with one argument more: `past`, the (ᾱ, x̂_0) of up to
+two steps before, the latest last. The loop keeps it (`sampling.sample`), so a step has no memory of its own. Without a
+past a step is of first order: without noise it is DDIM.
 """
 
 import math
@@ -19,22 +20,32 @@ def log_snr(alpha_bar: float) -> float:
 
 
 def dpm_solver_step(
-    x_t: Tensor, x0_hat: Tensor, eps_hat: Tensor, alpha_bar_t: float, alpha_bar_s: float, noise=None, past: Past = ()
+    x_t: Tensor,
+    x0_hat: Tensor,
+    eps_hat: Tensor,
+    alpha_bar_t: float,
+    alpha_bar_s: float,
+    noise: Tensor | None = None,
+    past: Past = (),
+    eta: float = 0.0,
 ) -> Tensor:
     """x_s (B, C, H, W) by DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM, with x̂_0 taken at mid-step.
 
     x̂_0 is carried from λ_t to the middle of the step along its slope since the step before. The step to s = 0, where
-    λ is infinite, returns x̂_0 itself. eps_hat and noise are not used.
+    λ is infinite, returns x̂_0 itself. With `eta` > 0 a part of the noise in x_t is replaced by fresh noise ~ N(0, I).
+    At 1 this is SDE-DPM-Solver++(2M) (ibid., §6 and appendix); between 0 and 1 that of Xue et al. 2023, with τ = η.
+    eps_hat is not used, and noise only with eta > 0.
     """
     if alpha_bar_s == 1:
         return x0_hat
     lambda_t, lambda_s = log_snr(alpha_bar_t), log_snr(alpha_bar_s)
+    h = lambda_s - lambda_t
     if past:
         alpha_bar_r, before = past[-1]
-        slope = (x0_hat - before) / (lambda_t - log_snr(alpha_bar_r))
-        x0_hat = x0_hat + slope * (lambda_s - lambda_t) / 2
-    kept = ((1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5
-    return kept * x_t - alpha_bar_s**0.5 * math.expm1(lambda_t - lambda_s) * x0_hat
+        x0_hat = x0_hat + (x0_hat - before) / (lambda_t - log_snr(alpha_bar_r)) * h / 2
+    kept = ((1 - alpha_bar_s) / (1 - alpha_bar_t)) ** 0.5 * math.exp(-(eta**2) * h)
+    x_s = kept * x_t - alpha_bar_s**0.5 * math.expm1(-(1 + eta**2) * h) * x0_hat
+    return x_s + (-(1 - alpha_bar_s) * math.expm1(-2 * eta**2 * h)) ** 0.5 * noise if eta > 0 else x_s
 
 
 def unipc_step(

@@ -11,6 +11,7 @@ from torch import nn
 
 from hwkit.diffusion import (
     Denoiser,
+    Guided,
     ddim_step,
     ddpm_step,
     diffusion_loss,
@@ -264,3 +265,25 @@ def test_an_unknown_variance_is_named():
     x = normal(1, 3, 4, 4)
     with pytest.raises(ValueError, match="variance is 'learned', but must be 'posterior' or 'beta'"):
         ddpm_step(x, x, x, 0.5, 0.6, x, variance="learned")
+
+
+# Autoguidance
+
+
+def pair(good: float, bad: float, T: int = 100) -> tuple[Denoiser, Denoiser]:
+    return Denoiser(Constant(good), linear(T), "x0"), Denoiser(Constant(bad), linear(T), "x0")
+
+
+@pytest.mark.parametrize("weight, expected", [(0.0, 0.1), (1.0, 0.3), (1.5, 0.4), (2.0, 0.5), (6.0, 1.0)])
+def test_guidance_goes_on_from_the_bad_to_the_good_and_beyond(weight, expected):
+    """Karras et al. 2024, eq. 3; at 6 it would be 1.3, and is clipped to where images live."""
+    x_t = torch.linspace(-2, 2, 48).reshape(1, 3, 4, 4)
+    x0_hat, eps_hat = Guided(*pair(0.3, 0.1), weight)(x_t, 40)
+    torch.testing.assert_close(x0_hat, torch.full_like(x_t, expected))
+    alpha_bar_t = linear(100).alpha_bar[40].item()
+    torch.testing.assert_close(alpha_bar_t**0.5 * x0_hat + (1 - alpha_bar_t) ** 0.5 * eps_hat, x_t)
+
+
+def test_guidance_over_two_schedules_is_refused():
+    with pytest.raises(ValueError, match=r"Guided: the schedules differ.*T = 100.*T = 90"):
+        Guided(Denoiser(Constant(0), linear(100), "x0"), Denoiser(Constant(0), linear(90), "x0"), 1.5)

@@ -389,6 +389,9 @@ def test_image_noise_is_standard_normal():
         (Sampler("ddpm", 830), "ddpm-830"),
         (Sampler("ddpm", 830, variance="beta"), "ddpm-830 β"),
         (Sampler("unipc", 15), "unipc-15"),
+        (Sampler("dpm++sde", 20), "dpm++sde-20"),
+        (Sampler("dpm++sde", 20, eta=0.5), "dpm++sde-20 η=0.5"),
+        (Sampler("dpm++sde", 20, eta=0), "dpm++sde-20 η=0"),
     ],
 )
 def test_a_sampler_in_words_leaves_nothing_out(sampler, words):
@@ -402,7 +405,8 @@ def test_a_sampler_in_words_leaves_nothing_out(sampler, words):
         ({"eta": 1.5}, "eta is 1.5"),
         ({"eta": -0.1}, "eta is -0.1"),
         ({"eta": math.nan}, "eta is nan"),
-        ({"name": "ddpm", "eta": 0.5}, "eta is 0.5.*ddim"),
+        ({"name": "ddpm", "eta": 0.5}, "eta is 0.5 with ddpm.*with ddim and dpm\\+\\+sde"),
+        ({"name": "dpm++", "eta": 1.0}, "eta is 1.0 with dpm"),
         ({"name": "ddpm", "variance": "nonsense"}, "variance is 'nonsense'.*posterior.*beta"),
         ({"variance": "nonsense"}, "variance is 'nonsense'.*posterior"),
         ({"variance": "beta"}, "variance is 'beta'.*ddpm"),
@@ -437,6 +441,8 @@ def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
         (Sampler("ddpm"), ddpm_step),
         (Sampler("ddpm", variance="beta"), partial(ddpm_step, variance="beta")),
         (Sampler("dpm++"), dpm_solver_step),
+        (Sampler("dpm++sde"), partial(dpm_solver_step, eta=1.0)),
+        (Sampler("dpm++sde", eta=0.3), partial(dpm_solver_step, eta=0.3)),
         (Sampler("unipc"), unipc_step),
     ],
     ids=lambda value: str(value) if isinstance(value, Sampler) else None,
@@ -451,10 +457,17 @@ def test_a_trajectory_is_the_loop_over_the_samplers_step(sampler, step):
         assert ours.t == theirs.t and torch.equal(ours.x_t, theirs.x_t)
 
 
-NOISY = [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5)]
+def test_the_stochastic_solver_without_noise_is_dpm_solver():
+    denoise = Denoiser(lambda x, t: x.tanh(), linear(30), "x0")
+    for one, other in zip(*(trajectory(denoise, s, 0, [1]) for s in (Sampler("dpm++", 6), STILL)), strict=True):
+        assert torch.equal(one.x_t, other.x_t)
 
 
-@pytest.mark.parametrize("sampler", [*NOISY, Sampler("ddim", 6)], ids=str)
+NOISY = [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5), Sampler("dpm++sde", 6)]
+STILL = Sampler("dpm++sde", 6, eta=0)
+
+
+@pytest.mark.parametrize("sampler", [*NOISY, STILL, Sampler("ddim", 6)], ids=str)
 def test_a_trajectory_passes_the_nodes_that_are_asked_for(sampler):
     schedule = linear(30)
     denoise = Denoiser(lambda x, t: x.tanh(), schedule, "x0")

@@ -16,6 +16,7 @@ from hwkit.schedule import cosine, linear
 from hwkit.solvers import dpm_solver_step, unipc_step
 
 STEPS = pytest.mark.parametrize("step", [dpm_solver_step, unipc_step], ids=["dpm++", "unipc"])
+sde_step = partial(dpm_solver_step, eta=1.0)
 
 
 def normal(*shape, seed: int = 0) -> torch.Tensor:
@@ -67,6 +68,30 @@ def test_dpm_solver_is_that_of_diffusers(make, name, T, steps):
     in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])
     for t, frame in zip(ts, ours[1:], strict=False):
         x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
+        close(frame.x_t, x)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@SCHEDULES
+@LENGTHS
+def test_the_stochastic_dpm_solver_is_that_of_diffusers(make, name, T, steps):
+    """Both are given the same noise."""
+    alpha_bar, x, ts = make(T).alpha_bar, normal(2, 3, 4, 4).float(), times(T, steps)
+    drawn = [normal(2, 3, 4, 4, seed=i) for i in range(steps)]
+    ours = list(sample(denoise, x.double(), ts, alpha_bar, sde_step, iter(drawn).__next__))
+    scheduler = DPMSolverMultistepScheduler(
+        T,
+        beta_schedule=name,
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        lower_order_final=steps < 3,
+        prediction_type="sample",
+    )
+    in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])
+    for t, noise, frame in zip(ts, drawn, ours[1:], strict=False):
+        x = scheduler.step(denoise(x, t)[0], t - 1, x, variance_noise=noise.float()).prev_sample
         close(frame.x_t, x)
 
 
@@ -129,6 +154,63 @@ def test_the_second_dpm_step_uses_the_x0_before():
     close(ours, expected, atol=1e-12)
     older = [(0.01, normal(1, 3, 4, 4, seed=4)), (alpha_bar[0], old)]
     assert torch.equal(dpm_solver_step(x, new, None, *alpha_bar[1:], past=older), ours), "the one before that is not"
+
+
+@pytest.mark.parametrize("alpha_bar_t, alpha_bar_s", [(0.001, 0.01), (0.2, 0.5), (0.5, 0.999)])
+def test_without_a_past_the_stochastic_step_has_the_variance_of_ddpm(alpha_bar_t, alpha_bar_s):
+    """Lu et al. 2022, §6: of first order, the SDE step is DDIM with η = 1 — the same mean and the same noise."""
+    x, noise = normal(1, 3, 4, 4), normal(1, 3, 4, 4, seed=1)
+    x0_hat, eps_hat = guess(x, alpha_bar_t)
+    ours = sde_step(x, x0_hat, None, alpha_bar_t, alpha_bar_s, noise)
+    close(ours, ddim_step(x, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, eta=1.0), atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("alpha_bar_t, alpha_bar_s", [(0.001, 0.01), (0.2, 0.5), (0.5, 0.999)])
+def test_any_share_of_fresh_noise_leaves_the_marginal_as_it_is(eta, alpha_bar_t, alpha_bar_s):
+    """From x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε and x̂_0 = x_0, x_s is √ᾱ_s x_0 + √(1−ᾱ_s) ε'."""
+    x_0 = normal(1, 3, 4, 4)
+    zero, one = torch.zeros_like(x_0), torch.ones_like(x_0)
+
+    def step(x_t, noise):
+        return dpm_solver_step(x_t, x_0, None, alpha_bar_t, alpha_bar_s, noise, eta=eta)
+
+    mean = step(alpha_bar_t**0.5 * x_0, zero)
+    close(mean, alpha_bar_s**0.5 * x_0, atol=1e-12)
+    of_eps = step(alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) ** 0.5, zero) - mean
+    of_noise = step(alpha_bar_t**0.5 * x_0, one) - mean
+    close(of_eps**2 + of_noise**2, (1 - alpha_bar_s) * one, atol=1e-12)
+    assert (of_noise.abs().max() > 0) == (eta > 0)
+
+
+def test_the_stochastic_solver_leaves_no_noise_behind_and_needs_none_at_the_end():
+    x = normal(1, 3, 4, 4)
+    x0_hat, _ = guess(x, 0.5)
+    assert torch.equal(sde_step(x, x0_hat, None, 0.5, 1.0), x0_hat)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_the_stochastic_solver_draws_a_gaussian_in_closed_form(eta):
+    """x_0 ~ N(0.3, 0.5²), whose exact denoiser is known: mean and variance of x_s follow from a step's linearity.
+
+    A step is linear in x_t, in both x̂_0 and in the noise, so no sample has to be drawn. What is left is the solver's
+    error, of second order in the variance; the mean is exact.
+    """
+    mu, s = 0.3, 0.5
+
+    def solved(count: int) -> tuple[float, float]:
+        a = alpha_bar_at(np.linspace(-4, 3, count + 1))
+        # A state is a vector: its mean, and its share of each unit variable (x_T's own, then each step's noise).
+        basis = torch.eye(count + 2, dtype=torch.float64)
+        x, past = a[0] ** 0.5 * mu * basis[0] + (a[0] * s**2 + 1 - a[0]) ** 0.5 * basis[1], []
+        for i, (now, then) in enumerate(pairwise(a)):
+            gain = now**0.5 * s**2 / (now * s**2 + 1 - now)
+            x0_hat = mu * basis[0] + gain * (x - now**0.5 * mu * basis[0])
+            x, past = dpm_solver_step(x, x0_hat, None, now, then, basis[i + 2], past, eta), [(now, x0_hat)]
+        return x[0].item() - a[-1] ** 0.5 * mu, x[1:].square().sum().item() - (a[-1] * s**2 + 1 - a[-1])
+
+    (mean, rough), (_, fine) = (np.abs(solved(count)) for count in (40, 160))
+    assert mean < 1e-12 and rough < 0.01 and fine < rough / 10, (mean, rough, fine)
 
 
 LAMBDAS = [-1.0, -0.4, 0.5, 0.9]
