@@ -23,7 +23,7 @@ from hwkit.sampling import STEPS, Sampler
 from hwkit.show import figures, report, slider
 from hwkit.training import best_device
 
-SAMPLERS = Literal[tuple(STEPS)]
+SAMPLERS, PRECISIONS = Literal[tuple(STEPS)], Literal["auto", "fp32", "bf16", "fp16"]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
@@ -51,6 +51,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),
+    "precision": (PRECISIONS, "auto", "of the convolutions; auto: the quicker of fp32 and bf16 on this CPU"),
     "device_noise": (bool, False, "draw noise on the device: quicker on a GPU, but an image then depends on its batch"),
     "device": (Literal["cpu", "cuda", "mps"], None, "by default the best that is there"),
     "out": (Path, None, "the folder to write into; by default in the run, beside the images, or (data) data/"),
@@ -112,11 +113,11 @@ class Commands:
             pass  # the records are in history.jsonl, and what a person wants of them is printed
         print(f"Trained: {run}")
 
-    def sample(run, checkpoint, folder, n, sampler, steps, eta, variance, seed, batch, device_noise, device):
+    def sample(run, checkpoint, folder, n, sampler, steps, eta, variance, seed, batch, device_noise, precision, device):
         """Writes N images, those that are missing. Example: python -m hwkit sample --n 100 --sampler dpm++ --steps 9"""
         sampler, folder = Sampler(sampler, steps, eta, variance), folder or run / "generate"
         print(f"Sampling from {checkpoint}")
-        made = generate.generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise)
+        made = generate.generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
         print(f"Images: {n:,} in {folder} ({made:,} new)")
 
     def figures(run, checkpoint, out, seed, dpi, device):

@@ -14,7 +14,9 @@ from PIL import Image
 
 from hwkit.runs.checkpoint import load_denoiser, save
 from hwkit.runs.generate import generate, images, read_manifest
+from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import Sampler, trajectory
+from hwkit.schedule import linear
 from hwkit.unet import UNet
 
 SAMPLERS = [
@@ -23,6 +25,7 @@ SAMPLERS = [
     Sampler("ddpm"),
     Sampler("ddpm", 6, variance="beta"),
     Sampler("dpm++", 6),
+    Sampler("dpm++sde", 6),
     Sampler("unipc", 6),
 ]
 FAST = Sampler("ddim", 3)
@@ -199,7 +202,7 @@ def test_the_manifest_says_what_made_the_images(make, vivid_checkpoint):
     manifest = json.loads((folder.parent / "g.json").read_text())
     assert manifest["checkpoint_sha256"] == hashlib.sha256(vivid_checkpoint.read_bytes()).hexdigest()
     assert manifest["sampler"] == {"name": "ddim", "steps": 3, "eta": 0.5, "variance": "posterior"}
-    assert manifest["seed"] == 4 and {"hwkit", "torch"} <= set(manifest["versions"])
+    assert manifest["seed"] == 4 and manifest["precision"] == "fp32" and {"hwkit", "torch"} <= set(manifest["versions"])
 
 
 @pytest.fixture
@@ -218,17 +221,29 @@ DDPM, NOISY = Sampler("ddpm", 3), Sampler("ddim", 3, eta=0.1)
     [
         ({}, {"seed": 1}, "seed 0: add --seed 0"),
         ({"seed": 7}, {}, "seed 7: add --seed 7"),
-        ({}, {"sampler": Sampler("ddim", 4)}, "ddim-3: add --sampler ddim --steps 3"),
-        ({"sampler": NOISY}, {}, "ddim-3 η=0.1: add --sampler ddim --steps 3 --eta 0.1"),
-        ({"sampler": DDPM}, {"sampler": Sampler("ddpm", 3, variance="beta")}, "ddpm-3: add --sampler ddpm --steps 3"),
-        ({"sampler": Sampler("ddpm", 3, variance="beta")}, {"sampler": DDPM}, "ddpm-3 β: .* --variance beta"),
-        ({"sampler": DDPM}, {"sampler": DDPM, "device_noise": True}, "device noise False: leave --device-noise out"),
-        ({"sampler": DDPM, "device_noise": True}, {"sampler": DDPM}, "device noise True: add --device-noise"),
+        ({}, {"sampler": Sampler("ddim", 4)}, "steps 3: add --steps 3"),
+        (
+            {},
+            {"sampler": Sampler("dpm++", 4), "seed": 1},
+            "sampler ddim, steps 3.*: add --sampler ddim --steps 3 --seed 0",
+        ),
+        ({"sampler": NOISY}, {}, "eta 0.1: add --eta 0.1"),
+        ({}, {"sampler": Sampler("dpm++sde", 3)}, "sampler ddim, eta 0.0: add --sampler ddim --eta 0.0"),
+        (
+            {"sampler": DDPM},
+            {"sampler": Sampler("ddpm", 3, variance="beta")},
+            "variance posterior: add --variance post",
+        ),
+        ({"sampler": Sampler("ddpm", 3, variance="beta")}, {"sampler": DDPM}, "variance beta: add --variance beta"),
+        ({"sampler": DDPM}, {"sampler": DDPM, "device_noise": True}, "device-noise False: leave --device-noise out"),
+        ({"sampler": DDPM, "device_noise": True}, {"sampler": DDPM}, "device-noise True: add --device-noise"),
         (
             {"sampler": DDPM, "device_noise": True},
             {"sampler": DDPM, "device_noise": True, "batch": 8},
             "batch 7: add --batch 7",
         ),
+        ({"precision": "bf16"}, {}, "precision bf16: add --precision bf16"),
+        ({}, {"precision": "bf16", "seed": 1}, "seed 0, precision fp32: add --seed 0 --precision fp32"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -236,7 +251,7 @@ def test_images_of_another_run_are_not_mixed_in_and_the_way_on_is_said(make, fir
     folder = make("g", **first)
     before = files(folder)
     (folder / "00003.png").unlink()
-    with pytest.raises(ValueError, match=f"images in .*g were made (by|with) {way}.* another --folder"):
+    with pytest.raises(ValueError, match=f"images in .*g were made with {way}.* another --folder"):
         make("g", **then)
     assert "00003.png" not in files(folder)
     assert files(make("g", **first)) == before
@@ -335,3 +350,36 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(make, tmp_pat
     with pytest.raises(ValueError, match=sentence):
         make("g", **options)
     assert os.listdir(tmp_path) == []
+
+
+# The precision
+
+
+def test_what_is_there_decides_the_precision_and_else_the_speed(make, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("hwkit.runs.generate.quickest_precision", lambda *_: asked.append(1) or "bf16")
+    for name, before, expected in (("new", None, "bf16"), ("old", "fp32", "fp32"), ("mine", "bf16", "bf16")):
+        if before:
+            (make(name, precision=before) / "00003.png").unlink()
+        assert read_manifest(make(name, precision="auto"))["precision"] == expected
+    assert len(asked) == 1, "only where no images are"
+    assert files(tmp_path / "new") == files(tmp_path / "mine") != files(tmp_path / "old")
+
+
+def test_bf16_changes_an_image_by_no_more_than_its_rounding(make):
+    one, other = pixels(make("fp32")), pixels(make("bf16", precision="bf16"))
+    assert 0 < np.abs(one - other).mean() < 8
+
+
+@pytest.mark.parametrize("slow, expected", [("bf16", "fp32"), ("fp32", "bf16"), (None, "fp32")])
+def test_the_quicker_precision_is_taken_and_fp32_where_they_are_alike(monkeypatch, slow, expected):
+    clock, T = [0.0], 30
+
+    def denoise(x, t):
+        precision = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
+        clock[0] += 2.0 if precision == slow else 1.0
+
+    denoise.schedule = linear(T)
+    monkeypatch.setattr("hwkit.runs.speed.time.monotonic", lambda: clock[0])
+    assert quickest_precision(denoise, "cpu") == expected
+    assert quickest_precision(None, "cuda") == "fp32", "there nobody has compared them yet"

@@ -16,8 +16,8 @@ from hwkit.runs.generate import images
 from hwkit.sampling import Sampler
 from hwkit.training import best_device
 
-SAMPLERS = [Sampler("ddim", n) for n in (10, 20, 50, 100)]
-SAMPLERS += [Sampler(name, n) for name in ("dpm++", "unipc") for n in (10, 20)]
+SAMPLERS = [Sampler("dpm++sde", n) for n in (10, 15, 20, 30)]
+SAMPLERS += [Sampler("ddim", n) for n in (10, 20, 50)] + [Sampler("unipc", n) for n in (10, 15, 20)]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Curve(Record):
 def curve(
     checkpoint: Path, path: Path, n: int = 2_000, ddpm: bool = False, seed: int = 0, batch: int = 100, device=None
 ) -> Iterator[Curve]:
-    """Measures n images each of DDIM, DPM-Solver++ and UniPC at some numbers of steps, and `ddpm`: of DDPM over all T.
+    """Measures n images each of DPM-Solver++ (stochastic), DDIM and UniPC at some steps, and `ddpm`: of DDPM over all T.
 
     Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
     what stands there of the same weights, n and seed is not measured again. ValueError for unfit numbers, and where

@@ -20,7 +20,9 @@ from hwkit.mnist.batches import to_uint8
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.processes import processes
+from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import Sampler, trajectory
+from hwkit.training import autocast
 
 MADE_BY = {"checkpoint", "checkpoint_sha256", "sampler", "seed"}  # what a manifest says of its images
 
@@ -32,11 +34,13 @@ def images(
     numbers: Sequence[int],
     device: torch.device | str = "cpu",
     device_noise: bool = False,
+    precision: str = "fp32",
 ) -> Tensor:
     """Images `numbers` of the run `seed`: uint8 (B, 3, 28, 28) on the CPU.
 
     Image k depends on (seed, k) alone. With `device_noise` the steps' fresh noise is drawn on the device, for all
-    images together: quicker on a GPU, but image k then depends on the others of its batch too.
+    images together: quicker on a GPU, but image k then depends on the others of its batch too. precision: of the
+    network's convolutions (see `training.autocast`); in bf16 the batch changes an image by its rounding.
     """
     fresh = None
     if device_noise:
@@ -44,7 +48,8 @@ def images(
         generator = torch.Generator(device).manual_seed(int(state[0]))
         fresh = partial(torch.randn, len(numbers), 3, 28, 28, generator=generator, device=device)
     frames = trajectory(denoise, sampler, seed, numbers, device, fresh=fresh)
-    (last,) = deque(frames, maxlen=1)  # keeps no earlier frame
+    with autocast(torch.device(device), precision):
+        (last,) = deque(frames, maxlen=1)  # keeps no earlier frame
     return to_uint8(last.x_t).cpu()
 
 
@@ -57,13 +62,15 @@ def generate(
     batch: int = 100,
     device: torch.device | str = "cpu",
     device_noise: bool = False,
+    precision: str = "fp32",
     progress: bool = True,
 ) -> int:
     """Writes images 1 … n as `00001.png` … into the flat folder, those that are missing, and returns how many were.
 
     Images are made in blocks of `batch` that always begin at the same numbers, so an interrupted folder ends with the
     same bytes as an undisturbed one (with another batch: up to rounding). `<folder>.json`, beside it, says what made
-    them. Under `accelerate launch` the processes share the blocks; the folder is the same.
+    them. precision: fp32, bf16, fp16, or auto: that of the images which are there, else the quickest here.
+    Under `accelerate launch` the processes share the blocks; the folder is the same.
     Raises ValueError for n < 1, for a folder with other files, or with images of another checkpoint, sampler or seed.
     """
     folder = Path(os.path.abspath(folder))  # "." has no name to put a manifest beside
@@ -77,9 +84,13 @@ def generate(
     denoise = load_denoiser(path, device)
     sampler = sampler.resolve(denoise.schedule.T)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
-    manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions()}
+    manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(folder)))
+        if precision == "auto":
+            before = world.on_first(lambda: read_manifest(folder) if any(folder.glob("*.png")) else None)
+            precision = (before or {}).get("precision") or world.on_first(lambda: quickest_precision(denoise, device))
+            manifest["precision"] = precision
         present = world.on_first(lambda: claim(folder, manifest, n))
         missing = [k for k in range(1, n + 1) if k not in present]
         blocks = sorted({(k - 1) // batch for k in missing})[world.rank :: world.count]
@@ -88,7 +99,7 @@ def generate(
         with tqdm(total=share, initial=len(present), unit="image", desc=str(sampler), disable=silent) as bar:
             for index in blocks:
                 block = range(index * batch + 1, min((index + 1) * batch, n) + 1)
-                made = images(denoise, sampler, seed, block, device, device_noise).numpy()
+                made = images(denoise, sampler, seed, block, device, device_noise, precision).numpy()
                 new = {file_name(k): encode_png(made[i]) for i, k in enumerate(block) if k not in present}
                 write_many(folder, new)
                 bar.update(len(new))
@@ -136,27 +147,29 @@ def claim(folder: Path, manifest: dict, n: int) -> set[int]:
 
 
 def compare(folder: Path, before: dict | None, now: dict) -> None:
-    """ValueError, with the value and the flag to give, where a folder's images were made by other means than now."""
+    """ValueError, with the flags to give, where a folder's images were made by other means than now."""
     way = f"or choose another --folder than {folder}."
     if before is None:
         raise ValueError(f"Nothing tells what made the images in {folder}: choose another --folder, or delete them.")
     if before["checkpoint_sha256"] != now["checkpoint_sha256"]:
         hashes = (f"{m['checkpoint']} {m['checkpoint_sha256'][:8]}…" for m in (before, now))
         raise ValueError(f"{folder} holds images of another checkpoint ({' → '.join(hashes)}): delete it, {way}")
-    try:
-        sampler = Sampler(**before["sampler"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"The images in {folder} are of a sampler that is not known here ({error}): {way[3:]}"
-        ) from error
-    if sampler != Sampler(**now["sampler"]):
-        flags = f"--sampler {sampler.name} --steps {sampler.steps}"
-        flags += f" --eta {sampler.eta:g}" * (sampler.eta > 0) + " --variance beta" * (sampler.variance == "beta")
-        raise ValueError(f"The images in {folder} were made by {sampler}: add {flags}, {way}")
-    names = ["seed", "device_noise"] + ["batch"] * now["device_noise"]  # batch: else it changes no image
-    for name in names:
-        value = before.get(name, False)
-        if value != now[name]:
-            flag = f"--{name.replace('_', '-')}"
-            add = f"leave {flag} out" if value is False else f"add {flag}" if value is True else f"add {flag} {value}"
-            raise ValueError(f"The images in {folder} were made with {name.replace('_', ' ')} {value}: {add}, {way}")
+    then, wanted = choices(before), choices(now)
+    wrong = {flag: value for flag, value in then.items() if flag in wanted and value != wanted[flag]}
+    if wrong:
+        leave = [flag for flag, value in wrong.items() if value is False]
+        add = [flag if value is True else f"{flag} {value}" for flag, value in wrong.items() if value is not False]
+        say = ", ".join([f"add {' '.join(add)}"] * bool(add) + [f"leave {flag} out" for flag in leave])
+        made = ", ".join(f"{flag[2:]} {value}" for flag, value in wrong.items())
+        raise ValueError(f"The images in {folder} were made with {made}: {say}, {way}")
+
+
+def choices(manifest: dict) -> dict[str, object]:
+    """The flags of `python -m hwkit sample` that decide an image, as a manifest has them."""
+    values = {"device_noise": False, "precision": "fp32"} | manifest  # the defaults are of older manifests
+    sampler = asdict(Sampler(**values["sampler"]))
+    chosen = {"sampler": sampler.pop("name"), **sampler, "seed": values["seed"], "precision": values["precision"]}
+    chosen["device_noise"] = values["device_noise"]
+    if values["device_noise"]:
+        chosen["batch"] = values["batch"]  # else the batch changes no image
+    return {f"--{name.replace('_', '-')}": value for name, value in chosen.items()}
