@@ -52,7 +52,7 @@ class Curve(Record):
 def curve(
     checkpoint: Path, path: Path, n: int = 2_000, ddpm: bool = False, seed: int = 0, batch: int = 100, device=None
 ) -> Iterator[Curve]:
-    """Measures n images each of DPM-Solver++ (stochastic), DDIM and UniPC at some steps, and `ddpm`: of DDPM over all T.
+    """Measures n images each of stochastic DPM-Solver++, DDIM and UniPC at some steps, and `ddpm`: of DDPM over all T.
 
     Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
     what stands there of the same weights, n and seed is not measured again. ValueError for unfit numbers, and where
