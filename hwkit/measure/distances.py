@@ -32,8 +32,6 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
     Raises FileNotFoundError where there is none. ValueError where it is broken, has other keys or shapes, is of other
     than `dims` features, or is no mean and covariance: not finite, not symmetric, of negative variance.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no statistics {path}: check --reference.")
     arrays = load_npz(path)
     mu, sigma = arrays.get("mu", np.empty(0)), arrays.get("sigma", np.empty(0))
     if mu.ndim != 1 or not mu.size or sigma.shape != 2 * mu.shape:
@@ -49,7 +47,7 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
             "they were made for (digits has 128, inception 2048)."
         )
     fault = ""
-    if mu.dtype.kind + sigma.dtype.kind not in map("".join, product("fiu", repeat=2)):
+    if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu"):
         fault = f"mu and sigma are {mu.dtype} and {sigma.dtype}, not real numbers"
     elif not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         fault = "some values are NaN or infinite"
@@ -64,9 +62,9 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
 
 def statistics_in(arrays: dict[str, np.ndarray]) -> tuple[str, str] | None:
     """The names of two arrays that have the shapes of a mean and its covariance, but for axes of length 1; or None."""
-    shapes = {name: np.squeeze(array).shape for name, array in arrays.items()}
+    shapes = {name: np.squeeze(array).shape for name, array in arrays.items() if array.size}
     pairs = ((m, s) for m, s in product(shapes, shapes) if len(shapes[m]) == 1 and shapes[s] == 2 * shapes[m])
-    return next((pair for pair in pairs if arrays[pair[0]].size), None)
+    return next(pairs, None)
 
 
 def spaced(rows: np.ndarray, count: int) -> np.ndarray:
