@@ -85,7 +85,7 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     found = f"{len(files):,}" + f", and {len(left):,} that programs have left" * bool(left)
     yield Row(f"{n:,} files", len(files) == n and not left, found, "; ".join(todo))
     odd = {"missing": missing, "other": others}
-    found = "; ".join(f"{len(names):,} {kind}: {listed(names)}" for kind, names in odd.items() if names)
+    found = "; ".join(f"{len(odd[kind]):,} {kind}: {listed(odd[kind])}" for kind in odd if odd[kind])
     way = f"delete {listed(others)}" if others else "make the missing ones"
     numbers = ["".join(filter(str.isdecimal, Path(name).stem.split("_")[-1])) for name in others]
     free = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
@@ -114,8 +114,8 @@ def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
             pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     for what, failing in odd.items() if names else ():
         ways = [mends[name] for name in failing] or [""]
-        todo = mode([way for way in ways if ": " in way and not way.endswith(SAVE)] or ways)  # what is easy to mend comes last
-        yield _row(what, failing.values(), len(names), todo)
+        first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
+        yield _row(what, failing.values(), len(names), mode(first or ways))
     for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
         later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
         yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
