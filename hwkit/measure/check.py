@@ -4,6 +4,7 @@ What mends a row may end in a colon and a line of Python, to be run for each `pa
 level, leaves alone what is as it should be, and writes over nothing.
 """
 
+import os
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
@@ -55,11 +56,12 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
     train = training_images(train)  # what is wrong there is said before the table begins
-    subfolders = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
-    names = [path.name for path in sorted(folder.iterdir()) if not path.is_dir()]
-    found = [path.relative_to(folder) for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
-    images = [path.name for path in found if len(path.parts) == 1]
-    inner = sorted({str(folder / path.parent) for path in found if len(path.parts) > 1})
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    subfolders = [entry.name for entry in entries if entry.is_dir()]
+    names = [entry.name for entry in entries if not entry.is_dir()]
+    pictures = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
+    images = [path.name for path in pictures if path.parent == folder]
+    inner = sorted({str(path.parent) for path in pictures if path.parent != folder})
     gone = list(filter(is_leftover, subfolders))
     todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
     if inner:
@@ -77,8 +79,8 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
 def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     """Number and names. What programs have left are no images, and have no wrong names."""
     left = list(filter(is_leftover, names))
-    files, expected = sorted(set(names) - set(left)), [file_name(k) for k in range(1, n + 1)]
-    missing, others = sorted(set(expected) - set(files)), sorted(set(files) - set(expected))
+    files, expected = set(names) - set(left), [file_name(k) for k in range(1, n + 1)]
+    missing, others = sorted(set(expected) - files), sorted(files - set(expected))
     todo = [f"delete {listed(left)}, which programs have left"] * bool(left)
     if len(files) != n:
         todo.append("delete what is too much" if len(files) > n else "make the missing ones (`python -m hwkit sample`)")
