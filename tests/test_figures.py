@@ -120,14 +120,21 @@ CURVE = Curve(
     seed=0,
     floor=0.9,
     versions={},
-    points=(point("ddim", 20, 3.0), point("ddim", 10, 8.0), point("unipc", 10, 4.0), point("ddpm", 830, 2.5)),
+    points=tuple(
+        point(name, steps, value)
+        for name, steps, value in [
+            *[("ddim", 20, 3.0), ("ddim", 10, 8.0), ("unipc", 10, 4.0)],
+            *[("ddpm", 830, 2.5), ("dpm++sde", 20, 1.5)],
+        ]
+    ),
 )
 
 
 def test_the_fid_curve_has_a_line_for_each_sampler_and_the_floor():
     [axes] = figures.fid_curve_figure(CURVE).axes
     drawn = {c.get_label(): [a.tolist() for a in c.lines[0].get_data()] for c in axes.containers}
-    assert drawn == {"DDIM": [[10, 20], [8, 3]], "UniPC-2": [[10], [4]], "DDPM": [[830], [2.5]]}
+    expected = {"DDIM": [[10, 20], [8, 3]], "UniPC-2": [[10], [4]], "DDPM": [[830], [2.5]]}
+    assert drawn == expected | {"SDE-DPM-Solver++(2M)": [[20], [1.5]]}
     assert [line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"] == [0.9]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log") and "2,000" in axes.get_title()
     assert axes.get_xticks().tolist() == [10, 20, 830]

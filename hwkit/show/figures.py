@@ -190,8 +190,14 @@ def fid_curve_figure(curve: Curve) -> Figure:
     """Digit-FID against network evaluations an image, a line for each sampler, and the floor."""
     title, size = f"{curve.images:,} images a point", (6.4, 4.0)
     figure, axes = plot("network evaluations an image", "digit-FID (lower is better)", title, size, log="xy")
-    looks = {"DDIM": (INK, "o-"), "DPM-Solver++(2M)": (ACCENT, "s--"), "UniPC-2": (ACCENT, "^-"), "DDPM": (MUTED, "D-")}
-    for name, (label, (color, look)) in zip(("ddim", "dpm++", "unipc", "ddpm"), looks.items(), strict=True):
+    looks = {
+        "dpm++sde": ("SDE-DPM-Solver++(2M)", ACCENT, "s-"),
+        "ddim": ("DDIM", INK, "o-"),
+        "dpm++": ("DPM-Solver++(2M)", MUTED, "v:"),
+        "unipc": ("UniPC-2", MUTED, "^-."),
+        "ddpm": ("DDPM", INK, "D:"),
+    }
+    for name, (label, color, look) in looks.items():
         points = sorted((p.evaluations, p.value, p.error) for p in curve.points if p.name == name)
         if points:
             axes.errorbar(*zip(*points, strict=True), fmt=look, color=color, capsize=3, markersize=5, label=label)

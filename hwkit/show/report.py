@@ -177,7 +177,7 @@ def draw_figures(
         title = f"{last['images_seen']:,} images, {duration(last['seconds'])}, loss {last['loss']:.4f}"
         yield save(loss_curve(history, title), out / "loss_curve.png", dpi)
     made = [read_png(file) for file in numbered(run / "generate")[:100]]
-    made = made if len(made) == 100 else images(denoise, Sampler(), seed, range(1, 101), device)
+    made = made if len(made) == 100 else images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)
     yield save(sample_sheet(made), out / "samples.png", dpi)
     yield save(schedule_curves([linear(T), cosine(T)]), out / "schedule.png", dpi)
     epoch, seen = (load(checkpoint)[key] for key in ("epoch", "images_seen"))
