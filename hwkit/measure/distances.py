@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hwkit.files import load_npz, whole_file
+from hwkit.files import load_npz, write_npz
 
 KEPT = 5_000  # features that precision and recall are taken of, and that a reference keeps for them and for KID
 ROUNDING = 2e-3  # of statistics that were stored in float16, relative to the largest value
@@ -21,10 +21,9 @@ def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
-def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray, **more) -> None:
-    """Writes an .npz in pytorch-fid's form (`mu`, `sigma`), which `python -m pytorch_fid` reads, with `more` arrays."""
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mu=mu, sigma=sigma, **more)
+def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray) -> None:
+    """Writes an .npz in pytorch-fid's form (`mu`, `sigma`), which `python -m pytorch_fid` reads."""
+    write_npz(path, mu=mu, sigma=sigma)
 
 
 def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hwkit.files import DAMAGED, expanded, load_npz, read_json, write_bytes
-from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in, write_statistics
+from hwkit.files import DAMAGED, cached, expanded, load_npz, read_json, write_bytes
+from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
 from hwkit.training import best_device
@@ -213,18 +213,6 @@ def reference(extractor, source: Path | str | None = None) -> Reference:
     key = hashlib.sha256(images.tobytes()).hexdigest() + extractor.weights_sha256
     kept = cached(source.with_name(f".{source.name}.{extractor.name}.npz"), key, make)
     return Reference(source.name, kept["mu"], kept["sigma"], kept["features"], len(images))
-
-
-def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that are kept at `path` under this key; else those of make(), which are kept there from now on."""
-    with contextlib.suppress(OSError, ValueError):  # none are kept, or damaged ones
-        arrays = load_npz(path)
-        if str(arrays.get("key")) == key:
-            return arrays
-    arrays = make()
-    with contextlib.suppress(OSError):  # only the next time will be slower
-        write_statistics(path, **arrays, key=key)
-    return arrays
 
 
 @cache
