@@ -7,7 +7,7 @@ import pickle
 import platform
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -131,14 +131,10 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
 
 
 def recipe_of(content: Mapping) -> Recipe:
-    """The `Recipe` that a loaded checkpoint was trained with. ValueError where this version cannot know it."""
-    values = dict(content["recipe"])
-    network = dict(values["model"])
-    known = {field.name for kind in (Recipe, UNetConfig) for field in fields(kind)}
-    unknown = sorted((set(values) | set(network)) - known)
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(unknown)}")
-    return Recipe(**{**values, "model": UNetConfig(**{**network, "multipliers": tuple(network["multipliers"])})})
+    """The `Recipe` that a loaded checkpoint was trained with."""
+    values, network = content["recipe"], content["recipe"]["model"]
+    model = UNetConfig(**{**network, "multipliers": tuple(network["multipliers"])})  # in JSON they are a list
+    return Recipe(**{**values, "model": model})
 
 
 def best_of(run: Path) -> Path:
