@@ -287,7 +287,7 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
     """How long the rest of the run will take at `speed` images a second, and a quicker way where that is long."""
     recipe, an_epoch = run.recipe, run.steps_per_epoch * run.recipe.batch_size
     seconds = max(0, recipe.epochs * an_epoch - state.step * recipe.batch_size) / speed
-    left = 60 * recipe.minutes - position.seconds if recipe.minutes else math.inf
+    left = time_limit(recipe) - position.seconds
     here = f"on this device ({run.device.type}, {state.precision}, {speed:.0f} images/s)"
     if left < seconds:
         return f"{duration(left)} ≈ {left * speed / an_epoch:.1f} epochs {here}"
@@ -302,15 +302,13 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
 
 def unfinished(recipe: Recipe, position: Position) -> bool:
     """Whether epochs, minutes and patience are left."""
-    in_time = recipe.minutes is None or position.seconds < 60 * recipe.minutes
-    patient = recipe.patience is None or position.epoch - 1 - position.best_epoch < recipe.patience
-    return position.epoch <= recipe.epochs and in_time and patient
+    patient = position.epoch - 1 - position.best_epoch < (recipe.patience or math.inf)
+    return position.epoch <= recipe.epochs and position.seconds < time_limit(recipe) and patient
 
 
-def progress(run: Run, state: State, position: Position) -> float:
-    """The part of the run that is done, 0 to 1, by steps or by the clock, whichever is further."""
-    by_steps = state.step / (run.recipe.epochs * run.steps_per_epoch)
-    return max(by_steps, position.seconds / (60 * run.recipe.minutes)) if run.recipe.minutes else by_steps
+def time_limit(recipe: Recipe) -> float:
+    """The seconds of training after which a run ends."""
+    return 60 * recipe.minutes if recipe.minutes else math.inf
 
 
 def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -> None:
@@ -322,8 +320,12 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
     last_save = time.monotonic()
     began = last_save - position.seconds
     unread: list[Tensor] = []
+
+    def progress() -> float:  # by steps or by the clock, whichever is further
+        return max(state.step / (recipe.epochs * steps), position.seconds / time_limit(recipe))
+
     with tqdm(data, title, steps, initial=position.batch, leave=False, disable=silent) as bar:
-        for loss in train_epoch(state, recipe, bar, alpha_bar, lambda: progress(run, state, position)):
+        for loss in train_epoch(state, recipe, bar, alpha_bar, progress):
             unread.append(loss)
             stop_now = bool(stopping) and world.count == 1  # several processes agree on it when they read
             if len(unread) < run.read_every and position.batch + len(unread) < steps and not stop_now:
@@ -335,7 +337,7 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
                 last_save = time.monotonic()
             if stop:
                 stop_if_asked(run, stopping or [signal.SIGTERM], f"in epoch {position.epoch}")
-            if recipe.minutes and position.seconds >= 60 * recipe.minutes:
+            if position.seconds >= time_limit(recipe):
                 break
 
 
@@ -413,16 +415,9 @@ def save_latest(run: Run, state: State, position: Position) -> None:
         "step": state.step,
         "position": {name: value for name, value in asdict(position).items() if name != "history"},
     }
-    checkpoint.save(
-        run.folder / "latest.pt",
-        run.recipe,
-        state.model.state_dict(),
-        ema=state.ema.state_dict(),
-        resume=resume,
-        image_count=len(run.images),
-        epoch=position.epoch,
-        images_seen=state.step * run.recipe.batch_size,
-    )
+    path, weights, ema = run.folder / "latest.pt", state.model.state_dict(), state.ema.state_dict()
+    facts = {"epoch": position.epoch, "images_seen": state.step * run.recipe.batch_size, "image_count": len(run.images)}
+    checkpoint.save(path, run.recipe, weights, ema=ema, resume=resume, **facts)
 
 
 def read_history(folder: Path) -> list[dict]:
