@@ -69,10 +69,9 @@ class Commands:
         from hwkit.runs import checkpoint, processes
         from hwkit.runs.run import Position, unfinished
         from hwkit.sampling import Sampler
-        from hwkit.show.figures import check_dpi
-        from hwkit.show.report import write_report
+        from hwkit.show import figures, report
 
-        check_dpi(dpi)
+        figures.check_dpi(dpi)
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
         chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
         latest, todo = run / "latest.pt", asked or not checkpoint.best_of(run).is_file()
@@ -87,7 +86,7 @@ class Commands:
         if processes.processes(device).rank == 0:
             call("figures", run=run, dpi=dpi, device=device)
             call("fid", run=run, protocol="digits")
-            print("The report:", *filter(None, write_report(run, title, author, conclusion)))
+            print("The report:", *filter(None, report.write_report(run, title, author, conclusion)))
 
     def data(source, split, out):
         """Prepares MNIST as folders of RGB PNGs. Example: python -m hwkit data --source ~/mnist"""

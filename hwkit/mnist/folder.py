@@ -113,8 +113,8 @@ def files_in(source: Path) -> dict[str, File]:
                 raise ValueError(f"{damaged} is damaged")
         except files.DAMAGED as error:
             raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
-    parts = {name: name.split("/") for name in sorted(found)}
-    return {n: found[n] for n in parts if not any(part.startswith(".") or is_leftover(part) for part in parts[n])}
+    hidden = {name for name in found if any(part[:1] == "." or is_leftover(part) for part in name.split("/"))}
+    return {name: found[name] for name in sorted(found.keys() - hidden)}
 
 
 def read_pngs(paths: Sequence[File], cache: Path) -> np.ndarray:

@@ -40,8 +40,8 @@ def prepare(source: str | Path | None = None, split: str = "train", out: Path | 
     """
     source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
     folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
-    if not source and record.is_file() and not missing_images(folder, read_json(record)["count"]):
-        print(f"Data: {read_json(record)['count']:,} images are prepared in {folder}")
+    if not source and record.is_file() and not missing_images(folder, count := read_json(record)["count"]):
+        print(f"Data: {count:,} images are prepared in {folder}")
         return folder
     if source in ("", "download"):
         source = download(out / "download") or source

@@ -438,21 +438,17 @@ def read_history(folder: Path) -> list[dict]:
 def stop_requests() -> Iterator[list[int]]:
     """Within it, SIGINT and SIGTERM do not interrupt but fill the list; a second one interrupts as usual."""
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield asked
-        return
 
     def note(number, frame):
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    in_main = threading.current_thread() is threading.main_thread()  # which alone may handle signals
+    with contextlib.ExitStack() as after:
+        for number in (signal.SIGINT, signal.SIGTERM) if in_main else ():
+            after.callback(signal.signal, number, signal.signal(number, note))
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def stop_if_asked(run: Run, stopping: list[int], where: str) -> None:
