@@ -190,9 +190,7 @@ def stands(folder: Path, weights: Path | str | None) -> bool:
 def begun(run: Run, weights: Path | str | None, discard: bool) -> tuple[State, Position, float]:
     """A new run, which stands in its folder from now on, and its speed; what stood there before is discarded then."""
     state, speed = new_state(run, candidates(run.device, run.recipe.precision))
-    position = Position()
-    if weights:
-        go_on_from(Path(weights), run, state, position)
+    position = go_on_from(Path(weights), run, state) if weights else Position()
 
     def stand() -> None:
         save_latest(run, state, position)  # a folder that cannot be written to shows now, not after an epoch
@@ -259,8 +257,8 @@ def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
     return "; ".join(changed)
 
 
-def go_on_from(weights: Path, run: Run, state: State, position: Position) -> None:
-    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown."""
+def go_on_from(weights: Path, run: Run, state: State) -> Position:
+    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown; returns where."""
     path = checkpoint.best_of(weights) if weights.is_dir() else weights
     content = checkpoint.load(path)
     if "resume" in content:
@@ -269,18 +267,18 @@ def go_on_from(weights: Path, run: Run, state: State, position: Position) -> Non
         raise ValueError(f"{path} is of another recipe ({changed}): give the same one, or leave --weights out.")
     for network in (state.model, state.ema):
         network.load_state_dict(content["weights"])
-    position.epoch, state.step = content["epoch"] + 1, content["images_seen"] // run.recipe.batch_size
+    state.step = content["images_seen"] // run.recipe.batch_size
+    position = Position(content["epoch"] + 1)
     position.history = [line for line in read_history(path.parent) if line["epoch"] < position.epoch]
     if position.history:
         best = min(position.history, key=lambda line: line["loss"])
         position.best_loss, position.best_epoch = best["loss"], best["epoch"]
         position.seconds = position.epoch_began = position.history[-1]["seconds"]
     if not unfinished(run.recipe, position):
-        raise ValueError(
-            f"{path} has had {duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count: "
-            "raise --minutes or --epochs (or --patience) beyond them."
-        )
+        had = f"{duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count"
+        raise ValueError(f"{path} has had {had}: raise --minutes or --epochs (or --patience) beyond them.")
     run.log(f"Going on from {path}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+    return position
 
 
 def expectation(run: Run, state: State, position: Position, speed: float) -> str:
