@@ -13,17 +13,9 @@ from tyro import cli, conf, extras
 
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
-from hwkit.measure import check, curve, features, memorisation, score
-from hwkit.mnist import batches, folder, sources
-from hwkit.recipe import RECIPES, Recipe
-from hwkit.runs import checkpoint as checkpoints
-from hwkit.runs import generate, processes
-from hwkit.runs import run as runner
-from hwkit.sampling import STEPS, Sampler
-from hwkit.show import figures, report, slider
-from hwkit.training import best_device
 
-SAMPLERS, PRECISIONS = Literal[tuple(STEPS)], Literal["auto", "fp32", "bf16", "fp16"]
+SAMPLERS = Literal["ddim", "ddpm", "dpm++", "dpm++sde", "unipc"]
+PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
@@ -73,16 +65,26 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
 
 
 class Commands:
-    """Each function is a command, and each of its parameters a flag, whose type, default and help are in FLAGS."""
+    """Each function is a command, and each of its parameters a flag, whose type, default and help are in FLAGS.
+
+    Each imports what it needs itself: torch and matplotlib take seconds, for which `--help` does not wait.
+    """
 
     def report(run, recipe, minutes, from_scratch, source, n, sampler, steps, dpi, title, author, conclusion, device):
         """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
+        from hwkit.recipe import RECIPES
+        from hwkit.runs import checkpoint, processes
+        from hwkit.runs.run import Position, unfinished
+        from hwkit.sampling import Sampler
+        from hwkit.show import figures, report
+
+        figures.check_dpi(dpi)
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
         chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
-        latest, todo = run / "latest.pt", asked or not checkpoints.best_of(run).is_file()
-        if not recipe and latest.is_file() and "resume" in (content := checkpoints.load(latest)):
-            chosen = checkpoints.recipe_of(content)  # what was begun goes on as it was begun
-            todo = minutes or runner.unfinished(chosen, runner.Position(**content["resume"]["position"]))
+        latest, todo = run / "latest.pt", asked or not checkpoint.best_of(run).is_file()
+        if not recipe and latest.is_file() and "resume" in (content := checkpoint.load(latest)):
+            chosen = checkpoint.recipe_of(content)  # what was begun goes on as it was begun
+            todo = minutes or unfinished(chosen, Position(**content["resume"]["position"]))
         if todo:
             Sampler(sampler, steps).resolve(chosen.T)
             chosen = replace(chosen, minutes=minutes or chosen.minutes)
@@ -95,11 +97,18 @@ class Commands:
 
     def data(source, split, out):
         """Prepares MNIST as folders of RGB PNGs. Example: python -m hwkit data --source ~/mnist"""
+        from hwkit.mnist.sources import prepare
+
         for part in ("train", "test") if split == "both" else (split,):
-            sources.prepare(source, part, out)
+            prepare(source, part, out)
 
     def train(recipe, run, source, weights, fresh, yes, stream, compile, save_minutes, device):
         """Trains a recipe, or goes on with its run. Example: python -m hwkit train cpu --minutes 20 --run runs/mine"""
+        from hwkit.mnist import folder, sources
+        from hwkit.runs import processes
+        from hwkit.runs import run as runner
+        from hwkit.show.figures import preview
+
         run, world = run or runs() / recipe.name, processes.processes(device)
         made = [name for name in ("latest.pt", *runner.WRITTEN) if fresh and not yes and (run / name).exists()]
         if made and (world.count > 1 or not sys.stdin.isatty()):
@@ -107,41 +116,54 @@ class Commands:
         if made and input(f"Discard the run in {run} ({', '.join(made)})? [y/N] ").lower() not in ("y", "yes"):
             raise ValueError(f"{run} was left as it is; without --fresh the run goes on.")
         pngs = world.on_first(lambda: sources.prepare(source))
-        images = batches.PNGFolder(pngs) if stream else folder.load_folder(pngs)
-        preview = figures.preview(run, recipe, device)
-        for _ in runner.train(recipe, images, run, device, not fresh, weights, preview, save_minutes, compile):
+        images = folder.PNGFolder(pngs) if stream else folder.load_folder(pngs)
+        draw = preview(run, recipe, device)
+        for _ in runner.train(recipe, images, run, device, not fresh, weights, draw, save_minutes, compile):
             pass  # the records are in history.jsonl, and what a person wants of them is printed
         print(f"Trained: {run}")
 
     def sample(run, checkpoint, folder, n, sampler, steps, eta, variance, seed, batch, device_noise, precision, device):
         """Writes N images, those that are missing. Example: python -m hwkit sample --n 100 --sampler dpm++ --steps 9"""
+        from hwkit.runs.generate import generate
+        from hwkit.sampling import Sampler
+
         sampler, folder = Sampler(sampler, steps, eta, variance), folder or run / "generate"
         print(f"Sampling from {checkpoint}")
-        made = generate.generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
+        made = generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
         print(f"Images: {n:,} in {folder} ({made:,} new)")
 
     def figures(run, checkpoint, out, seed, dpi, device):
         """Draws diffusion grids, loss curve, samples and schedules. Example: python -m hwkit figures --dpi 300"""
-        for path in report.draw_figures(run, checkpoint, out or run / "figures", seed, dpi, device):
+        from hwkit.show.report import draw_figures
+
+        for path in draw_figures(run, checkpoint, out or run / "figures", seed, dpi, device):
             print(f"Figure: {path}")
 
     def slider(run, checkpoint, html, seed, device):
         """Writes one HTML file in which a slider moves t. Example: python -m hwkit slider --html slider.html"""
+        from hwkit.runs.checkpoint import load_denoiser
+        from hwkit.show.slider import slider_frames, slider_html
+
         html = html or run / "figures" / "slider.html"
-        frames = slider.slider_frames(checkpoints.load_denoiser(checkpoint, device), seed, device)
-        write_text(html, slider.slider_html(frames, f"From noise to digits: {run.resolve().name}"))
+        frames = slider_frames(load_denoiser(checkpoint, device), seed, device)
+        write_text(html, slider_html(frames, f"From noise to digits: {run.resolve().name}"))
         print(f"Slider: {html} ({html.stat().st_size / 1e6:.1f} MB)")
 
     def export(run, checkpoint, out):
         """Writes weights to hand on, at half the size. Example: python -m hwkit export --run runs/mine --out gift"""
-        file, history = (out or run / "export") / checkpoints.EXPORTED, run / "history.jsonl"
-        checkpoints.export(checkpoints.load(checkpoint), file)
+        from hwkit.runs.checkpoint import EXPORTED, export, load
+
+        file, history = (out or run / "export") / EXPORTED, run / "history.jsonl"
+        export(load(checkpoint), file)
         if history.is_file():
             write_bytes(file.with_name(history.name), history.read_bytes())
         print(f"Weights: {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
     def fid(folders, run, protocol, reference, floor, train, weights, allow_small, quick, out, device):
         """Measures images: FID, KID, precision, recall, copies. Example: python -m hwkit fid runs/cpu/generate"""
+        from hwkit.measure import features, memorisation, score
+        from hwkit.show import figures
+
         by_default = "inception" if device == "cuda" or weights or os.environ.get("HWKIT_INCEPTION") else "digits"
         inception, sets = (protocol or by_default) == "inception", [score.load_images(path) for path in folders]
         if inception and not allow_small and (fewest := min(map(len, sets))) < score.TOO_FEW:
@@ -164,18 +186,23 @@ class Commands:
 
     def fid_curve(run, checkpoint, n, ddpm, seed, batch, out, device):
         """Draws digit-FID against network evaluations. Example: python -m hwkit fid-curve --run runs/cpu --n 500"""
+        from hwkit.measure.curve import curve
+        from hwkit.show.figures import fid_curve_figure, save
+
         out = out or run / "figures"
-        for so_far in curve.curve(checkpoint, out / "fid_curve.json", n, ddpm, seed, batch, device):
+        for so_far in curve(checkpoint, out / "fid_curve.json", n, ddpm, seed, batch, device):
             point = so_far.points[-1]
             print(f"{point.sampler}: digit-FID {point.value:.2f} ± {point.error:.2f}, {point.seconds:.0f} s")
-        path = figures.save(figures.fid_curve_figure(so_far), out / "fid_curve.png")
+        path = save(fid_curve_figure(so_far), out / "fid_curve.png")
         print(f"{n:,} images a point, floor (as many real test digits) {so_far.floor:.2f}: {path}")
 
     def check(folders, run, n, train):
         """Checks images before you hand them in; exit code 1 for faults. Example: python -m hwkit check ~/generate"""
+        from hwkit.measure.check import rows
+
         faults = dict.fromkeys(folders, 0)
         for path in folders:
-            for row in check.rows(path, n, train):
+            for row in rows(path, n, train):
                 print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
                 if row.passed is False:
                     faults[path] += 1
@@ -190,10 +217,14 @@ COMMANDS = {name.replace("_", "-"): function for name, function in vars(Commands
 def call(name: str, words=(), **given) -> int | None:
     """Runs a command with the flags in `words`, then those given, else the defaults. What cannot work ends here."""
     flags = parsed(name, words) | given
+    from hwkit.mnist.folder import refusal
+    from hwkit.runs.checkpoint import best_of
+    from hwkit.training import best_device
+
     for flag, path in flags.items():
         path = flags[flag] = expanded(path) if isinstance(path, Path) else path
         if path and flag in ("weights", "reference", "floor", "train") and not path.exists():
-            raise FileNotFoundError(f"--{flag}: {folder.refusal(path, flag)}")
+            raise FileNotFoundError(f"--{flag}: {refusal(path, flag)}")
         if path and flag in ("run", "out", "html"):
             for file in filter(Path.is_file, path.parents if flag == "html" else (path, *path.parents)):
                 other = "weights" if name == "train" else "checkpoint"
@@ -202,13 +233,14 @@ def call(name: str, words=(), **given) -> int | None:
     for flag, least, most in (("n", 1, 99_999), ("batch", 1, 99_999), ("seed", 0, 2**63)):
         if not least <= flags.get(flag, least) <= most:
             raise ValueError(f"--{flag} is {flags[flag]}, but must be between {least} and {most:,}.")
-    figures.check_dpi(flags.get("dpi", 150))
-    if flags.get("device") not in (None, "cpu", (best := best_device())):
-        raise ValueError(f"--device {flags['device']}: there is none here. Leave it out, which takes {best}.")
-    flags |= {"device": flags["device"] or best} if "device" in flags else {}
+    if "device" in flags:
+        best = best_device()
+        if flags["device"] not in (None, "cpu", best):
+            raise ValueError(f"--device {flags['device']}: there is none here. Leave it out, which takes {best}.")
+        flags["device"] = flags["device"] or best
     if "checkpoint" in flags:
         weights = flags["checkpoint"] or flags["run"] or newest()
-        weights = checkpoints.best_of(weights) if weights.is_dir() or not flags["checkpoint"] else weights
+        weights = best_of(weights) if weights.is_dir() or not flags["checkpoint"] else weights
         flags |= {"checkpoint": weights, "run": flags["run"] or weights.parent}
     if "folders" in flags:
         flags["folders"] = [*map(expanded, flags["folders"])] or [(flags["run"] or newest()) / "generate"]
@@ -217,7 +249,9 @@ def call(name: str, words=(), **given) -> int | None:
 
 def newest() -> Path:
     """The run trained last, or else that of the weights that come with the kit. FileNotFoundError without either."""
-    run = checkpoints.newest_run(runs()) or checkpoints.unpack_pretrained(runs())
+    from hwkit.runs.checkpoint import newest_run, unpack_pretrained
+
+    run = newest_run(runs()) or unpack_pretrained(runs())
     if run is None:
         raise FileNotFoundError(f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, --run names one.")
     print(f"The run: {run}" + ": the kit's own weights, as there is none of yours yet" * (run.name == "pretrained"))
@@ -243,6 +277,8 @@ def parsed(name: str, words) -> dict:
         kind = conf.DisallowNone[kind | None] if default is None else kind  # in the help PATH, not {None}|PATH
         fields.append((flag, Annotated[kind, look], default))
     if name == "train":
+        from hwkit.recipe import RECIPES, Recipe
+
         named = [word for before, word in zip(["", *words], words, strict=False) if "-" not in (before[:1], word[:1])]
         if named and (named[0] == words[0] or not {*RECIPES, "-h", "--help"} & set(words)):
             one_of(named[0], RECIPES, "recipe")

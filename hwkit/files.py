@@ -109,28 +109,24 @@ def only_process(folder: Path | str) -> Iterator[None]:
     ends: the file that a killed one leaves behind locks nothing. What was half written into the folder is deleted.
     """
     folder = Path(os.path.abspath(folder))  # "." has no name to put a lock beside
-    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=WAIT_FOR_LOCK)
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder} is being written to by another process, or by this one: stop that, wait for its end, or choose "
-            "another folder."
-        ) from None
-    except OSError as error:
-        raise _explained(error, folder) from error
-    try:
+    with contextlib.ExitStack() as held:
+        with _explained(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(filelock.FileLock(folder.with_name(f".{folder.name}.lock"), WAIT_FOR_LOCK))
+            except filelock.Timeout:
+                raise ValueError(
+                    f"{folder} is being written to by another process, or by this one: stop that, wait for its end, "
+                    "or choose another folder."
+                ) from None
         # Nobody else writes here now, so what is half written is dead: the folder, its manifest, or a file in it. Not
         # so a folder in it, which has its own lock. The eight letters are tempfile's: a neighbour may be called alike.
         name, end = glob.escape(folder.name), ".????????.partial"
         for pattern in (f".{name}{end}", f".{name}.json{end}", f"{name}/**/.*{end}"):
             for left in list(folder.parent.glob(pattern)):
                 if left.parent == folder.parent or not left.with_name(left.name[1 : -len(end)]).is_dir():
-                    _remove(left)
+                    shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -191,22 +187,10 @@ def write_many(folder: Path | str, files: Mapping[str, bytes]) -> None:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A folder beside `path` to write into first, on the same disk. It is gone in the end."""
-    temporary = None
-    try:
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        yield Path(temporary)
-    except OSError as error:
-        raise _explained(error, path) from error
-    finally:
-        if temporary:
-            _remove(Path(temporary))
-
-
-def _remove(path: Path) -> None:
-    """Deletes a file or folder, if it is there and can be."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with tempfile.TemporaryDirectory(".partial", f".{path.name}.", path.parent, ignore_cleanup_errors=True) as name:
+            yield Path(name)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -223,6 +207,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(error: OSError, path: Path) -> OSError:
-    hint = HINTS.get(error.errno, error.strerror)
-    return OSError(error.errno, f"{path} was not written: {hint}. Nothing that was there before is damaged.")
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raises an OSError again as one sentence that says what was not written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(error.errno, error.strerror)
+        text = f"{path} was not written: {hint}. Nothing that was there before is damaged."
+        raise OSError(error.errno, text) from error

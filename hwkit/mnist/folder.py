@@ -113,8 +113,8 @@ def files_in(source: Path) -> dict[str, File]:
                 raise ValueError(f"{damaged} is damaged")
         except files.DAMAGED as error:
             raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
-    parts = {name: name.split("/") for name in sorted(found)}
-    return {n: found[n] for n in parts if not any(part.startswith(".") or is_leftover(part) for part in parts[n])}
+    hidden = {name for name in found if any(part[:1] == "." or is_leftover(part) for part in name.split("/"))}
+    return {name: found[name] for name in sorted(found.keys() - hidden)}
 
 
 def read_pngs(paths: Sequence[File], cache: Path) -> np.ndarray:
@@ -122,18 +122,12 @@ def read_pngs(paths: Sequence[File], cache: Path) -> np.ndarray:
     stats = [os.stat(getattr(path.root, "filename", path)) for path in paths]  # of a file in a .zip, the .zip's
     about = [(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     key = hashlib.sha256(repr(about).encode()).hexdigest()
-    with contextlib.suppress(OSError, ValueError):  # where there is none, or a broken one
-        kept = files.load_npz(cache)
-        if str(kept.get("key")) == key:
-            return kept["images"]
-    images = np.stack([read_png(file) for file in tqdm(paths, unit="png", desc="reading", delay=1, leave=False)])
-    images = images if (images != images[:, :1]).any() else images[:, :1].copy()
-    try:
-        with files.whole_file(cache) as temporary, open(temporary, "wb") as file:
-            np.savez(file, images=images, key=key)
-    except OSError as error:  # the images are here all the same; only the next time will be slower
-        print(f"Data: no cache beside the images ({error})")
-    return images
+
+    def decode() -> dict[str, np.ndarray]:
+        images = np.stack([read_png(file) for file in tqdm(paths, unit="png", desc="reading", delay=1, leave=False)])
+        return {"images": images if (images != images[:, :1]).any() else images[:, :1].copy()}
+
+    return files.cached(cache, key, decode)["images"]
 
 
 def read_png(path: File) -> np.ndarray:

@@ -40,8 +40,8 @@ def prepare(source: str | Path | None = None, split: str = "train", out: Path | 
     """
     source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
     folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
-    if not source and record.is_file() and not missing_images(folder, read_json(record)["count"]):
-        print(f"Data: {read_json(record)['count']:,} images are prepared in {folder}")
+    if not source and record.is_file() and not missing_images(folder, count := read_json(record)["count"]):
+        print(f"Data: {count:,} images are prepared in {folder}")
         return folder
     if source in ("", "download"):
         source = download(out / "download") or source
@@ -86,8 +86,10 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
         raise ValueError(f"split is {split!r}, but must be 'train' or 'test'.")
     source = Path(os.path.abspath(expanded(source)))  # "." has no name to put a cache beside
     files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
-    kind, parts = next(((kind, found) for kind in (IDX, PNG, NPZ) if (found := _parts(files, kind, source))), ("", {}))
-    if not parts:
+    for kind in (IDX, PNG, NPZ):
+        if parts := _parts(files, kind, source):
+            break
+    else:
         raise refusal(source, "MNIST (IDX files, PNGs, an .npz, or a .zip of them)")
     only = [part for part in parts if part != "val"]
     part = split if split in parts or (split == "test" and kind is not NPZ) else None

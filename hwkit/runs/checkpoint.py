@@ -7,7 +7,7 @@ import pickle
 import platform
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -53,16 +53,12 @@ def load(path: Path | str) -> dict:
         raise FileNotFoundError(f"There is no checkpoint {path}: `python -m hwkit train` makes one.")
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):
-        raise ValueError(
-            f"{path} is no checkpoint of format {FORMAT} or {BEFORE}: another program or version wrote it."
-        )
+        raise ValueError(f"{path} is no checkpoint of {FORMAT} or {BEFORE}: another program or version wrote it.")
     try:
         content = _upgraded(content) if content["format"] == BEFORE else content
         recipe_of(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{path} was written by another version of hwkit: its recipe does not fit ({error})."
-        ) from error
+        raise ValueError(f"{path} was written by another version of hwkit, with another recipe ({error}).") from error
     return content
 
 
@@ -83,9 +79,7 @@ def _load_pt(path: Path):
                 raise ValueError(f"{damaged} fails its checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, perhaps code: it was not loaded."
-        ) from error
+        raise ValueError(f"{path} holds more than tensors and plain values, perhaps code: not loaded.") from error
     except DAMAGED as error:
         reason = f"truncated, damaged or no checkpoint ({_short(error)})"
         raise ValueError(f"{path} is {reason}: take another checkpoint of the run.") from error
@@ -131,14 +125,10 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
 
 
 def recipe_of(content: Mapping) -> Recipe:
-    """The `Recipe` that a loaded checkpoint was trained with. ValueError where this version cannot know it."""
-    values = dict(content["recipe"])
-    network = dict(values["model"])
-    known = {field.name for kind in (Recipe, UNetConfig) for field in fields(kind)}
-    unknown = sorted((set(values) | set(network)) - known)
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(unknown)}")
-    return Recipe(**{**values, "model": UNetConfig(**{**network, "multipliers": tuple(network["multipliers"])})})
+    """The `Recipe` that a loaded checkpoint was trained with."""
+    values, network = content["recipe"], content["recipe"]["model"]
+    model = UNetConfig(**{**network, "multipliers": tuple(network["multipliers"])})  # in JSON they are a list
+    return Recipe(**{**values, "model": model})
 
 
 def best_of(run: Path) -> Path:

@@ -28,7 +28,7 @@ from hwkit.mnist.batches import PNGFolder, batches
 from hwkit.recipe import CPU, Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import Single, processes
-from hwkit.runs.speed import Setting, candidates, duration, measure_speeds, prepared_state
+from hwkit.runs.speed import Setting, candidates, duration, prepared_state, quickest
 from hwkit.sampling import nodes
 from hwkit.training import State, best_device, train_epoch
 from hwkit.unet import UNet
@@ -133,7 +133,16 @@ def train(
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(run.folder)))
         goes_on = world.on_first(lambda: resume and stands(run.folder, weights))
-        state, position, speed = resumed(run) if goes_on else begun(run, resume, weights)
+        if goes_on:
+            content, position = saved(run)
+            if not unfinished(recipe, position):
+                seen = f"{content['images_seen']:,} images seen"
+                run.log(f"The run in {run.folder} is finished: {seen}. `train --fresh` starts over.")
+                return
+            state, speed = resumed(run, content, position)
+        else:
+            state, position, speed = begun(run, weights, discard=not resume)
+        run.log(expectation(run, state, position, speed))
         run = replace(run, read_every=max(1, min(READ_STEPS, int(speed / recipe.batch_size))))  # about a second
         while unfinished(recipe, position):
             with stop_requests() as stopping, world.guarded():
@@ -172,80 +181,66 @@ def stands(folder: Path, weights: Path | str | None) -> bool:
         return not (its_own and checkpoint.is_damaged(folder / "latest.pt"))
     left = [name for name in WRITTEN if (folder / name).exists()]
     if left and not its_own:
-        way = f"--weights {folder} goes on from its weights, " if checkpoint.best_of(folder).is_file() else ""
-        ways = f"{way}--fresh starts over, --run names another folder."
+        way = f"--weights {folder} goes on from its weights, with " if checkpoint.best_of(folder).is_file() else ""
+        ways = f"`train` with {way}--fresh starts over; --run names another folder."
         raise ValueError(f"{folder} holds a run without its latest.pt ({', '.join(left)}): {ways}")
     return False
 
 
-def begun(run: Run, resume: bool, weights: Path | str | None) -> tuple[State, Position, float]:
+def begun(run: Run, weights: Path | str | None, discard: bool) -> tuple[State, Position, float]:
     """A new run, which stands in its folder from now on, and its speed; what stood there before is discarded then."""
-    setting, speed = quickest(run, candidates(run.device, run.recipe.precision))
-    state, position = new_state(run, setting), Position()
-    if weights:
-        run.log(go_on_from(Path(weights), run, state, position))
-    run.log(expectation(run, state, position, speed))
-    # A folder that cannot be written to shows now, not after an epoch.
-    run.world.on_first(lambda: save_latest(run, state, position))
-    if not resume:
-        run.world.on_first(lambda: discard(run.folder))
+    state, speed = new_state(run, candidates(run.device, run.recipe.precision))
+    position = go_on_from(Path(weights), run, state) if weights else Position()
+
+    def stand() -> None:
+        save_latest(run, state, position)  # a folder that cannot be written to shows now, not after an epoch
+        for path in (run.folder / name for name in WRITTEN if discard):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    run.world.on_first(stand)
     return state, position, speed
 
 
-def discard(folder: Path) -> None:
-    """Deletes what training wrote beside `latest.pt`."""
-    for path in (folder / name for name in WRITTEN):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def resumed(run: Run) -> tuple[State, Position, float]:
-    """The run that stands in the folder, exactly as it was saved, and its speed."""
-    path, recipe = run.folder / "latest.pt", run.recipe
+def saved(run: Run) -> tuple[dict, Position]:
+    """What `latest.pt` holds, and how far that run has come. ValueError where it is damaged, or of another run."""
+    path = run.folder / "latest.pt"
     try:
         content = checkpoint.load(path)
-        saved = content["resume"]
-        position = Position(**saved["position"])
+        position = Position(**content["resume"]["position"])
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).rstrip(".") if isinstance(error, ValueError) else f"{path} holds no state to go on with"
-        raise ValueError(
-            f"{reason}; --weights {run.folder} goes on from its last weights, --fresh starts over."
-        ) from error
-    changed = differences(content, recipe, len(run.images))
-    if changed:
-        raise ValueError(f"{run.folder} holds another run ({changed}): choose another --run, or start over by --fresh.")
+        ways = f"`train` with --weights {run.folder} goes on from its last weights, with --fresh starts over."
+        raise ValueError(f"{reason}; {ways}") from error
+    if changed := differences(content, run.recipe, len(run.images)):
+        ways = "choose another --run, or start over by `train --fresh`."
+        raise ValueError(f"{run.folder} holds another run ({changed}): {ways}")
     position.history = [line for line in read_history(run.folder) if line["epoch"] < position.epoch]
-    setting, settings, speed = Setting(*saved["setting"]), candidates(run.device, recipe.precision), 1.0
-    if unfinished(recipe, position):  # another kind of device needs another setting
-        setting, speed = quickest(run, [setting] if setting in settings else settings)
-    state = new_state(run, setting)
+    return content, position
+
+
+def resumed(run: Run, content: dict, position: Position) -> tuple[State, float]:
+    """The state of a run exactly as it was saved, and its speed."""
+    values, settings = content["resume"], candidates(run.device, run.recipe.precision)
+    setting = Setting(*values["setting"])  # another kind of device needs another one
+    state, speed = new_state(run, [setting] if setting in settings else settings)
     state.model.load_state_dict(content["weights"])
     state.ema.load_state_dict(content["ema"])
-    for optimizer, values in zip(state.optimizers, saved["optimizers"], strict=True):
-        optimizer.load_state_dict(values)
-    if saved["scaler"]:  # empty where the run was not in fp16 then
-        state.scaler.load_state_dict(saved["scaler"])
-    state.step = saved["step"]
-    if unfinished(recipe, position):
-        run.log(f"Going on with {run.folder}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
-        run.log(expectation(run, state, position, speed))
-    else:
-        run.log(f"The run in {run.folder} is finished: {content['images_seen']:,} images seen. --fresh starts over.")
-    return state, position, speed
+    for optimizer, its_own in zip(state.optimizers, values["optimizers"], strict=True):
+        optimizer.load_state_dict(its_own)
+    if values["scaler"]:  # empty where the run was not in fp16 then
+        state.scaler.load_state_dict(values["scaler"])
+    state.step = values["step"]
+    run.log(f"Going on with {run.folder}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+    return state, speed
 
 
-def quickest(run: Run, settings: list[Setting]) -> tuple[Setting, float]:
-    """The quickest of the settings, and the images a second of all processes in it, as the first one finds it."""
-    speeds = run.world.on_first(lambda: measure_speeds(run.recipe, run.device, settings, run.compile))
-    setting = max(speeds, key=speeds.get)
-    return setting, run.world.count * speeds[setting]
-
-
-def new_state(run: Run, setting: Setting) -> State:
-    """A new state that knows its share of each batch."""
+def new_state(run: Run, settings: list[Setting]) -> tuple[State, float]:
+    """A new state, in the setting that the first process finds quickest, and the images a second of all processes."""
+    setting, speed = run.world.on_first(lambda: quickest(run.recipe, run.device, settings, run.compile))
     state = prepared_state(run.recipe, run.device, setting, run.compile)
     state.forward = run.world.data_parallel(state.forward)
     state.part, state.processes = run.world.part(run.recipe.batch_size), run.world.count
-    return state
+    return state, run.world.count * speed
 
 
 def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
@@ -262,39 +257,38 @@ def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
     return "; ".join(changed)
 
 
-def go_on_from(weights: Path, run: Run, state: State, position: Position) -> str:
-    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown; returns what it did."""
+def go_on_from(weights: Path, run: Run, state: State) -> Position:
+    """Puts a new state where the weights' run ended, but for its optimizers, which are unknown; returns where."""
     path = checkpoint.best_of(weights) if weights.is_dir() else weights
     content = checkpoint.load(path)
     if "resume" in content:
         raise ValueError(f"{path} is more than weights: go on with its own run, --run {path.parent}.")
-    changed = differences(content, run.recipe)
-    if changed:
+    if changed := differences(content, run.recipe):
         raise ValueError(f"{path} is of another recipe ({changed}): give the same one, or leave --weights out.")
     for network in (state.model, state.ema):
         network.load_state_dict(content["weights"])
-    position.epoch, state.step = content["epoch"] + 1, content["images_seen"] // run.recipe.batch_size
+    state.step = content["images_seen"] // run.recipe.batch_size
+    position = Position(content["epoch"] + 1)
     position.history = [line for line in read_history(path.parent) if line["epoch"] < position.epoch]
     if position.history:
         best = min(position.history, key=lambda line: line["loss"])
         position.best_loss, position.best_epoch = best["loss"], best["epoch"]
         position.seconds = position.epoch_began = position.history[-1]["seconds"]
     if not unfinished(run.recipe, position):
-        raise ValueError(
-            f"{path} has had {duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count: "
-            "raise --minutes or --epochs (or --patience) beyond them."
-        )
-    return f"Going on from {path}: epoch {position.epoch}, {content['images_seen']:,} images seen."
+        had = f"{duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count"
+        raise ValueError(f"{path} has had {had}: raise --minutes or --epochs (or --patience) beyond them.")
+    run.log(f"Going on from {path}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+    return position
 
 
 def expectation(run: Run, state: State, position: Position, speed: float) -> str:
     """How long the rest of the run will take at `speed` images a second, and a quicker way where that is long."""
     recipe, an_epoch = run.recipe, run.steps_per_epoch * run.recipe.batch_size
     seconds = max(0, recipe.epochs * an_epoch - state.step * recipe.batch_size) / speed
+    left = time_limit(recipe) - position.seconds
     here = f"on this device ({run.device.type}, {state.precision}, {speed:.0f} images/s)"
-    if recipe.minutes and 60 * recipe.minutes - position.seconds < seconds:
-        seconds = max(0.0, 60 * recipe.minutes - position.seconds)
-        return f"{duration(seconds)} ≈ {seconds * speed / an_epoch:.1f} epochs {here}"
+    if left < seconds:
+        return f"{duration(left)} ≈ {left * speed / an_epoch:.1f} epochs {here}"
     text = f"{recipe.epochs - position.epoch + 1} epochs ≈ {duration(seconds)} {here}"
     if seconds > 120 * CPU.minutes:
         text += f"\nThe recipe `cpu` would need {duration(60 * CPU.minutes)}: python -m hwkit train cpu"
@@ -306,15 +300,13 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
 
 def unfinished(recipe: Recipe, position: Position) -> bool:
     """Whether epochs, minutes and patience are left."""
-    in_time = recipe.minutes is None or position.seconds < 60 * recipe.minutes
-    patient = recipe.patience is None or position.epoch - 1 - position.best_epoch < recipe.patience
-    return position.epoch <= recipe.epochs and in_time and patient
+    patient = position.epoch - 1 - position.best_epoch < (recipe.patience or math.inf)
+    return position.epoch <= recipe.epochs and position.seconds < time_limit(recipe) and patient
 
 
-def progress(run: Run, state: State, position: Position) -> float:
-    """The part of the run that is done, 0 to 1, by steps or by the clock, whichever is further."""
-    by_steps = state.step / (run.recipe.epochs * run.steps_per_epoch)
-    return max(by_steps, position.seconds / (60 * run.recipe.minutes)) if run.recipe.minutes else by_steps
+def time_limit(recipe: Recipe) -> float:
+    """The seconds of training after which a run ends."""
+    return 60 * recipe.minutes if recipe.minutes else math.inf
 
 
 def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -> None:
@@ -326,8 +318,12 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
     last_save = time.monotonic()
     began = last_save - position.seconds
     unread: list[Tensor] = []
+
+    def progress() -> float:  # by steps or by the clock, whichever is further
+        return max(state.step / (recipe.epochs * steps), position.seconds / time_limit(recipe))
+
     with tqdm(data, title, steps, initial=position.batch, leave=False, disable=silent) as bar:
-        for loss in train_epoch(state, recipe, bar, alpha_bar, lambda: progress(run, state, position)):
+        for loss in train_epoch(state, recipe, bar, alpha_bar, progress):
             unread.append(loss)
             stop_now = bool(stopping) and world.count == 1  # several processes agree on it when they read
             if len(unread) < run.read_every and position.batch + len(unread) < steps and not stop_now:
@@ -339,7 +335,7 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
                 last_save = time.monotonic()
             if stop:
                 stop_if_asked(run, stopping or [signal.SIGTERM], f"in epoch {position.epoch}")
-            if recipe.minutes and position.seconds >= 60 * recipe.minutes:
+            if position.seconds >= time_limit(recipe):
                 break
 
 
@@ -417,16 +413,9 @@ def save_latest(run: Run, state: State, position: Position) -> None:
         "step": state.step,
         "position": {name: value for name, value in asdict(position).items() if name != "history"},
     }
-    checkpoint.save(
-        run.folder / "latest.pt",
-        run.recipe,
-        state.model.state_dict(),
-        ema=state.ema.state_dict(),
-        resume=resume,
-        image_count=len(run.images),
-        epoch=position.epoch,
-        images_seen=state.step * run.recipe.batch_size,
-    )
+    path, weights, ema = run.folder / "latest.pt", state.model.state_dict(), state.ema.state_dict()
+    facts = {"epoch": position.epoch, "images_seen": state.step * run.recipe.batch_size, "image_count": len(run.images)}
+    checkpoint.save(path, run.recipe, weights, ema=ema, resume=resume, **facts)
 
 
 def read_history(folder: Path) -> list[dict]:
@@ -447,21 +436,17 @@ def read_history(folder: Path) -> list[dict]:
 def stop_requests() -> Iterator[list[int]]:
     """Within it, SIGINT and SIGTERM do not interrupt but fill the list; a second one interrupts as usual."""
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield asked
-        return
 
     def note(number, frame):
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    in_main = threading.current_thread() is threading.main_thread()  # which alone may handle signals
+    with contextlib.ExitStack() as after:
+        for number in (signal.SIGINT, signal.SIGTERM) if in_main else ():
+            after.callback(signal.signal, number, signal.signal(number, note))
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def stop_if_asked(run: Run, stopping: list[int], where: str) -> None:
