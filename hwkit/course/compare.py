@@ -141,14 +141,13 @@ def _share(part: str, found: list[tuple[str, float, float, bool]]) -> str:
     kinds: dict[str, list[str]] = {}
     for at, got, want, off in found:
         kinds.setdefault(_kind(got, want) if off else "", []).append(at)
-    good = kinds.pop("", [])
+    kinds.pop("", None)
     if len(kinds) > 1:
         return f"factor of {part} " + ", and ".join(f"{kind} at {listed(at)}" for kind, at in kinds.items())
-    ((kind, bad),) = kinds.items()
     ratios = [abs(math.log(abs(got / want))) for _, got, want, off in found if off and got and want]
     rising = {x < y for x, y in pairwise(ratios)} if len(ratios) > 2 else {}
     trend = f", the more so the nearer t is to {'0' if True in rising else 'T'}" if len(rising) == 1 else ""
-    return f"factor of {part} {kind}{_among(bad, good)}{trend}"
+    return f"factor of {part} {next(iter(kinds))}{trend}"
 
 
 def _kind(got: float, want: float) -> str:

@@ -261,7 +261,7 @@ def covariance(features):
 
 
 def bank(**mistakes) -> dict[str, list[Mistake]]:
-    return {task: [Mistake(name, function, hints) for name, function, *hints in found]
+    return {task: [Mistake(name, function, tuple(hints)) for name, function, *hints in found]
             for task, found in mistakes.items()}  # fmt: skip
 
 
@@ -309,7 +309,7 @@ MISTAKES = bank(
         ("x_0 times its variance", lambda x_0, alpha_bar_t, eps: alpha_bar_t * x_0 + (1 - alpha_bar_t) ** 0.5 * eps,
          "How bright is a white pixel at t = 119 on average? Notebook 1 draws a line for it.",
          "The noise's factor is right. The image fades too fast.",
-         "One of your two factors has its root and one has not."),
+         "The noise has its root, the image has not."),
         ("1 minus the root", lambda x_0, alpha_bar_t, eps: alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t**0.5) * eps,
          "If pixels and noise have variance 1, which variance should x_t have? Which has yours, at t = 119?",
          "The squares of the two factors must add up to 1. Yours add up to 1 without squares.",
@@ -545,7 +545,7 @@ MISTAKES = bank(
          "Sampling starts at t = T, which your training never shows to the network.",
          "The upper limit has to be one more."),
         ("0 drawn too", draw_with(lambda count, T: torch.randint(0, T + 1, (count,))),
-         "At t = 0 there is no noise. What could be learned there?",
+         "How much noise is in x_t at your smallest t? What should a network say of it?",
          "The largest t is right, the smallest is not: with min-SNR or ε it even divides 0 by 0.",
          "The lower limit has to be one more."),
         ("one t for all", draw_with(lambda count, T: torch.randint(1, T + 1, (1,)).expand(count)),
@@ -609,7 +609,7 @@ MISTAKES = bank(
          "For 'epsilon' you remove the noise, but the image that is left is still faded.",
          "What remains is the image times its factor at t; that factor has to go."),
         ("divided by ᾱ", predict_with(epsilon=lambda o, x, s, n: ((x - n * o) / s**2, o)),
-         "Put your x̂_0 and ε̂ back into eq. 4. Do you get x_t?",
+         "How bright is your image at t = T, against one at t = 1?",
          "For 'epsilon' your image is too bright, the more so at large t.",
          "The image was multiplied with a root, so it is to be divided by a root."),
         ("variances for roots", lambda output, x_t, alpha_bar_t, prediction:
@@ -788,7 +788,7 @@ MISTAKES = bank(
         ("index t before x̂_0", ddim_with(image=lambda a, s: a**0.5),
          "Is your last step, to s = 0, exactly x̂_0?",
          "The direction is right. The image is as faded as it was before the step.",
-         "One ᾱ has to be that of s."),
+         "The new picture is mixed for the time where the step ends, so the image's ᾱ is that one's."),
         ("variances for roots", ddim_with(image=lambda a, s: s, direction=lambda a, s, sigma: 1 - s - sigma**2),
          "Let η be 0: are the squares of your two factors 1 together?",
          "Both factors are variances, where standard deviations are wanted.",
@@ -832,7 +832,7 @@ MISTAKES = bank(
          "The clean image belongs to the list too."),
         ("without T", lambda T, steps: evenly(T, 0, steps + 1)[1:],
          "At which time does your first step begin?",
-         "The times are right, but one is missing.",
+         "All that is there is right, but the first is missing.",
          "The state of pure noise belongs to the list too."),
         ("one too few", lambda T, steps: evenly(T, 0, steps),
          "How many fences stand between 51 posts?",
@@ -939,7 +939,7 @@ MISTAKES = bank(
          "FID is the square of the distance, by custom.",
          "Leave out the last root."),
         ("means not squared", frechet_with(means=lambda m1, m2: np.linalg.norm(m1 - m2)),
-         "What does a cloud score that is moved by (3, 4): 5, or 25?",
+         "If a cloud is moved twice as far, does d² become twice as large, or four times?",
          "The covariances are right. The means enter with their distance, not with its square.",
          "Square the length of the difference."),
         ("mean over the features", frechet_with(means=lambda m1, m2: ((m1 - m2) ** 2).mean()),

@@ -152,7 +152,7 @@ def stopped(task: Task, error: BaseException) -> Stop:
     kit = str(Path(hwkit.__file__).parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((kit, *FOREIGN))]
     line = f" in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
-    if isinstance(error, NotImplementedError) and (not line or "NotImplementedError" in line):
+    if isinstance(error, NotImplementedError) and (not line or "raise NotImplementedError" in line):
         return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
     message = str(error).strip().split("\n")[0][:200]
     return Stop("error", f"It stopped with {type(error).__name__}{f' ({message})' * bool(message)}{line}.", repr(error))
@@ -216,11 +216,13 @@ def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
     name = next(name for name, value in want.items() if not close(got[name], value, task.tolerance))
     mine, theirs = plain(got[name]), plain(want[name])
     first = f"{name} {where([(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])}."
-    second = factors(task, name, tries)
-    if mine.isnan().any() or not mine[theirs.isfinite()].isfinite().all():
-        second = f"It holds NaN or infinite values ({case}): is there a division by 0, or the root of less than 0?"
-    elif theirs.numel() == 1:
-        second = f"It is too {'large' if mine.item() > theirs.item() else 'small'} ({case})."
+    if not all(plain(g[name]).isfinite().all() for _, g, _ in tries):
+        second = "It holds NaN or infinite values: is there a division by 0, or the root of less than 0?"
+    elif task.parts:
+        second = factors(task, name, tries)
+    else:
+        size = "large" if (mine - theirs).sum() > 0 else "small"
+        second = f"It is too {size} ({case})." if theirs.numel() == 1 else ""
     way = "Call it with all pictures 0 but one: what comes out is that one's factor. " if task.parts else ""
     third = f"{way}Compare with {task.equation}, by hand, for one case: {case}."
     return tuple(f"{first} {more}".strip() for more in dict.fromkeys(("", second, f"{second} {third}")))

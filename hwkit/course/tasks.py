@@ -71,7 +71,7 @@ class Task:
         str, ...
     ] = ()  # arguments of which the result is a sum, with a factor each: a hint can name the factor
     play: Callable[["Task", Callable, Case], dict[str, Any]] = returned
-    tolerance: float = 1e-4  # of a difference, relative to the largest value
+    tolerance: float = 1e-4  # of a difference, relative to the largest value; float32 holds 1 − ᾱ_1 to 6e-4
     double: bool = False  # whether float64 is asked for
 
     @property
@@ -334,7 +334,7 @@ def nodes_cases(g):
 
 
 def second_order_cases(g):
-    for where, width in (("wide data", 0.8), ("narrow data", 0.3)):
+    for where, width in (("data of deviation 0.8", 0.8), ("data of deviation 0.3", 0.3)):
         yield Case(where, (normal(g, 1, 1, 4, 4, dtype=torch.float64), width))
 
 
@@ -360,10 +360,10 @@ def play_second_order(task, function, case):
         exact = ((b * width**2 + 1 - b) / (table[0] * width**2 + 1 - table[0])) ** 0.5 * x_T
         return ((x_t - exact).norm() / exact.norm()).item()
 
-    errors = [error(count) for count in (32, 64)]
+    errors = [error(count) for count in (64, 128)]
     order = float(np.log2(errors[0] / errors[1])) if min(errors) > 0 else np.inf
-    good = order > 1.7 and errors[1] < 0.01
-    measured = {"the order of convergence": 2.0, "the error of 64 steps": 0.0}
+    good = order > 1.5 and errors[1] < 0.01
+    measured = {"the order of convergence": 2.0, "the error of 128 steps": 0.0}
     if not good:
         measured = dict(zip(measured, (order, errors[1]), strict=True))
     return measured | {"the last step, to s = 0: finite values": float(torch.isfinite(last["x_s"]).all())}
@@ -435,23 +435,23 @@ TASKS = [
          verified="two updates, with a gradient above the clip and one below; the average follows the new weights"),
     Task("3.1", "predict_x0_eps(output, x_t, alpha_bar_t, prediction)", "03_sampling",
          "x̂_0 and ε̂, whatever the network predicts", "Ho et al. 2020, eq. 15; Salimans & Ho 2022, §4",
-         diffusion.predict_x0_eps, predict_cases, returns=("x̂_0", "ε̂"), parts=("output", "x_t"),
+         diffusion.predict_x0_eps, predict_cases, returns=("x̂_0", "ε̂"), parts=("output", "x_t"), tolerance=1e-3,
          verified="x̂_0 and ε̂ agree on x_t, for three predictions, from t = 1 to T"),
     Task("3.2", "Denoiser(model, schedule, prediction, clip=True)", "03_sampling",
          "the network as a sampler sees it, called as denoise(x_t, t)", "Ho et al. 2020, eq. 15",
-         Denoiser, denoiser_cases, returns=("x̂_0", "ε̂"), play=play_denoiser,
+         Denoiser, denoiser_cases, returns=("x̂_0", "ε̂"), play=play_denoiser, tolerance=1e-3,
          verified="x̂_0 in [−1, 1], ε̂ that agrees with it, and the time given to the network"),
     Task("3.3", "ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance='posterior')", "03_sampling",
          "a step of DDPM", "Ho et al. 2020, eq. 7 and §3.2",
-         diffusion.ddpm_step, ddpm_cases, parts=("x0_hat", "eps_hat", "noise"),
+         diffusion.ddpm_step, ddpm_cases, parts=("x0_hat", "eps_hat", "noise"), tolerance=1e-3,
          verified="mean and variance from t = T to the last step, which adds no noise; also with times left out"),
     Task("3.4", "ddpm_mean_eps(x_t, eps_hat, alpha_bar_t, alpha_bar_s)", "03_sampling",
          "the mean of that step, from ε̂", "Ho et al. 2020, eq. 11",
-         answers.ddpm_mean_eps, mean_cases, returns=("the mean",), parts=("x_t", "eps_hat"),
+         answers.ddpm_mean_eps, mean_cases, returns=("the mean",), parts=("x_t", "eps_hat"), tolerance=1e-3,
          verified="the shares of x_t and ε̂ from t = T to the last step; also with times left out"),
     Task("3.5", "ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0)", "03_sampling",
          "a step of DDIM", "Song et al. 2021, eq. 12 and 16",
-         diffusion.ddim_step, ddim_cases, parts=("x0_hat", "eps_hat", "noise"),
+         diffusion.ddim_step, ddim_cases, parts=("x0_hat", "eps_hat", "noise"), tolerance=1e-3,
          verified="x̂_0, the direction and the noise, for η = 0, 0.5 and 1, from t = T to the last step"),
     Task("3.6", "times(T, steps)", "03_sampling",
          "the times of a sampler that leaves some out", "Song et al. 2021, §4.2",
