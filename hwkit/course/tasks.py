@@ -377,18 +377,19 @@ def clouds(g, count: int) -> list[np.ndarray]:
 def statistics_cases(g):
     (cloud,) = clouds(g, 1)
     yield Case("40 images, 5 features", (cloud,))
-    yield Case("5 images, 5 features", (cloud[:5],))
+    yield Case("2 images, 5 features", (cloud[:2],))
 
 
 def frechet_cases(g):
     one, other = (distances.statistics(cloud) for cloud in clouds(g, 2))
-    few = distances.statistics(clouds(g, 1)[0][:4])
+    few = distances.statistics(clouds(g, 1)[0][:3])
     eye = (np.zeros(5), np.eye(5))
     yield Case("two clouds", (*one, *other))
     yield Case("a cloud and itself", (*one, *one))
     yield Case("equal covariances", (eye[0], eye[1], eye[0] + np.arange(5), eye[1]))
     yield Case("equal means", (*eye, eye[0], 4 * eye[1]))
-    yield Case("a cloud of 4 images, whose covariance is singular", (*few, *one))
+    yield Case("a first cloud of 3 images, whose covariance is singular", (*few, *one))
+    yield Case("a second cloud of 3 images, whose covariance is singular", (*one, *few))
 
 
 # fmt: off
