@@ -141,10 +141,72 @@ def test_mistakes_as_students_write_them_are_known_too():
     def roots_of_entries(mu1, sigma1, mu2, sigma2):
         return np.sum((mu1 - mu2) ** 2) + np.trace(sigma1 + sigma2 - 2 * np.sqrt(sigma1 @ sigma2))
 
+    def alpha_without_its_quotient(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"):
+        beta = 1 - alpha_bar_t
+        mean = (alpha_bar_s**0.5 * beta * x0_hat + alpha_bar_t**0.5 * (1 - alpha_bar_s) * x_t) / (1 - alpha_bar_t)
+        if alpha_bar_s == 1:
+            return mean
+        return mean + (beta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) if variance == "posterior" else 1)) ** 0.5 * noise
+
+    def divided_by_zero(x_t, eps_hat, alpha_bar_t, alpha_bar_s):
+        alpha = alpha_bar_t / alpha_bar_s
+        return 1 / alpha**0.5 * (x_t - (1 - alpha) / (1 - alpha_bar_s) ** 0.5 * eps_hat)
+
+    def too_much_noise(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0):
+        variance = eta**2 * (1 - alpha_bar_s) * (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t)
+        x_s = alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s) ** 0.5 * eps_hat
+        return x_s if noise is None else x_s + variance**0.5 * noise
+
+    def snr_for_v(alpha_bar_t, prediction, weighting, gamma=5.0):
+        snr = alpha_bar_t / (1 - alpha_bar_t)
+        if weighting == "uniform":
+            return snr**0
+        return snr.clamp(max=gamma) if prediction == "x0" else (gamma / snr).clamp(max=1)
+
+    def earlier(model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"):
+        return BY_NAME["diffusion_loss"].answer(
+            lambda x, t: model(x, t + 1), x_0, t - 1, eps, alpha_bar, prediction, weighting
+        )
+
+    def first_order(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=()):
+        return BY_NAME["ddim_step"].answer(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
+
+    class OnlyClipped:
+        def __init__(self, model, schedule, prediction, clip=True):
+            self.denoise, self.clip = BY_NAME["Denoiser"].answer(model, schedule, prediction, clip=False), clip
+
+        def __call__(self, x_t, t):
+            x0_hat, eps_hat = self.denoise(x_t, t)
+            return (x0_hat.clip(-1, 1) if self.clip else x0_hat), eps_hat
+
+    class NewBlock(ResBlock):
+        def __init__(self, c_in, c_out, time_dim):
+            super().__init__(c_in, c_out, time_dim)
+            self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+
+    def parts_of_count(T, count=8):
+        return [int(x) for x in np.linspace(T, 0, count + 1).round()][:-1]
+
+    def as_in_diffusers(t, dim):
+        half = dim // 2
+        angles = t[:, None].float() * torch.exp(-np.log(10_000) * torch.arange(half) / (half - 1))[None]
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
     written = {
         ("q_sample", "variances for roots"): variances,
         ("ddim_step", "σ as the direction"): sigma_as_direction,
         ("ddpm_step", "noise in the last step"): noise_to_the_end,
+        ("ddpm_step", "ᾱ_t for α"): alpha_without_its_quotient,
+        ("ddpm_mean_eps", "noise level of s"): divided_by_zero,
+        ("ddim_step", "no room for the noise"): too_much_noise,
+        ("loss_weight", "v as ε"): snr_for_v,
+        ("diffusion_loss", "ᾱ of the time before"): earlier,
+        ("second_order_step", "first order"): first_order,
+        ("Denoiser", "ε̂ not derived again"): OnlyClipped,
+        ("ResBlock", "last convolution not at zero"): NewBlock,
+        ("nodes", "without 0"): parts_of_count,
+        ("time_embedding", "h − 1 for h"): as_in_diffusers,
+        ("statistics", "covariance of the images"): lambda features: (features.mean(0), np.cov(features)),
         ("times", "whole strides from 0"): strides,
         ("update_weights", "average the wrong way round"): backwards,
         ("draw_t_and_eps", "t from 0 to T − 1"): counted_from_zero,
@@ -350,8 +412,17 @@ class Odd(Exception):
         return ""
 
 
+class Broken(Exception):
+    def __str__(self):
+        raise self
+
+
 def with_an_odd_error(x_0, alpha_bar_t, eps):
     raise Odd
+
+
+def with_a_broken_error(x_0, alpha_bar_t, eps):
+    raise Broken
 
 
 def with_another_not_implemented(x_0, alpha_bar_t, eps):
@@ -366,8 +437,9 @@ def with_another_not_implemented(x_0, alpha_bar_t, eps):
         (in_the_end_in_place, "in place", "changes"),
         (with_an_error, "error", "return torch.cat([x, 3])"),
         (with_an_endless_call, "error", "RecursionError"),
-        (that_leaves, "error", "SystemExit (done)"),
-        (with_an_odd_error, "error", "stopped with Odd in line"),
+        (that_leaves, "error", "SystemExit: done"),
+        (with_an_odd_error, "error", "Odd, in line"),
+        (with_a_broken_error, "error", "`raise Broken`"),
         (with_another_not_implemented, "error", "return nn.Module()(x_0)"),
         (lambda x_0, eps, alpha_bar_t: x_0, "signature", "another order"),
         (lambda x_0, eps: x_0, "signature", "q_sample(x_0, alpha_bar_t, eps)"),

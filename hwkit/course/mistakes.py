@@ -360,7 +360,7 @@ MISTAKES = bank(
     ],
     loss_weight=[
         ("max for min", weight_with(cap=torch.maximum),
-         "Your weight is largest where hardly any noise is. Was that not what min-SNR should end?",
+         "Which is larger at t = 1, SNR or γ? And which of the two does your weight take?",
          "γ is a ceiling. In yours it is a floor.",
          "clamp has two limits, and you set the other one (or took the larger of the two)."),
         ("SNR upside down", weight_with(snr=lambda a: (1 - a) / a),
@@ -469,7 +469,7 @@ MISTAKES = bank(
          "The angles are t times a frequency, and nothing else."),
         ("sines twice", embedding_with(join=lambda s, c: torch.cat([s, s], dim=1)),
          "Are the two halves of your embedding different?",
-         "A sine alone cannot tell two angles apart that it has in common.",
+         "Many angles have the same sine. A second, different value tells them apart.",
          "The second half needs another function of the same angles."),
     ],
     ResBlock=[
@@ -546,7 +546,7 @@ MISTAKES = bank(
          "The upper limit has to be one more."),
         ("0 drawn too", draw_with(lambda count, T: torch.randint(0, T + 1, (count,))),
          "How much noise is in x_t at your smallest t? What should a network say of it?",
-         "The largest t is right, the smallest is not: with min-SNR or ε it even divides 0 by 0.",
+         "The largest t is right. The smallest shows the network a clean image, with no noise to find.",
          "The lower limit has to be one more."),
         ("one t for all", draw_with(lambda count, T: torch.randint(1, T + 1, (1,)).expand(count)),
          "How many different times are in one of your batches?",
@@ -626,7 +626,7 @@ MISTAKES = bank(
          "Both values are right, but a sampler would take the noise for the image.",
          "x̂_0 first, ε̂ second."),
         ("v with its signs swapped", predict_with(v=lambda o, x, s, n: (s * x + n * o, n * x - s * o)),
-         "Is v the derivative of x_t in the direction of more noise, or of less?",
+         "At t = T, v is almost −x_0. Which sign has your x̂_0 there?",
          "'epsilon' and 'x0' are right. For v, the output counts with the wrong sign.",
          "The sum and the difference have to change places."),
         ("v with its factors swapped", predict_with(v=lambda o, x, s, n: (n * x - s * o, s * x + n * o)),
@@ -696,7 +696,7 @@ MISTAKES = bank(
          "When ᾱ_s is 1 the step is over after the mean."),
         ("no noise", ddpm_with(spread=lambda a, s, variance: 0.0),
          "Is your step random?",
-         "The mean is right, and alone it leads to blurred digits. `noise` is never used.",
+         "The mean is right. `noise` is never used.",
          "After the mean, a standard deviation times the noise is missing."),
         ("ᾱ_t before x̂_0", ddpm_with(mean=lambda x, x0, a, s:
             (a**0.5 * (1 - a / s) * x0 + (a / s) ** 0.5 * (1 - s) * x) / (1 - a)),
@@ -722,7 +722,7 @@ MISTAKES = bank(
          "'beta' is right. The variance of eq. 7 has one more factor.",
          "What makes β̃ of β is a quotient of two noise levels, at s above and at t below."),
         ("ᾱ_t for α", ddpm_with(mean=lambda x, x0, a, s: (s**0.5 * (1 - a) * x0 + a**0.5 * (1 - s) * x) / (1 - a),
-                                spread=lambda a, s, variance: spread(a * s, s, variance)),
+                                spread=lambda a, s, variance: 1 - s if variance == "posterior" else 1 - a),
          "Is α_t the share that one step keeps, or all steps until t?",
          "You use ᾱ_t where eq. 7 has no bar. From ᾱ_t and ᾱ_s you can find α.",
          "α is what leads from ᾱ_s to ᾱ_t: a quotient."),
@@ -736,8 +736,8 @@ MISTAKES = bank(
         ("root of β", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
             (x_t - (1 - alpha_bar_t / alpha_bar_s) ** 0.5 / (1 - alpha_bar_t) ** 0.5 * eps_hat)
             / (alpha_bar_t / alpha_bar_s) ** 0.5,
-         "How much noise does a single step remove: as much as it once added, or a hundred times less?",
-         "The factor of x_t is right. That of ε̂ is too large in the middle of the way.",
+         "One of 830 steps removes a small part of the noise. How large is the part that yours removes at t = T?",
+         "The factor of x_t is right. That of ε̂ is too large at every t.",
          "Above the fraction stands β itself; the root is below only."),
         ("no root below", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
             (x_t - (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t) * eps_hat)
@@ -748,7 +748,7 @@ MISTAKES = bank(
         ("not divided", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
             x_t - (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t) ** 0.5 * eps_hat,
          "The forward step shrank the picture before it added noise. Does yours undo that?",
-         "Both factors are too small, by the same little at every t.",
+         "Both factors are a little too small, and by the same part.",
          "Something in front of the bracket of eq. 11 is missing."),
         ("plus for minus", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
             (x_t + (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t) ** 0.5 * eps_hat)
@@ -757,7 +757,7 @@ MISTAKES = bank(
          "Both factors have the right size.",
          "One sign is wrong."),
         ("noise level of s", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
-            (x_t - (1 - alpha_bar_t / alpha_bar_s) / max(1 - alpha_bar_s, 1e-20) ** 0.5 * eps_hat)
+            (x_t - (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_s) ** 0.5 * eps_hat)
             / (alpha_bar_t / alpha_bar_s) ** 0.5,
          "What happens in your last step, where ᾱ_s is 1?",
          "The factor of x_t is right. That of ε̂ has an ᾱ of the wrong time.",
@@ -835,7 +835,7 @@ MISTAKES = bank(
          "All that is there is right, but the first is missing.",
          "The state of pure noise belongs to the list too."),
         ("one too few", lambda T, steps: evenly(T, 0, steps),
-         "How many fences stand between 51 posts?",
+         "How many gaps are there between 51 posts?",
          "Both ends are right, but the list makes one step less than it should.",
          "Between `n` times lie `n − 1` steps."),
         ("rising", lambda T, steps: evenly(0, T, steps + 1),

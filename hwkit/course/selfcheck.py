@@ -11,7 +11,7 @@ import ast
 import contextlib
 import copy
 import inspect
-import site
+import os
 import sysconfig
 import traceback
 import warnings
@@ -30,7 +30,10 @@ from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Unfit
 from hwkit.files import read_json, runs, write_json
 
 KEPT = "selfcheck.json"  # in the folder of the runs
-FOREIGN = [*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), *site.getsitepackages()]
+FOREIGN = (  # whose lines are no student's
+    f"{Path(hwkit.__file__).parent}{os.sep}",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
 
 ticks: dict[str, bool] = {}  # by the name of the task: whether its last check passed
 failures: dict[str, tuple[str, int]] = {}  # by the name of the task: how it failed last, and how often in a row
@@ -77,7 +80,7 @@ def check(function: Callable, task: str | None = None, seed: int = 0) -> Result:
             try:
                 result = judge(chosen, function, seed)
             except Exception as error:  # a value that cannot even be compared must not stop a student's notebook
-                result = failed(chosen, "unfit", f"What it gives cannot be compared ({type(error).__name__}: {error}).")
+                result = failed(chosen, "unfit", f"What it gives cannot be compared ({said(error)}).")
         remember(chosen, result)
     print(result)
     return result
@@ -149,13 +152,16 @@ def attempt_on_copy(task: Task, function: Callable, case: Case) -> dict | Stop:
 
 def stopped(task: Task, error: BaseException) -> Stop:
     """An exception as a sentence, with the student's line that raised it."""
-    kit = str(Path(hwkit.__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((kit, *FOREIGN))]
-    line = f" in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
+    line = f", in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
     if isinstance(error, NotImplementedError) and (not line or "raise NotImplementedError" in line):
         return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
-    message = str(error).strip().split("\n")[0][:200]
-    return Stop("error", f"It stopped with {type(error).__name__}{f' ({message})' * bool(message)}{line}.", repr(error))
+    return Stop("error", f"It stopped with {said(error)}{line}.", said(error))
+
+
+def said(error: BaseException) -> str:
+    """'TypeError: what was wrong': of a message the first line, and not all of it where it is very long."""
+    return traceback.format_exception_only(error)[-1].strip().split("\n")[0][:200]
 
 
 def other_signature(task: Task, function: Callable) -> str | None:
@@ -187,11 +193,8 @@ def failed(task: Task, kind: str, text: str | tuple[str, ...]) -> Result:
     if isinstance(text, str):
         return Result(False, kind, f"✗ {task}: {text}")
     level = min(count, len(text))
-    more = (
-        "Check again for the next."
-        if level < len(text)
-        else f"Read again: {task.equation}, in notebook {task.notebook}."
-    )
+    end = f"Read again: {task.equation}, in notebook {task.notebook}."
+    more = "Check again for the next." if level < len(text) else end
     return Result(False, kind, f"✗ {task}: {text[level - 1]}\n  Hint {level} of {len(text)}. {more}")
 
 
@@ -253,5 +256,5 @@ def progress() -> None:
     """Prints the tasks as a table, with a tick at each whose last check passed."""
     done = kept() | ticks
     for task in TASKS:
-        print(f"{'✓' if done.get(task.name) else '·'} {task.number}  {task.name:<18} {task.title:<58} {task.notebook}")
+        print(f"{'✓' if done.get(task.name) else '·'} {task.number}  {task.name:<18} {task.title:<50} {task.notebook}")
     print(f"{sum(done.values())} of {len(TASKS)} tasks")

@@ -439,7 +439,7 @@ TASKS = [
          diffusion.predict_x0_eps, predict_cases, returns=("x̂_0", "ε̂"), parts=("output", "x_t"), tolerance=1e-3,
          verified="x̂_0 and ε̂ agree on x_t, for three predictions, from t = 1 to T"),
     Task("3.2", "Denoiser(model, schedule, prediction, clip=True)", "03_sampling",
-         "the network as a sampler sees it, called as denoise(x_t, t)", "Ho et al. 2020, eq. 15",
+         "the network as a sampler sees it: denoise(x_t, t)", "Ho et al. 2020, eq. 15",
          Denoiser, denoiser_cases, returns=("x̂_0", "ε̂"), play=play_denoiser, tolerance=1e-3,
          verified="x̂_0 in [−1, 1], ε̂ that agrees with it, and the time given to the network"),
     Task("3.3", "ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance='posterior')", "03_sampling",
