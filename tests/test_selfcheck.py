@@ -168,6 +168,10 @@ def test_mistakes_as_students_write_them_are_known_too():
             lambda x, t: model(x, t + 1), x_0, t - 1, eps, alpha_bar, prediction, weighting
         )
 
+    def without_axes(model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"):
+        a = alpha_bar[t]
+        return ((model(x_0 * a**0.5 + eps * (1 - a) ** 0.5, t) - eps) ** 2).mean()
+
     def first_order(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=()):
         return BY_NAME["ddim_step"].answer(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s)
 
@@ -202,6 +206,7 @@ def test_mistakes_as_students_write_them_are_known_too():
         ("loss_weight", "v as ε"): snr_for_v,
         ("diffusion_loss", "ᾱ of the time before"): earlier,
         ("second_order_step", "first order"): first_order,
+        ("diffusion_loss", "ᾱ_t without axes"): without_axes,
         ("Denoiser", "ε̂ not derived again"): OnlyClipped,
         ("ResBlock", "last convolution not at zero"): NewBlock,
         ("nodes", "without 0"): parts_of_count,
@@ -263,7 +268,7 @@ def test_another_wrong_answer_is_told_where_it_fails_and_which_factor_is_off():
         )
 
     said = hints(loud, "ddpm_step", 2)
-    assert "with posterior it is right" in said and "With beta the factor of noise is too large" in said
+    assert ", and right with posterior" in said and "With beta the factor of noise is too large" in said
     assert "those of x0_hat and eps_hat are right" in said
 
     def clamped(x_0, alpha_bar_t, eps):
@@ -281,8 +286,15 @@ def test_a_wrong_factor_is_named_by_its_kind(factor, said):
 
 def test_a_number_that_is_wrong_is_too_large_or_too_small_or_not_finite():
     distance = BY_NAME["frechet_distance"].answer
-    assert "too small" in hints(lambda *statistics: distance(*statistics) * 0.7, "5.2")
+    assert "It is too small" in hints(lambda *statistics: distance(*statistics) * 0.7, "5.2")
     assert "NaN" in hints(lambda *statistics: float("nan"), "5.2")
+
+
+def test_a_list_or_table_that_is_wrong_is_told_where_first():
+    right = BY_NAME["times"].answer
+    said = hints(lambda T, steps: [t + (i == 2) for i, t in enumerate(right(T, steps))], "3.6")
+    assert "50 of 51 values are right. The first wrong one is at [2], and too large." in said
+    assert "but not at T = 830, 1 steps" in said
 
 
 def test_an_answer_that_draws_its_own_noise_is_told_so():

@@ -70,22 +70,21 @@ def _of_another_tensor_kind(got: Tensor, want: Tensor, double: bool) -> str | No
         return f"is {got.dtype}, but torch.float64 is wanted: it holds 1 − ᾱ_1 = 0.0001 to all digits, float32 to three"
     if got.shape != want.shape:
         return f"has the shape {tuple(got.shape)}, but {tuple(want.shape)} is wanted"
-    if want.requires_grad and not got.requires_grad:
-        return "has lost its gradients (by .detach(), .item(), torch.tensor(…) or no_grad), so nothing could be learned"
     return None
 
 
 def where(tries: list[tuple[Case, bool]]) -> str:
-    """In which of the cases an answer is wrong: 'is wrong with beta, but for t = 1; with posterior it is right'."""
+    """In which of the cases an answer is wrong: 'is wrong with beta, but not at t = 1, and right with posterior'."""
     found: dict[tuple, list[str]] = {}
     for option in dict.fromkeys(case.option for case, _ in tries):
         sides = [tuple(case.where for case, good in tries if case.option == option and good == side) for side in (0, 1)]
         found.setdefault(tuple(sides), []).append(option)
     if len(found) == 1:
         return f"is wrong{_among(*next(iter(found))) or ' everywhere'}"
-    clauses = [(f"with {listed(options)}", *sides) for sides, options in found.items()]
-    wrong = [f"is wrong {which}{_among(bad, good)}" for which, bad, good in clauses if bad]
-    return "; it ".join(wrong) + "".join(f"; {which} it is right" for which, bad, _ in clauses if not bad)
+    wrong = [f"is wrong with {listed(options)}{_among(*sides)}" for sides, options in found.items() if sides[0]]
+    right = [option for sides, options in found.items() if not sides[0] for option in options]
+    rest = f", and right with {right[0] if len(right) == 1 else 'the others'}" if right else ""
+    return "; it ".join(wrong) + rest
 
 
 def _among(some: tuple, others: tuple) -> str:
@@ -93,6 +92,18 @@ def _among(some: tuple, others: tuple) -> str:
     if not others:
         return ""
     return f" at {listed(some)}" if len(some) <= len(others) else f", but not at {listed(others)}"
+
+
+def entries(got, want, tolerance: float) -> str:
+    """How many of the values are right, where the first wrong one stands, and whether it is too large or too small."""
+    got, want = plain(got), plain(want)
+    off = (got - want).abs() > tolerance * want.abs().max() + 1e-9
+    place = off.nonzero()[0]
+    size = f"too {'large' if got[tuple(place)] > want[tuple(place)] else 'small'}"
+    if got.numel() == 1:
+        return f"It is {size}."
+    right = f"{int((~off).sum())} of {off.numel()} values are right."
+    return f"{right} The first wrong one is at [{', '.join(map(str, place.tolist()))}], and {size}."
 
 
 def listed(names, most: int = 4) -> str:

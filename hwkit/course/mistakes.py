@@ -397,6 +397,12 @@ MISTAKES = bank(
          "The table begins with ᾱ_0 = 1. Where in it is ᾱ_1?",
          "Your images carry a little less noise than t says. In other programs the table begins at t = 1.",
          "Here ᾱ_t stands at place t. Do not count down by one."),
+        ("ᾱ_t without axes", lambda model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform":
+            q_sample(x_0, alpha_bar[t], eps),
+         "Which shape has alpha_bar[t], and which has x_0?",
+         "Each image has its own ᾱ_t. But torch lines shapes up from the right, and takes them for columns of pixels; "
+         "with 28 images it would not even complain.",
+         "Behind the axis of the images, the values from the table need three more of length 1."),
         ("the clean image", loss_with(noised=lambda x_0, a, eps: x_0),
          "What does the network see in your function: the image, or the image under noise?",
          "The task is to look through noise. Yours shows it the answer.",

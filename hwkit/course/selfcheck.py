@@ -12,6 +12,7 @@ import contextlib
 import copy
 import inspect
 import os
+import re
 import sysconfig
 import traceback
 import warnings
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 import hwkit
-from hwkit.course.compare import close, factors, of_another_kind, plain, where
+from hwkit.course.compare import close, entries, factors, of_another_kind, plain, where
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Unfit
 from hwkit.files import read_json, runs, write_json
@@ -45,7 +46,7 @@ class Stop:
 
     kind: str  # blank, unfit, error, in place
     text: str = field(compare=False)
-    cause: str = ""  # the exception, without the line: what another function that stops for the same reason has too
+    cause: str = ""  # the exception without line and numbers: the same in all that stop for this reason
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,15 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
         if all(agree(task, seen[i], attempt(task, mistake.function, cases[i])) for i in order):
             return failed(task, mistake.name, mistake.hints)
     if stop:
-        return failed(task, stop.kind, f"{stop.text} (Tried with {cases[seen.index(stop)]}.)")
+        tried = f" (Tried with {cases[seen.index(stop)]}.)" if stop.kind == "error" else ""
+        return failed(task, stop.kind, f"{stop.text}{tried}")
     for got, want in zip(seen, right, strict=True):
         if text := wrong_kind(task, got, want):
             return failed(task, "kind", text)
+    cut = [name for got, want in zip(seen, right, strict=True) for name in want if is_cut_off(got[name], want[name])]
+    if not wrong and cut:
+        text = "by .detach(), .item(), torch.tensor(…) or no_grad, so that nothing could be learned from it"
+        return failed(task, "kind", f"The values are right, but {cut[0]} has lost its gradients, {text}.")
     if not wrong:
         return Result(True, "passed", f"✓ {task}: {task.verified}.")
     if not agree(task, attempt(task, function, cases[wrong[0]], seed + 1), seen[wrong[0]]):
@@ -156,7 +162,7 @@ def stopped(task: Task, error: BaseException) -> Stop:
     line = f", in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
     if isinstance(error, NotImplementedError) and (not line or "raise NotImplementedError" in line):
         return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
-    return Stop("error", f"It stopped with {said(error)}{line}.", said(error))
+    return Stop("error", f"It stopped with {said(error)}{line}.", re.sub(r"\d+", "#", said(error)))
 
 
 def said(error: BaseException) -> str:
@@ -206,6 +212,11 @@ def wrong_kind(task: Task, got: dict, want: dict) -> str | None:
     return None
 
 
+def is_cut_off(got, want) -> bool:
+    """Whether a tensor has lost the gradients that the right one has."""
+    return isinstance(want, Tensor) and want.requires_grad and not got.requires_grad
+
+
 def agree(task: Task, got: dict | Stop, want: dict | Stop) -> bool:
     """Whether two attempts gave the same numbers, or were stopped by the same."""
     if isinstance(got, Stop) or isinstance(want, Stop):
@@ -217,18 +228,14 @@ def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
     """Three hints on an answer that is wrong in a way that the kit does not know; see `compare.py`."""
     case, got, want = next(each for each in tries if not agree(task, *each[1:]))
     name = next(name for name, value in want.items() if not close(got[name], value, task.tolerance))
-    mine, theirs = plain(got[name]), plain(want[name])
     first = f"{name} {where([(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])}."
     if not all(plain(g[name]).isfinite().all() for _, g, _ in tries):
         second = "It holds NaN or infinite values: is there a division by 0, or the root of less than 0?"
-    elif task.parts:
-        second = factors(task, name, tries)
     else:
-        size = "large" if (mine - theirs).sum() > 0 else "small"
-        second = f"It is too {size} ({case})." if theirs.numel() == 1 else ""
+        second = factors(task, name, tries) if task.parts else ""
+        second = second or f"Take {case}: {entries(got[name], want[name], task.tolerance)}"
     way = "Call it with all pictures 0 but one: what comes out is that one's factor. " if task.parts else ""
-    third = f"{way}Compare with {task.equation}, by hand, for one case: {case}."
-    return tuple(f"{first} {more}".strip() for more in dict.fromkeys(("", second, f"{second} {third}")))
+    return first, f"{first} {second}", f"{first} {second} {way}Compare with {task.equation}, by hand, for {case}."
 
 
 # Progress

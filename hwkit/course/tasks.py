@@ -272,7 +272,7 @@ def play_update(task, function, case):
     optimizer, seen = Descent(model.parameters(), lr=0.5), {}
     for count in ("one update", "two updates"):
         function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
-        seen |= {f"the weights after {count}": model.weight.detach().clone()}
+        seen |= {f"the model after {count}": model.weight.detach().clone()}
         seen |= {f"the average after {count}": ema.weight.detach().clone()}
     return seen
 
@@ -456,7 +456,7 @@ TASKS = [
          verified="x̂_0, the direction and the noise, for η = 0, 0.5 and 1, from t = T to the last step"),
     Task("3.6", "times(T, steps)", "03_sampling",
          "the times of a sampler that leaves some out", "Song et al. 2021, §4.2",
-         sampling.times, times_cases, returns=("the times",),
+         sampling.times, times_cases, returns=("the list of times",),
          verified="T first, 0 last, even steps between, also where the number of steps does not divide T"),
     Task("3.7", "second_order_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=())", "03_sampling",
          "a step of second order, of your choice", "Lu et al. 2022, algorithm 2",
@@ -464,7 +464,7 @@ TASKS = [
          verified="half the step, a quarter of the error, also with steps of unequal length; the last step is finite"),
     Task("4.1", "nodes(T, count=8)", "04_visualization",
          "the times of the figure's columns", "the homework: T in equal parts",
-         sampling.nodes, nodes_cases, returns=("the nodes",),
+         sampling.nodes, nodes_cases, returns=("the list of nodes",),
          verified="T first, 0 last, `count` of them, evenly spaced"),
     Task("5.1", "statistics(features)", "05_fid",
          "mean and covariance of a cloud of features", "Heusel et al. 2017, §3",
