@@ -120,24 +120,28 @@ def draw_with(t=None, eps=torch.randn_like):
     return lambda x_0, T: (t(len(x_0), T), eps(x_0))
 
 
-def update_with(*order, average=lambda ema, weight, decay: ema.lerp_(weight, 1 - decay), clip=nn.utils.clip_grad_norm_):
+def moved(ema, weight, decay):
+    ema.lerp_(weight, 1 - decay)
+
+
+def update_with(*order, average=moved, clip=nn.utils.clip_grad_norm_, gradients=torch.no_grad):
     """`update_weights` in another order, or with another average or clipping."""
 
     def changed(model, ema, optimizer, loss, clip_at, decay):
-        with torch.no_grad():
-            pairs = list(zip(ema.parameters(), model.parameters(), strict=True))
-        for what in order or ("zero", "backward", "clip", "step", "average"):
-            if what == "zero":
-                optimizer.zero_grad()
-            elif what == "backward":
-                loss.backward()
-            elif what == "clip":
-                clip(model.parameters(), clip_at)
-            elif what == "step":
-                optimizer.step()
-            else:
-                with torch.no_grad():
-                    [average(*pair, decay) for pair in pairs]
+        def averaged():
+            with gradients():
+                for pair in zip(ema.parameters(), model.parameters(), strict=True):
+                    average(*pair, decay)
+
+        parts = {
+            "zero": optimizer.zero_grad,
+            "backward": loss.backward,
+            "clip": lambda: clip(model.parameters(), clip_at),
+            "step": optimizer.step,
+            "average": averaged,
+        }
+        for part in order or parts:
+            parts[part]()
 
     return lambda model, ema, optimizer, loss, clip=1.0, decay=0.999: changed(model, ema, optimizer, loss, clip, decay)
 
@@ -588,6 +592,10 @@ MISTAKES = bank(
          "Is there a difference between `ema` and `model` after your step?",
          "A copy is no average: the past is forgotten at once.",
          "Keep `decay` of what was there, and add only the rest from the new weights."),
+        ("average with a history", update_with(gradients=torch.enable_grad),
+         "Does the memory that your training takes grow from step to step?",
+         "All values are right. But the average remembers how it was computed, and so do all averages before it.",
+         "Nothing is learned by way of the average: compute it where gradients are turned off."),
         ("not clipped before the step", update_with("zero", "backward", "step", "clip", "average"),
          "When the gradient is large, how far do your weights move?",
          "A small gradient works. A large one should have been made shorter before anybody used it.",

@@ -265,7 +265,7 @@ def update_cases(g):
 def play_update(task, function, case):
     """The weights and their average after two updates, from losses whose gradients are known."""
     start, data = case.args
-    model, ema = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False)
+    model, ema = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False).requires_grad_(False)
     with torch.no_grad():
         model.weight.copy_(start)
         ema.weight.copy_(-start)
@@ -274,7 +274,7 @@ def play_update(task, function, case):
         function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
         seen |= {f"the model after {count}": model.weight.detach().clone()}
         seen |= {f"the average after {count}": ema.weight.detach().clone()}
-    return seen
+    return seen | {"whether the average keeps gradients": int(ema.weight.requires_grad)}
 
 
 def predict_cases(g):
