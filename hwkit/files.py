@@ -11,7 +11,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -84,6 +84,20 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
     raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that are taken.")
 
 
+def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that are kept at `path` under this key; else those of make(), which are kept there from now on."""
+    with contextlib.suppress(OSError, ValueError):  # none are kept, or damaged ones
+        arrays = load_npz(path)
+        if str(arrays.get("key")) == key:
+            return arrays
+    arrays = make()
+    try:
+        write_npz(path, **arrays, key=key)
+    except OSError as error:  # the arrays are here all the same; only the next time will be slower
+        print(f"Going on with no cache: {error}")
+    return arrays
+
+
 # Writing
 
 
@@ -150,6 +164,12 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content) -> None:
     """Writes the file whole (see `whole_file`), as indented JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_npz(path: Path | str, **arrays) -> None:
+    """Arrays, or numbers and texts, by their names."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:  # numpy would add .npz to another name
+        np.savez(file, **arrays)
 
 
 def write_many(folder: Path | str, files: Mapping[str, bytes]) -> None:

@@ -5,7 +5,7 @@ level, leaves alone what is as it should be, and writes over nothing.
 """
 
 from collections.abc import Collection, Iterator
-from itertools import chain, filterfalse
+from itertools import chain
 from pathlib import Path
 from statistics import mode
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from hwkit.files import expanded, is_leftover
 from hwkit.measure.distances import spaced
-from hwkit.measure.features import digit_classifier, digit_features, floors
+from hwkit.measure.features import classify, digit_features, floors, logits
 from hwkit.measure.memorisation import compare, training_images
-from hwkit.mnist.folder import file_name, listed, mend, open_png
+from hwkit.mnist.folder import file_name, files_in, listed, mend, open_png
 
 FILES = ("every file opens", "PNG", "RGB", "28×28")
 PICTURES = ("not blank", "grey levels", "no duplicates", "no copies", "all ten digits")
@@ -30,7 +30,7 @@ ALIKE = 8  # levels and pixels: images that differ by more in no more pixels are
 # What turning to the left by no to three quarters undoes, then what mirroring and that do:
 TURNED = ("", "turned right", "turned by 180°", "turned left", "mirrored", "transposed", "upside down", "transposed")
 READ = 'np.asarray(Image.open(path).convert("RGB"))'
-PLAIN = 'convert these: Image.open(path).convert("RGB").save(path)'  # what `mend` answers where nothing can be lost
+SAVE = 'Image.open(path).convert("RGB").save(path)'  # the line of `mend` where nothing can be lost
 
 
 class Row(NamedTuple):
@@ -55,13 +55,11 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
     train = training_images(train)  # what is wrong there is said before the table begins
-    entries = {path.name: path.is_dir() for path in sorted(folder.iterdir())}
-    subfolders = [name for name in entries if entries[name]]
-    names = [name for name in entries if not entries[name]]
-    files, left = list(filterfalse(is_leftover, names)), list(filter(is_leftover, names))
-    images = [name for name in files if Path(name).suffix.lower() in IMAGES]
-    below = (path.relative_to(folder) for path in folder.glob("*/**/*") if path.suffix.lower() in IMAGES)
-    inner = sorted({str(folder / path.parent) for path in below if not any(map(is_leftover, path.parts))})
+    subfolders = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+    names = [path.name for path in sorted(folder.iterdir()) if not path.is_dir()]
+    found = [path.relative_to(folder) for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
+    images = [path.name for path in found if len(path.parts) == 1]
+    inner = sorted({str(folder / path.parent) for path in found if len(path.parts) > 1})
     gone = list(filter(is_leftover, subfolders))
     todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
     if inner:
@@ -70,15 +68,16 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
         todo.append("delete the subfolder")
     yield Row("no subfolders", not subfolders, listed(subfolders) if subfolders else "none", "; ".join(todo))
     table = [f"{n:,} files", "names", *FILES, *PICTURES]
-    for row in chain(_file_rows(files, left, n), _image_rows(folder, images, train)) if images or not inner else ():
+    for row in chain(_file_rows(names, n), _image_rows(folder, images, train)) if images or not inner else ():
         table.remove(row.what)
         yield row
     yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in table)
 
 
-def _file_rows(files: list[str], left: list[str], n: int) -> Iterator[Row]:
-    """Number and names; `left` are files that programs have left, which are no images and have no wrong names."""
-    expected = [file_name(k) for k in range(1, n + 1)]
+def _file_rows(names: list[str], n: int) -> Iterator[Row]:
+    """Number and names. What programs have left are no images, and have no wrong names."""
+    left = list(filter(is_leftover, names))
+    files, expected = sorted(set(names) - set(left)), [file_name(k) for k in range(1, n + 1)]
     missing, others = sorted(set(expected) - set(files)), sorted(set(files) - set(expected))
     todo = [f"delete {listed(left)}, which programs have left"] * bool(left)
     if len(files) != n:
@@ -89,11 +88,11 @@ def _file_rows(files: list[str], left: list[str], n: int) -> Iterator[Row]:
     found = "; ".join(f"{len(names):,} {kind}: {listed(names)}" for kind, names in odd.items() if names)
     way = f"delete {listed(others)}" if others else "make the missing ones"
     numbers = ["".join(filter(str.isdecimal, Path(name).stem.split("_")[-1])) for name in others]
-    names = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
+    free = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
     kinds = sorted({Path(name).suffix for name in others if Path(name).suffix.lower() in IMAGES})
     if missing and kinds:
         way = f"save the images as .png, numbered from {file_name(1)} on, with five digits and small letters"
-        if not left and len(names) == len(others) and names <= set(missing):  # each gets a name that is free
+        if not left and len(free) == len(others) and free <= set(missing):  # each gets a name that is free
             way += f': if path.suffix in {kinds} and (k := "".join(filter(str.isdecimal, path.stem.split("_")[-1]))): '
             way += f'path.rename(path.with_name(f"{{int(k) or {n}:05d}}.png"))'
     yield Row("names", not found, found or f"{expected[0]} … {expected[-1]}", way)
@@ -106,30 +105,30 @@ def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
         try:
             image = open_png(folder / name)
         except ValueError:
-            odd["every file opens"][name], mends[name] = name, ("make these again", "", "")
+            odd["every file opens"][name], mends[name] = name, "make these again"
             continue
         for what, fact in zip(FILES[1:], (image.format, image.mode, "×".join(map(str, image.size))), strict=True):
             if fact != what:
                 odd[what][name], mends[name] = f"{name} is {fact}", _mend(name, image)
-        if mend(image) == PLAIN:
-            pixels[name] = np.asarray(image.convert("RGB"))
+        if mend(image) == f"convert these: {SAVE}":
+            pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     for what, failing in odd.items() if names else ():
-        ways = [mends[name] for name in failing] or [("", "", "")]
-        todo, condition, line = mode([way for way in ways if not PLAIN.endswith(way[2])] or ways)
-        line = f": {condition}{line}" if line and len(pixels) < len(names) else f": {line}" * bool(line)
-        yield _row(what, failing.values(), len(names), todo + line)
+        ways = [mends[name] for name in failing] or [""]
+        todo = mode([way for way in ways if ": " in way and not way.endswith(SAVE)] or ways)  # what is easy to mend comes last
+        yield _row(what, failing.values(), len(names), todo)
     for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
         later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
         yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
 
 
-def _mend(name: str, image) -> tuple[str, str, str]:
-    """What is to be done with a file, the condition that it is such a file, and the line that does it."""
+def _mend(name: str, image) -> str:
+    """What is to be done with a file, and the line that does it to all of its mode and size."""
     what, _, line = mend(image).partition(": ")
     what = what if image.format == "PNG" else "save these as PNG; a new name alone does not convert them"
     if Path(name).suffix.lower() != ".png":
-        return f"{what}, once the names are mended", "", ""
-    return what, f"if (Image.open(path).mode, Image.open(path).size) == {(image.mode, image.size)}: ", line
+        return f"{what}, once the names are mended"
+    which = f"(Image.open(path).mode, Image.open(path).size) == {(image.mode, image.size)}"
+    return f"{what}: if {which}: {line}" if line else what
 
 
 def _row(what: str, odd: Collection[str], total: int, advice: str) -> Row:
@@ -138,7 +137,7 @@ def _row(what: str, odd: Collection[str], total: int, advice: str) -> Row:
 
 
 def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator[Row]:
-    """Blank ones, grey levels, duplicates, copies of training images, and the digits; uint8 pictures (N, 28, 28, 3)."""
+    """Blank ones, grey levels, duplicates, copies of training images, and the digits; uint8 pictures (N, 3, 28, 28)."""
     low, high = stack.min(axis=(1, 2, 3)), stack.max(axis=(1, 2, 3))
     blank, faint = high - low < FLAT, (high - low >= FLAT) & (high - low < FAINT)
     todo = "these have one colour all over; look at the sampler (NaN, or a wrong range of values?), and make them again"
@@ -151,7 +150,7 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator
         return
     same = [f"{names[i]} {'=' if (stack[i] == stack[j]).all() else '≈'} {names[j]}" for i, j in twins(stack)]
     yield _row("no duplicates", same, len(names), "make the second of each again, with a seed of its own")
-    copies, pairs = compare(stack.transpose(0, 3, 1, 2), train)
+    copies, pairs = compare(stack, train)
     near = round(copies.near_copies * len(names))
     found = f"{near:,} of {len(names):,} nearly are one of {copies.train_images:,} training images ({copies.train})"
     found += f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
@@ -161,13 +160,13 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator
 
 
 def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
-    """For each uint8 picture of (N, 28, 28, 3) that (nearly) repeats an earlier one: the index of that, and its own."""
-    coarse = torch.from_numpy(stack.reshape(-1, 7, 4, 7, 4, 3).mean((2, 4, 5), np.float32).reshape(-1, 49))  # for speed
+    """For each uint8 picture of (N, 3, 28, 28) that (nearly) repeats an earlier one: the index of that, and its own."""
+    coarse = torch.from_numpy(stack.reshape(-1, 3, 7, 4, 7, 4).mean((1, 3, 5), np.float32).reshape(-1, 49))  # for speed
     for start in range(1, len(stack), 500):
         block, before = coarse[start : start + 500], coarse[: start + 499]
         closeness = torch.addmm(before.square().sum(1) / 2, block, before.T, beta=-1)  # ½|x|² − ½|x − y|²
         closest = (closeness + torch.full_like(closeness, -np.inf).triu(start)).argmax(dim=1).numpy()  # of earlier ones
-        apart = (np.abs(stack[start : start + 500].astype(np.int16) - stack[closest]) > ALIKE).any(3).sum((1, 2))
+        apart = (np.abs(stack[start : start + 500].astype(np.int16) - stack[closest]) > ALIKE).any(1).sum((1, 2))
         yield from ((int(closest[i]), start + int(i)) for i in np.flatnonzero(apart <= ALIKE))
 
 
@@ -175,11 +174,11 @@ def _digits(stack: np.ndarray) -> Row:
     """Whether the digits are white on black, upright, and each about as often there as in MNIST."""
     inverted = bool(np.median(stack) >= FAINT)
     sample = spaced(255 - stack if inverted else stack, 250)
-    ways = [np.rot90(sample[:, :, :: -1 if way > 3 else 1], way, (1, 2)) for way in range(8)]  # see TURNED
-    clear = [_logits(pictures)[:, :10].max(axis=1).mean() for pictures in ways]
+    ways = [np.rot90(sample[..., :: -1 if way > 3 else 1], way, (2, 3)) for way in range(8)]  # see TURNED
+    clear = [logits(digit_features(pictures))[:, :10].max(axis=1).mean() for pictures in ways]
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
     faults = ["black on white"] * inverted + [TURNED[best]] * (best > 0)
-    counts = np.bincount(_logits(stack).argmax(axis=1), minlength=11)
+    counts = np.bincount(classify(digit_features(stack)), minlength=11)
     expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(stack)
     slack = 4 * np.sqrt(expected)  # what chance adds
     odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
@@ -193,8 +192,3 @@ def _digits(stack: np.ndarray) -> Row:
         code = f"np.rot90({code}, {best % 4})" if best % 4 else code
         todo = f"these are {' and '.join(faults)}: {start}Image.fromarray({code}).save(path)"
     return Row("all ten digits", not (faults or len(odd) or counts[10] > MOST * len(stack)), found, todo)
-
-
-def _logits(stack: np.ndarray) -> np.ndarray:
-    """What the classifier takes pictures uint8 (N, 28, 28, 3) for: (N, 11), of the digits and of no digit."""
-    return digit_classifier().head(torch.from_numpy(digit_features(stack.transpose(0, 3, 1, 2))).float()).numpy()

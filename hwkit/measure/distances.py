@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hwkit.files import load_npz, whole_file
+from hwkit.files import load_npz, write_npz
 
 KEPT = 5_000  # features that precision and recall are taken of, and that a reference keeps for them and for KID
 ROUNDING = 2e-3  # of statistics that were stored in float16, relative to the largest value
@@ -21,10 +21,9 @@ def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
-def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray, **more) -> None:
-    """Writes an .npz in pytorch-fid's form (`mu`, `sigma`), which `python -m pytorch_fid` reads, with `more` arrays."""
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, mu=mu, sigma=sigma, **more)
+def write_statistics(path: Path | str, mu: np.ndarray, sigma: np.ndarray) -> None:
+    """Writes an .npz in pytorch-fid's form (`mu`, `sigma`), which `python -m pytorch_fid` reads."""
+    write_npz(path, mu=mu, sigma=sigma)
 
 
 def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +32,6 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
     Raises FileNotFoundError where there is none. ValueError where it is broken, has other keys or shapes, is of other
     than `dims` features, or is no mean and covariance: not finite, not symmetric, of negative variance.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There are no statistics {path}: check --reference.")
     arrays = load_npz(path)
     mu, sigma = arrays.get("mu", np.empty(0)), arrays.get("sigma", np.empty(0))
     if mu.ndim != 1 or not mu.size or sigma.shape != 2 * mu.shape:
@@ -50,7 +47,7 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
             "they were made for (digits has 128, inception 2048)."
         )
     fault = ""
-    if mu.dtype.kind + sigma.dtype.kind not in map("".join, product("fiu", repeat=2)):
+    if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu"):
         fault = f"mu and sigma are {mu.dtype} and {sigma.dtype}, not real numbers"
     elif not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         fault = "some values are NaN or infinite"
@@ -65,9 +62,9 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
 
 def statistics_in(arrays: dict[str, np.ndarray]) -> tuple[str, str] | None:
     """The names of two arrays that have the shapes of a mean and its covariance, but for axes of length 1; or None."""
-    shapes = {name: np.squeeze(array).shape for name, array in arrays.items()}
+    shapes = {name: np.squeeze(array).shape for name, array in arrays.items() if array.size}
     pairs = ((m, s) for m, s in product(shapes, shapes) if len(shapes[m]) == 1 and shapes[s] == 2 * shapes[m])
-    return next((pair for pair in pairs if arrays[pair[0]].size), None)
+    return next(pairs, None)
 
 
 def spaced(rows: np.ndarray, count: int) -> np.ndarray:

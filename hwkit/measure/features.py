@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import os
 import pickle
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hwkit.files import DAMAGED, expanded, load_npz, read_json, write_bytes
-from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in, write_statistics
+from hwkit.files import DAMAGED, cached, expanded, load_npz, read_json, write_bytes
+from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
 from hwkit.training import best_device
@@ -52,12 +52,10 @@ class DigitClassifier(nn.Module):
 def digit_classifier() -> DigitClassifier:
     """The classifier that comes with the kit, in eval mode on the CPU."""
     net = DigitClassifier().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    weights = load_file(WEIGHTS)
-    net.load_state_dict({name: value.float() for name, value in weights.items()})
+    net.load_state_dict(load_file(WEIGHTS))  # float16, of which the network makes float32
     return net
 
 
-@torch.no_grad()
 def digit_features(images, net: DigitClassifier | None = None) -> np.ndarray:
     """uint8 images (N, C, 28, 28), or grey (N, 28, 28) → features (N, 128) float64. ValueError unless uint8.
 
@@ -74,10 +72,14 @@ def digit_features(images, net: DigitClassifier | None = None) -> np.ndarray:
     return _in_batches(extract, images, 250, 128, "digit features")
 
 
-@torch.no_grad()
-def classify(features: np.ndarray, net: DigitClassifier | None = None) -> np.ndarray:
+def logits(features: np.ndarray) -> np.ndarray:
+    """Digit features (N, 128) → the classifier's eleven logits (N, 11)."""
+    return digit_classifier().head(torch.from_numpy(features).float()).numpy()
+
+
+def classify(features: np.ndarray) -> np.ndarray:
     """Digit features (N, 128) → classes (N,): 0 to 9, and 10 for "no digit"."""
-    return (net or digit_classifier()).head(torch.from_numpy(features).float()).argmax(dim=1).numpy()
+    return logits(features).argmax(axis=1)
 
 
 class DigitFeatures:
@@ -113,7 +115,6 @@ class InceptionFeatures:
         self.model = _inception(path).to(self.device).eval()
         self.weights_sha256 = digest(path)
 
-    @torch.no_grad()
     def __call__(self, images) -> np.ndarray:
         """uint8 images (N, C, H, W), or grey (N, H, W) → features (N, 2048) float64. ValueError unless uint8."""
 
@@ -151,21 +152,21 @@ def _download(path: Path) -> None:
 
 
 def _inception(path: Path) -> nn.Module:
-    """pytorch-fid's network with the weights at `path`, by way of a folder for torch.hub that nobody else uses."""
-    from pytorch_fid.inception import InceptionV3
+    """pytorch-fid's network, which is given the weights at `path` where it would fetch its own."""
+    from pytorch_fid import inception
 
-    with contextlib.ExitStack() as after:
-        after.callback(setattr, torch.hub, "_hub_dir", torch.hub._hub_dir)  # None, by default, cannot be set otherwise
-        torch.hub.set_dir(after.enter_context(tempfile.TemporaryDirectory()))
-        write_bytes(inception_path(), path.read_bytes())
-        try:
-            torch.load(path, "cpu", weights_only=True)  # pytorch-fid itself would run code that the file may hold
-            return InceptionV3([3])
-        except (*DAMAGED, AttributeError, pickle.UnpicklingError) as error:
-            why = " ".join(str(error).split())[:100]
-            raise ValueError(f"{path} does not hold pytorch-fid's Inception weights ({why}): fetch them.") from error
+    def load(*_, **__) -> dict[str, Tensor]:
+        return torch.load(path, "cpu", weights_only=True)  # pytorch-fid itself would run code that the file may hold
+
+    try:
+        with mock.patch.object(inception, "load_state_dict_from_url", load):
+            return inception.InceptionV3([3])
+    except (*DAMAGED, pickle.UnpicklingError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise ValueError(f"{path} does not hold pytorch-fid's Inception weights ({why}): fetch them.") from error
 
 
+@torch.no_grad()
 def _in_batches(extract: Callable, images, size: int, dims: int, name: str) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype != np.uint8:
@@ -213,18 +214,6 @@ def reference(extractor, source: Path | str | None = None) -> Reference:
     key = hashlib.sha256(images.tobytes()).hexdigest() + extractor.weights_sha256
     kept = cached(source.with_name(f".{source.name}.{extractor.name}.npz"), key, make)
     return Reference(source.name, kept["mu"], kept["sigma"], kept["features"], len(images))
-
-
-def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that are kept at `path` under this key; else those of make(), which are kept there from now on."""
-    with contextlib.suppress(OSError, ValueError):  # none are kept, or damaged ones
-        arrays = load_npz(path)
-        if str(arrays.get("key")) == key:
-            return arrays
-    arrays = make()
-    with contextlib.suppress(OSError):  # only the next time will be slower
-        write_statistics(path, **arrays, key=key)
-    return arrays
 
 
 @cache

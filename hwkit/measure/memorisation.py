@@ -30,12 +30,11 @@ class Copies:
 
     def words(self) -> str:
         """All of it in one line."""
-        half, first = self.closer_than_real_median, self.closer_than_real_percentile_1
-        shares = (
-            f"{half:.1%} closer than half of unseen real digits (real 50 %), {first:.1%} closer than the closest 1 %"
+        return (
+            f"of {self.train_images:,} ({self.train}): {self.closer_than_real_median:.1%} closer than half of unseen "
+            f"real digits (real 50 %), {self.closer_than_real_percentile_1:.1%} closer than the closest 1 % of them "
+            f"(real 1 %), {self.near_copies:.2%} near-copies (real 0.1 %)"
         )
-        near = f"{self.near_copies:.2%} near-copies (real 0.1 %)"
-        return f"of {self.train_images:,} ({self.train}): {shares} of them (real 1 %), {near}"
 
 
 class Pairs(NamedTuple):

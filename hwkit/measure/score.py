@@ -23,10 +23,9 @@ ENOUGH, TOO_FEW = 10_000, 2_048  # images; with fewer than its 2,048 dimensions 
 
 
 class Record:
-    """A dataclass that is kept as JSON."""
+    """A dataclass that is kept as JSON: of what `to_json` gives, `from_json` makes the same record."""
 
     def to_json(self) -> dict:
-        """Plain values, of which `from_json` makes the same record."""
         return asdict(self)
 
     @classmethod
@@ -90,37 +89,36 @@ class Score(Record):
 
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, and its value in words; what speaks against the value comes last."""
-        rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", "; ".join(self._context()))]
+        rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", self._context())]
         if self.kid is not None:
-            real = next(iter(self.real.values()), {})  # what unseen digits score
-            scaled = {"kid": 1000, "precision": 1, "recall": 1}
-            beside = {key: f" (real {n * real[key]:.2f})" if key in real else "" for key, n in scaled.items()}
-            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{beside['kid']}"))
-            precision, recall = f"{self.precision:.2f}{beside['precision']}", f"{self.recall:.2f}{beside['recall']}"
-            rows.append(("precision, recall", f"{precision}, {recall}"))
+            real, scale = next(iter(self.real.values()), {}), {"kid": 1000, "precision": 1, "recall": 1}
+            kid, precision, recall = (f" (real {scale[k] * real[k]:.2f})" if k in real else "" for k in scale)
+            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{kid}"))
+            rows.append(("precision, recall", f"{self.precision:.2f}{precision}, {self.recall:.2f}{recall}"))
         if self.classes:
             counts = zip([*"0123456789", "none"], self.classes, strict=True)
             rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
             rows.append(("nearest training images", self.memorisation.words()))
-        few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
-        rows += [("WARNING", few)] * (self.images < ENOUGH)
-        official = InceptionFeatures.official
-        other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
-        if self.protocol == "inception" and not self.weights_sha256.startswith(official):
+        if self.images < ENOUGH:
+            few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
+            rows.append(("WARNING", few))
+        if self.protocol == "inception" and not self.weights_sha256.startswith(official := InceptionFeatures.official):
+            other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
             rows.append(("WARNING", other))
         return rows
 
-    def _context(self) -> list[str]:
+    def _context(self) -> str:
+        """What the value depends on."""
+        inception = self.protocol == "inception"
         several = f", {len(self.folders)} seed ranges" if len(self.folders) > 1 else ""
-        public = "test-vs-train 1.1 to 1.25 (public figures)" if self.protocol == "inception" else ""
-        floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or public
+        unknown = "test-vs-train 1.1 to 1.25 (public figures)" if inception else "not measured, see --floor"
+        floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
+        parts = [f"{self.images:,} images{several}", f"against {self.reference}", f"floor {floor}"]
         origin = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
-        parts = [f"{self.images:,} images{several}", f"against {self.reference}"]
-        parts.append(f"floor {floor or 'not measured, see --floor'}")
         parts.append(origin if self.sampler else "images of unknown origin")
-        parts += [f"weights {self.weights_sha256[:8]}"] * (self.protocol == "inception")
-        return [*parts, f"torch {self.versions['torch']}"]
+        parts += [f"weights {self.weights_sha256[:8]}"] * inception
+        return "; ".join([*parts, f"torch {self.versions['torch']}"])
 
 
 def read_scores(folder: Path) -> list[Score]:
@@ -170,13 +168,12 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
     (the test split of a source that has one) to measure as well. ValueError where the folders do not belong together,
     or differ in their numbers of images, on which FID depends.
     """
-    counts = [len(images) for images in sets]
-    if len(set(counts)) > 1:
+    if len(set(counts := [len(images) for images in sets])) > 1:
         raise ValueError(f"These folders hold {counts} images, but FID depends on the number: measure them one by one.")
     if len(groups(folders, sets)) > 1:
-        names = " and ".join(map(str, folders))
-        raise ValueError(f"Nothing tells that {names} are of one checkpoint and sampler: measure them one by one.")
-    against = reference_of(extractor, reference)
+        several = " and ".join(map(str, folders))
+        raise ValueError(f"Nothing tells that {several} are of one checkpoint and sampler: measure them one by one.")
+    against, count, digits = reference_of(extractor, reference), counts[0], extractor.name == "digits"
     features = [extractor(images) for images in sets]
     each = [numbers(f, against) for f in features]
     found = {key: float(np.mean([n[key] for n in each])) for key in each[0]}
@@ -184,20 +181,20 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
         spread = {key: float(np.std([n[key] for n in each], ddof=1)) for key in found}
         found["error"] = max(found["error"], spread["value"])
         found |= {"kid_error": spread["kid"]} if "kid" in spread else {}
-    real = {}
     if floor is not None:
-        images = distances.spaced(read_source(floor, "test", whole=True).images, counts[0])
-        real = {f"{len(images):,} of {Path(floor).name}": numbers(extractor(images), against)}
-    elif extractor.name == "digits" and reference is None:
-        real = {key: {**floors()[key], "value": floor_at(counts[0], key)} for key in ("test-vs-train", "train-subset")}
-    found |= {"images": counts[0], "folders": tuple(map(str, folders)), "values": tuple(n["value"] for n in each)}
-    found |= {"reference": against.name, "reference_images": against.count, "real": real, "versions": versions()}
-    if extractor.name == "digits":
+        images = distances.spaced(read_source(floor, "test", whole=True).images, count)
+        found["real"] = {f"{len(images):,} of {Path(floor).name}": numbers(extractor(images), against)}
+    elif digits and reference is None:
+        names = ("test-vs-train", "train-subset")
+        found["real"] = {name: floors()[name] | {"value": floor_at(count, name)} for name in names}
+    if digits:
         found["classes"] = tuple(np.bincount(classify(np.concatenate(features)), minlength=11).tolist())
     made = [read_manifest(folder) for folder in folders]
     if all(made):
         found |= {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")}
         found |= {"sampler": str(Sampler(**made[0]["sampler"])), "seeds": tuple(m["seed"] for m in made)}
+    found |= {"images": count, "folders": tuple(map(str, folders)), "values": tuple(n["value"] for n in each)}
+    found |= {"reference": against.name, "reference_images": against.count, "versions": versions()}
     return Score(protocol=extractor.name, metric=extractor.label, weights_sha256=extractor.weights_sha256, **found)
 
 
@@ -213,8 +210,9 @@ def numbers(features: np.ndarray, against: Reference) -> dict[str, float]:
 
 def digit_fid(images) -> tuple[float, float]:
     """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
-    found = numbers(digit_features(images), Reference("MNIST train", *distances.read_statistics(STATISTICS), None))
-    return found["value"], found["error"]
+    features, against = digit_features(images), distances.read_statistics(STATISTICS)
+    value = distances.frechet_distance(*distances.statistics(features), *against)
+    return value, distances.frechet_error(features, *against)
 
 
 def floor_at(count: int, name: str = "test-vs-train") -> float:

@@ -104,12 +104,11 @@ def draw_strips(sequences: Sequence[np.ndarray], colors: int = 255) -> bytes:
     pixels = np.concatenate(rows)
     some = pixels.reshape(1, -1, 3)[:, :: 1 + pixels.size // 150_000]  # enough to choose the colors by, and quick
     chosen = Image.fromarray(some).quantize(colors)
-    rounded = Image.fromarray(pixels).quantize(palette=chosen, dither=Image.Dither.NONE)
+    picture = Image.fromarray(pixels).quantize(palette=chosen, dither=Image.Dither.NONE)
     palette = chosen.getpalette()[: 3 * colors]
-    clear = len(palette) // 3
-    gaps = tile(np.zeros_like(sequences[0][0]), COLUMNS, GAP)[..., 0] > 0
-    gaps = np.tile(gaps, (len(sequences), len(sequences[0])))
-    picture = Image.fromarray(np.where(gaps, np.uint8(clear), np.asarray(rounded)))
+    clear = len(palette) // 3  # the number of one color more
+    gaps = tile(np.zeros_like(sequences[0][0]), COLUMNS, GAP)[..., 0]  # 255, and 0 where an image is
+    picture.paste(clear, mask=Image.fromarray(np.tile(gaps, (len(sequences), len(sequences[0])))))
     picture.putpalette([*palette, 0, 0, 0])
     buffer = io.BytesIO()
     picture.save(buffer, "png", transparency=clear)
