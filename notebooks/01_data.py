@@ -146,7 +146,9 @@ print(f"mean {x.mean():.3f}, standard deviation {x.std():.3f}")
 
 # %%
 figure, axes = figures.plot("value", "density (log scale)", size=(6.4, 3))
-axes.hist(x[:, 0].flatten(), 64, density=True, color=figures.INK, label="pixels of the digits")
+axes.hist(
+    x[:, 0].flatten(), 64, density=True, color=figures.INK, label="pixels of the digits"
+)
 grid = torch.linspace(-3.5, 3.5, 200)
 bell = torch.exp(-(grid**2) / 2) / (2 * torch.pi) ** 0.5
 axes.plot(grid, bell, color=figures.ACCENT, label="noise, N(0, 1)")
@@ -179,11 +181,17 @@ figures.labelled_rows({name: row.expand(-1, 3, -1, -1) for name, row in rows.ite
 from hwkit.measure.features import classify, digit_features
 from hwkit.measure.score import digit_fid
 
-ways = {"as they are": digits, "mirrored": digits.flip(-1), "turned": digits.flip(-1, -2)}
+ways = {
+    "as they are": digits,
+    "mirrored": digits.flip(-1),
+    "turned": digits.flip(-1, -2),
+}
 for name, changed in ways.items():
     right = (classify(digit_features(changed[:, None])) == labels).mean()
     distance, error = digit_fid(torch.cat([digits, changed])[:, None])
-    print(f"{name:12} read correctly {right:6.1%}    digit-FID of the pile {distance:5.2f}")
+    print(
+        f"{name:12} read correctly {right:6.1%}    digit-FID of the pile {distance:.2f}"
+    )
 
 # %% [markdown]
 # **What to notice.** A mirrored 2 is no 2, a turned 6 is a 9. A *perfect* model of the pile with mirrored copies would
@@ -206,7 +214,10 @@ paths = [torch.tensor([1.0, -1.0]).repeat(40)]  # forty white pixels, forty blac
 for beta_t in beta:
     noise = torch.randn(80, generator=generator)
     paths.append((1 - beta_t).sqrt() * paths[-1] + beta_t.sqrt() * noise)
-white, black = torch.stack(paths)[:, 0::2], torch.stack(paths)[:, 1::2]  # (T + 1, 40) each
+white, black = (
+    torch.stack(paths)[:, 0::2],
+    torch.stack(paths)[:, 1::2],
+)  # (T + 1, 40) each
 
 # %% [markdown]
 # Draw the eighty paths, with the band in which 95 % of them should lie at each time. The band comes from the next
@@ -293,7 +304,10 @@ from hwkit.schedule import cosine, linear
 print("same table:", torch.allclose(linear(T).alpha_bar, alpha_bar, atol=1e-12, rtol=0))
 for schedule in (linear(T), cosine(T)):
     share = schedule.alpha_bar.sqrt()
-    print(f"{schedule.name:7}", "  ".join(f"t = {t}: {share[t]:.3f}" for t in (83, 415, 514, 747, T)))
+    print(
+        f"{schedule.name:7}",
+        "  ".join(f"t = {t}: {share[t]:.3f}" for t in (83, 415, 514, 747, T)),
+    )
 
 # %% [markdown]
 # The left plot shows the share $\sqrt{\bar\alpha_t}$ of the image in $x_t$. The right one shows the *signal-to-noise
@@ -324,7 +338,9 @@ for steps in (100, 300, 830, 1000):
 
 # %%
 shares = {steps: linear(steps).alpha_bar[-1] for steps in (100, 300, 830, 1000)}
-x_T = torch.cat([q_sample(x_0[:1], alpha_bar_T, eps[:1]) for alpha_bar_T in shares.values()])
+x_T = torch.cat(
+    [q_sample(x_0[:1], alpha_bar_T, eps[:1]) for alpha_bar_T in shares.values()]
+)
 title = "$x_T$ for $T$ = " + ", ".join(map(str, shares))
 figures.sample_sheet(to_uint8(x_T), columns=4, title=title)
 

@@ -90,7 +90,9 @@ def target(x_0, alpha_bar_t, eps, prediction):
         return x_0
     if prediction == "v":
         return alpha_bar_t**0.5 * eps - (1 - alpha_bar_t) ** 0.5 * x_0
-    raise ValueError(f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'.")
+    raise ValueError(
+        f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'."
+    )
 
 
 # %% [markdown]
@@ -104,7 +106,9 @@ def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
     if weighting == "uniform":
         return torch.ones_like(alpha_bar_t)
     if weighting != "min_snr":
-        raise ValueError(f"weighting is {weighting!r}, but must be 'uniform' or 'min_snr'.")
+        raise ValueError(
+            f"weighting is {weighting!r}, but must be 'uniform' or 'min_snr'."
+        )
     snr = alpha_bar_t / (1 - alpha_bar_t)
     return snr.clamp(max=gamma) / {"epsilon": snr, "x0": 1, "v": snr + 1}[prediction]
 
@@ -119,8 +123,15 @@ from hwkit.show import figures
 
 table = alpha_bar[1:]
 snr = table / (1 - table)
-figure, axes = figures.plot("t", r"weight of the error of $\hat x_0$ (log scale)", size=(6.8, 3.2))
-axes.plot(range(1, T + 1), snr, "--", color=figures.INK, label=r"$\hat\varepsilon$, uniform (original)")
+ylabel = r"weight of the error of $\hat x_0$ (log scale)"
+figure, axes = figures.plot("t", ylabel, size=(6.8, 3.2))
+axes.plot(
+    range(1, T + 1),
+    snr,
+    "--",
+    color=figures.INK,
+    label=r"$\hat\varepsilon$, uniform (original)",
+)
 axes.plot(range(1, T + 1), snr**0, ":", color=figures.INK, label=r"$\hat x_0$, uniform")
 capped = loss_weight(table, "x0", "min_snr")
 axes.plot(range(1, T + 1), capped, color=figures.ACCENT, linewidth=2, label="min-SNR")
@@ -147,10 +158,14 @@ figure
 from hwkit.diffusion import q_sample
 
 
-def diffusion_loss(model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"):
+def diffusion_loss(
+    model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"
+):
     alpha_bar_t = alpha_bar[t].to(x_0.dtype)[:, None, None, None]  # (B, 1, 1, 1)
     output = model(q_sample(x_0, alpha_bar_t, eps), t)
-    squared_error = (output.to(x_0.dtype) - target(x_0, alpha_bar_t, eps, prediction)) ** 2
+    squared_error = (
+        output.to(x_0.dtype) - target(x_0, alpha_bar_t, eps, prediction)
+    ) ** 2
     return (loss_weight(alpha_bar_t, prediction, weighting) * squared_error).mean()
 
 
@@ -209,7 +224,7 @@ def diffusion_loss(model, x_0, t, eps, alpha_bar, prediction="epsilon", weightin
 
 # %% [markdown]
 # A test on paper: a "network" that always says 0. Asked for the noise its loss is $\mathbb E\,\varepsilon^2 = 1$. Asked
-# for the image it is the mean square of the pixels, $0.737^2 + 0.617^2 = 0.924$ (mean and standard deviation from
+# for the image it is the mean square of the pixels, $0.737^2 + 0.617^2 \approx 0.92$ (mean and standard deviation from
 # notebook 1). Every new network of this kit begins there, because its last layer starts at zero.
 
 # %% tags=["nbval-check-output"]
@@ -224,8 +239,10 @@ generator = torch.Generator().manual_seed(0)
 eps = torch.randn(digits.shape, generator=generator)
 t = torch.randint(1, 831, (len(digits),), generator=generator)
 for prediction in ("epsilon", "x0"):
-    loss = diffusion_loss(lambda x, t: torch.zeros_like(x), digits, t, eps, alpha_bar, prediction)
-    print(f"{prediction:8} loss of a network that says 0: {loss:.3f}")
+    loss = diffusion_loss(
+        lambda x, t: torch.zeros_like(x), digits, t, eps, alpha_bar, prediction
+    )
+    print(f"{prediction:8} loss of a network that says 0: {loss:.2f}")
 
 
 # %% [markdown]
@@ -235,7 +252,7 @@ for prediction in ("epsilon", "x0"):
 # it, slow ones and quick ones, as a clock has hands. Two small layers make of them what every block below is told.
 
 # %% tags=["network"]
-import math
+import copy, math
 from torch import nn
 from torch.nn import functional as F
 
@@ -244,9 +261,11 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim, dim_out):
         super().__init__()
         frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
-        self.register_buffer("frequencies", frequencies, persistent=False)  # not trained
-        layers = nn.Linear(dim, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out), nn.SiLU()
-        self.mlp = nn.Sequential(*layers)
+        self.register_buffer(
+            "frequencies", frequencies, persistent=False
+        )  # not trained
+        last = nn.Linear(dim_out, dim_out), nn.SiLU()
+        self.mlp = nn.Sequential(nn.Linear(dim, dim_out), nn.SiLU(), *last)
 
     def forward(self, t):  # (B,)
         angles = t.float()[:, None] * self.frequencies  # (B, dim / 2)
@@ -305,7 +324,8 @@ class Parts(nn.Module):
         self.down2 = ResBlock(base, wide, time_dim)
         self.middle = ResBlock(wide, wide, time_dim)
         self.up2 = ResBlock(2 * wide, wide, time_dim)
-        self.grow = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(wide, base, 3, padding=1))
+        fit = nn.Conv2d(wide, base, 3, padding=1)
+        self.grow = nn.Sequential(nn.Upsample(scale_factor=2), fit)
         self.up1 = ResBlock(2 * base, base, time_dim)
         last = zero(nn.Conv2d(base, channels * patch**2, 3, padding=1))
         self.head = nn.Sequential(nn.GroupNorm(8, base), nn.SiLU(), last)
@@ -319,8 +339,7 @@ class Parts(nn.Module):
 class UNet(Parts):
     def forward(self, x, t):
         emb = self.time(t)
-        h = self.stem(F.pixel_unshuffle(x, self.patch))
-        fine = self.down1(h, emb)
+        fine = self.down1(self.stem(F.pixel_unshuffle(x, self.patch)), emb)
         coarse = self.down2(self.shrink(fine), emb)
         h = self.middle(coarse, emb)
         h = self.up2(torch.cat([h, coarse], dim=1), emb)
@@ -363,7 +382,8 @@ def parts(model):
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, model.channels, 28, 28), torch.tensor([1]))
     flops = counter.get_flop_counts()  # a product and a sum are two
-    return {name: (*found[name], sum(flops[f"UNet.{name}"].values()) / 2e6) for name in found}
+    work = {name: sum(flops[f"UNet.{name}"].values()) / 2e6 for name in found}
+    return {name: (*found[name], work[name]) for name in found}
 
 
 # %% [markdown]
@@ -378,9 +398,14 @@ def count(module):
 rows = parts(UNet())
 for name, (taken, put, work) in rows.items():
     shapes = [f"{'×'.join(map(str, shape)) or 't':>10}" for shape in (taken, put)]
-    print(f"{name:7}{' → '.join(shapes)}{count(getattr(mine, name)):11,} parameters{work:7.1f}")
-work = {patch: sum(row[2] for row in parts(UNet(patch=patch)).values()) for patch in (1, 2)}
-print(f"all: {count(mine):,} parameters, {work[1]:.0f} million multiplications an image")
+    print(f"{name:7}{' → '.join(shapes)}", end="")
+    print(f"{count(getattr(mine, name)):11,} parameters{work:7.1f} million")
+work = {
+    patch: sum(row[2] for row in parts(UNet(patch=patch)).values()) for patch in (1, 2)
+}
+print(
+    f"all: {count(mine):,} parameters, {work[1]:.0f} million multiplications an image"
+)
 print(f"with patch=2: {count(UNet(patch=2)):,} parameters, {work[2]:.0f} million")
 print(f"the recipe cpu: {count(unet.UNet(RECIPES['cpu'].model)):,} parameters")
 
@@ -390,24 +415,26 @@ print(f"the recipe cpu: {count(unet.UNet(RECIPES['cpu'].model)):,} parameters")
 # channels in → out. Dashed arrows are the skips, dotted ones the time, which goes into every block.
 
 # %%
+import itertools
+
 def diagram(axes, rows):
-    where = {}
-    for x, name in enumerate(("stem", "down1", "down2", "middle", "up2", "up1", "head")):
+    where, boxes = {}, [name for name in rows if name not in ("time", "shrink", "grow")]
+    for x, name in enumerate(boxes):
         (c_in, *_), (c_out, side, _), _ = rows[name]
-        tall, wide = side / 28, c_out / 256
-        y = -1.2 * (side < 28) - 0.7 * (name == "middle")
+        tall, wide = side / 28, 0.06 + c_out / 256
+        y = -1.1 * (side < 28) - 0.7 * (name == "middle")
         axes.bar(x, tall, wide, y, color=figures.INK, alpha=0.85)
         text = f"{name}\n{c_in} → {c_out}\n{side}×{side}"
         axes.text(x, y - 0.06, text, ha="center", va="top", fontsize=9)
         where[name] = (x - wide / 2, x + wide / 2, y + tall / 2)
-    path = [(a, b, "-") for a, b in zip(where, list(where)[1:], strict=False)]
+        if name not in ("stem", "head"):  # it is told the time
+            at, look = (x, y + tall), {"arrowstyle": "->", "linestyle": ":"}
+            axes.annotate("$t$", at, (x, at[1] + 0.3), ha="center", arrowprops=look)
+    path = [(*pair, "-") for pair in itertools.pairwise(boxes)]
     for a, b, style in [*path, ("down1", "up1", "--"), ("down2", "up2", "--")]:
         look = {"arrowstyle": "->", "color": figures.ACCENT, "linestyle": style}
         start, end = (where[a][1], where[a][2]), (where[b][0], where[b][2])
         axes.annotate("", end, start, arrowprops=look)
-    for name in list(where)[1:-1]:
-        axes.annotate("", ((where[name][0] + where[name][1]) / 2, -3.0), (3, -3.3))
-    return where
 
 
 # %% [markdown]
@@ -416,8 +443,8 @@ def diagram(axes, rows):
 
 # %%
 figure, axes = figures.plot("", size=(8.2, 4.4))
-where = diagram(axes, rows)
-axes.set(xlim=(-0.5, 6.5), ylim=(-3.2, 1.1))
+diagram(axes, rows)
+axes.set(xlim=(-0.5, 6.5), ylim=(-2.5, 1.4))
 axes.axis("off")
 figure
 
@@ -432,15 +459,15 @@ figure
 # ## Act 3 · The loop
 #
 # Training draws images, times and noise, and descends. Two lines more make it steady. The first: each step throws the
-# weights about a little, and the *moving average* of the weights (**EMA**) is better than any of them. So we keep a
-# second network, and draw it a little towards the first after each step.
+# weights about a little, and a *moving average* of the weights (**EMA**, exponential moving average) lies in the middle
+# of that. So we keep a second network, and draw it a little towards the first after each step. It is the one that
+# draws.
 
 # %% tags=["average"]
-import copy
-
-
-def update_average(average, model, step, longest=0.9999):
-    keep = min(longest, (1 + step) / (10 + step))  # at first the past is short
+def update_average(average, model, step, longest=0.9999, part=10):
+    keep = min(
+        longest, (1 + step) / (part + step)
+    )  # looks back over a tenth of the steps
     with torch.no_grad():
         for a, p in zip(average.parameters(), model.parameters(), strict=True):
             a.lerp_(p, 1 - keep)  # a = keep · a + (1 − keep) · p
@@ -469,23 +496,27 @@ def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(average, model, step)
+        update_average(average, model, step, part=40)  # the loss falls fast here
         log.append((loss.item(), norm.item()))
     return average, log
 
 
 # %% [markdown]
-# Try it with a small network, asked for $x_0$ with the min-SNR weight. It takes `STEPS` steps of 64 images: one to
-# three minutes on a CPU. The time is measured, as Act 5 will need many such fits.
+# Try it with a small network: your U-Net with `BASE` channels, on 14×14. It is a seventh as large as that of the recipe
+# `cpu`, so that many of them can be trained.
 
 # %%
-import time
-
-
 def small_network(seed, channels=3):
     torch.manual_seed(seed)
     return UNet(BASE, 2, channels).to(device, memory_format=torch.channels_last)
 
+
+# %% [markdown]
+# Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
+# measured, as Act 5 will need many such fits.
+
+# %%
+import time
 
 model, started = small_network(SEED), time.perf_counter()
 average, log = fit(model, images, "x0", "min_snr", STEPS, seed=SEED)
@@ -500,7 +531,10 @@ print(f"{count(model):,} parameters, {share:.0%} of the recipe cpu's; {seconds:.
 
 # %%
 figure, axes = figures.plot("step", "log scale", size=(6.4, 3.2))
-for values, color, name in ((losses, figures.INK, "loss"), (norms, figures.ACCENT, "gradient")):
+for values, color, name in (
+    (losses, figures.INK, "loss"),
+    (norms, figures.ACCENT, "gradient"),
+):
     axes.plot(values, color=color, linewidth=0.5, alpha=0.5)
     smooth = np.convolve(values, np.ones(25) / 25, "valid")
     axes.plot(range(12, 12 + len(smooth)), smooth, color=color, label=name)
@@ -509,7 +543,7 @@ axes.set_yscale("log")
 axes.legend(frameon=False)
 half = STEPS // 2
 print(f"clipped: {(norms[:half] > 1).mean():.0%} of the first half's steps,", end=" ")
-print(f"{(norms[half:] > 1).mean():.0%} of the second's; the longest was {norms.max():.1f}")
+print(f"{(norms[half:] > 1).mean():.0%} of the second's; longest {norms.max():.1f}")
 figure
 
 # %% [markdown]
@@ -547,12 +581,19 @@ def draw(net, prediction, count=12, steps=25):
     return to_uint8(last.x_t).expand(-1, 3, -1, -1).cpu()
 
 
+# %% [markdown]
+# The upper row is drawn by the weights as the last step left them, the lower row by their average. Look for strokes
+# that are whole in one and broken in the other.
+
+# %%
 figures.labelled_rows({name: draw(net, "x0") for name, net in both.items()})
 
 # %% [markdown]
-# **What to notice.** Compare three things: the two printed losses, the two rows, and the curve. Most of the loss is
-# gone after the first hundred steps: that digits are black with something bright in the middle is easy to learn. The
-# strokes come later, when the curve hardly moves. So do not judge a training by its loss curve alone.
+# **What to notice.** *Clipping* acts on the first steps, where gradients are long, and hardly ever after: it is an
+# insurance. *The average* answers a little better than the last weights, in the printed losses. It must not look back
+# too far, though: while the loss still falls fast, an old average lags behind (exercise 4). *The curve:* most of the
+# loss is gone after the first hundred steps, because it is easy to learn that digits are black with something bright in
+# the middle. Strokes come later, when the curve hardly moves. So do not judge a training by its loss alone.
 
 # %% [markdown]
 # ## Act 4 · The run
@@ -689,7 +730,8 @@ def split(x):
 
 for name, x in (("noise", eps), ("digits", digits)):
     grey, colour = (part.square().mean().item() for part in split(x))
-    print(f"{name:6} grey {grey / (grey + colour):.2f}, colour {colour / (grey + colour):.2f}")
+    whole = grey + colour
+    print(f"{name:6} grey {grey / whole:.2f}, colour {colour / whole:.2f}")
 
 # %% [markdown]
 # Two thirds of the noise is colour. A network that is asked for $\varepsilon$ has to *copy* it, pixel by pixel, from
@@ -704,14 +746,13 @@ for name, x in (("noise", eps), ("digits", digits)):
 # how long the experiment will take here. If that is too long for you, lower `SEEDS` or `STEPS` above.
 
 # %%
-import itertools
 from hwkit.runs.speed import duration
 
 targets, weights, kinds = ("x0", "epsilon"), ("uniform", "min_snr"), ("colour", "grey")
 eight = list(itertools.product(targets, weights, kinds))
 nets = {("x0", "min_snr", "colour", SEED): average}  # this one is done: Act 3
 todo = [(*way, SEED + k) for k in range(SEEDS) for way in eight]
-print(f"{len(todo) - 1} fits, about {duration(seconds * (len(todo) - 1))} on this machine")
+print(f"{len(todo) - 1} fits, about {duration(seconds * (len(todo) - 1))} here")
 
 # %% [markdown]
 # All use the same loop, the same number of steps and the same learning rate. If you stop the cell (■), run it again:
@@ -741,14 +782,19 @@ for way in eight:
     found = [share[(*way, SEED + k)] for k in range(SEEDS)]
     each = ", ".join(f"{value:.0f}" for value in found)
     colour = np.mean([stains[(*way, SEED + k)] for k in range(SEEDS)])
-    print(f"{way[0]:8}{way[1]:8}{way[2]:7} digits {np.mean(found):3.0f} % ({each}), ", end="")
+    print(
+        f"{way[0]:8}{way[1]:8}{way[2]:7} digits {np.mean(found):3.0f} % ({each}), ",
+        end="",
+    )
     print(f"colour {colour:.1f} of 255")
 
 # %% [markdown]
 # The same as a picture: a dot for each seed, a mark at their mean, and a bar from the lowest to the highest.
 
 # %%
-figure, axes = figures.plot("images that the classifier takes for a digit (%)", size=(7, 3.6))
+figure, axes = figures.plot(
+    "images that the classifier takes for a digit (%)", size=(7, 3.6)
+)
 for y, way in enumerate(reversed(eight)):
     found = np.array([share[(*way, SEED + k)] for k in range(SEEDS)])
     color = figures.ACCENT if way[0] == "x0" else figures.INK
@@ -768,11 +814,11 @@ mean = {way: np.mean([share[(*way, SEED + k)] for k in range(SEEDS)]) for way in
 for place, (a, b) in enumerate((targets, weights, kinds)):
     for way in eight:
         if way[place] == a:
-            other = (*way[:place], b, *way[place + 1 :])
-            rest = " · ".join(way[:place] + way[place + 1 :])
-            print(f"{a} instead of {b}: {mean[way] - mean[other]:+4.0f} points ({rest})")
+            rest = ", ".join(way[:place] + way[place + 1 :])
+            gain = mean[way] - mean[(*way[:place], b, *way[place + 1 :])]
+            print(f"{a} instead of {b}: {gain:+4.0f} points ({rest})")
 seeds = [[share[(*way, SEED + k)] for k in range(SEEDS)] for way in eight]
-print(f"chance: seeds of one training differ by up to {max(map(np.ptp, seeds)):.0f} points")
+print(f"chance: seeds of one training differ by up to {np.ptp(seeds, 1).max():.0f}")
 
 # %% [markdown]
 # **What to notice.** Read the lines as the answer to three questions; a difference smaller than the last line says
@@ -808,8 +854,12 @@ for name in targets:
     denoise = Denoiser(nets[name, "uniform", "colour", SEED].eval(), schedule, name)
     for t in ts:
         x0_hat, _ = denoise(q_sample(some, alpha_bar[t].item(), noise).to(device), t)
-        for part, kind in zip(split(x0_hat.cpu() - some), ("grey", "colour"), strict=True):
-            errors.setdefault((name, kind), []).append(part.square().mean().sqrt().item())
+        for part, kind in zip(
+            split(x0_hat.cpu() - some), ("grey", "colour"), strict=True
+        ):
+            errors.setdefault((name, kind), []).append(
+                part.square().mean().sqrt().item()
+            )
 
 # %% [markdown]
 # Drawn is the root mean square of the error against $t$: the grey part with filled marks, the colour part dotted.
@@ -820,10 +870,15 @@ figure, axes = figures.plot("t", r"error of $\hat x_0$ (RMS)", size=(6.8, 3.4))
 for (name, kind), values in errors.items():
     color = figures.ACCENT if name == "x0" else figures.INK
     style = {"grey": "-o", "colour": ":s"}[kind]
-    axes.plot(ts, values, style, color=color, markersize=4, label=f"asked for {name}, {kind}")
+    axes.plot(
+        ts, values, style, color=color, markersize=4, label=f"asked for {name}, {kind}"
+    )
 axes.legend(frameon=False, fontsize=9)
 ratio = np.array(errors["epsilon", "colour"]) / errors["epsilon", "grey"]
-print("ε: colour error / grey error:", "  ".join(f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True)))
+print(
+    "ε: colour error / grey error:",
+    "  ".join(f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True)),
+)
 figure
 
 # %% [markdown]
@@ -856,8 +911,8 @@ figure
 #    picture of Act 5. Explain it with the split into grey and colour.
 # 3. *(code, 20 minutes)* Draw the loss against $t$: noise 512 digits to each of 20 times, and plot the errors of
 #    $\hat x_0$ for two targets. Where would more training steps pay most?
-# 4. *(code, 10 minutes)* Call `fit` with `longest=0` in `update_average` (no average at all), and with clipping at 0.01
-#    instead of 1. What changes in the loss, and what in the images?
+# 4. *(code, 10 minutes)* In `fit`, let the average look back over a tenth of the steps (`part=10`, as the kit's long
+#    runs do). Which is better now, the average or the last weights? And what changes if you clip at 0.01 instead of 1?
 # 5. *(think, 5 minutes)* `images[chosen]` draws with replacement, the kit's `train` goes through a permutation. When
 #    does that matter?
 # 6. *(break it, 10 minutes)* Train with the right $t$, but tell the network $t - 1$ when it draws. Can you see it? Then
@@ -867,8 +922,8 @@ figure
 #
 # 1: a batch of 64 holds other times each time; at $t$ near $T$ nobody can know $x_0$, so the best answer still has a
 # large error. 2: $v$ holds $\sqrt{\bar\alpha_t}\,\varepsilon$: its colour is largest where $t$ is small, that of
-# $\varepsilon$ is the same everywhere. 3: `mistake` shows how to ask at given times. 4: `longest` is an argument of
-# `update_average`. 5: think of 60 images instead of 60,000. 6: wrap the network:
+# $\varepsilon$ is the same everywhere. 3: `mistake` shows how to ask at given times. 4: compare with the two lines that
+# `mistake` printed. 5: think of 60 images instead of 60,000. 6: wrap the network:
 # `lambda x, t: net(x, (t - 50).clamp(min=1))`.
 #
 # </details>

@@ -89,7 +89,9 @@ def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
         return output, (x_t - signal * output) / noise
     if prediction == "v":
         return signal * x_t - noise * output, noise * x_t + signal * output
-    raise ValueError(f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'.")
+    raise ValueError(
+        f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'."
+    )
 
 
 # %% [markdown]
@@ -112,7 +114,9 @@ eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
 for prediction in ("epsilon", "x0", "v"):
     output = target(x_0, 0.25, eps, prediction)
     x0_hat, eps_hat = predict_x0_eps(output, q_sample(x_0, 0.25, eps), 0.25, prediction)
-    right = [torch.allclose(a, b, atol=1e-5) for a, b in ((x0_hat, x_0), (eps_hat, eps))]
+    right = [
+        torch.allclose(a, b, atol=1e-5) for a, b in ((x0_hat, x_0), (eps_hat, eps))
+    ]
     print(f"{prediction:8} gives back x_0: {right[0]}, ε: {right[1]}")
 
 
@@ -124,15 +128,19 @@ for prediction in ("epsilon", "x0", "v"):
 # %% tags=["core"]
 class Denoiser:
     def __init__(self, model, schedule, prediction, clip=True):
-        self.model, self.schedule, self.prediction, self.clip = model, schedule, prediction, clip
+        self.model, self.schedule = model, schedule
+        self.prediction, self.clip = prediction, clip
 
     @torch.no_grad()
     def __call__(self, x_t, t):
         alpha_bar_t = self.schedule.alpha_bar[t].item()
-        output = self.model(x_t, torch.full((len(x_t),), t, device=x_t.device)).to(x_t.dtype)
+        times = torch.full((len(x_t),), t, device=x_t.device)
+        output = self.model(x_t, times).to(x_t.dtype)
         x0_hat, eps_hat = predict_x0_eps(output, x_t, alpha_bar_t, self.prediction)
         if self.clip:
-            x0_hat, eps_hat = predict_x0_eps(x0_hat.clamp(-1, 1), x_t, alpha_bar_t, "x0")
+            x0_hat, eps_hat = predict_x0_eps(
+                x0_hat.clamp(-1, 1), x_t, alpha_bar_t, "x0"
+            )
         return x0_hat, eps_hat
 
 
@@ -169,10 +177,14 @@ figures.labelled_rows({**rows, "the truth": x_0})
 # both). That the step is Gaussian holds for small steps: see the box in notebook 2.
 
 # %% tags=["core"]
-def ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"):
+def ddpm_step(
+    x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"
+):
     alpha = alpha_bar_t / alpha_bar_s  # α_t, or the product of the α between s and t
     beta = 1 - alpha
-    mean = (alpha_bar_s**0.5 * beta * x0_hat + alpha**0.5 * (1 - alpha_bar_s) * x_t) / (1 - alpha_bar_t)
+    mean = (
+        alpha_bar_s**0.5 * beta * x0_hat + alpha**0.5 * (1 - alpha_bar_s) * x_t
+    ) / (1 - alpha_bar_t)
     if alpha_bar_s == 1:
         return mean
     if variance == "posterior":
@@ -191,7 +203,6 @@ def ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="p
 
 # %% tags=["nbval-check-output"]
 from hwkit.schedule import linear
-
 ab = linear(830).alpha_bar.tolist()
 x_t, eps_hat = torch.randn(2, 10, 3, 28, 28, generator=torch.Generator().manual_seed(2))
 for t in (830, 415, 2):
@@ -215,9 +226,13 @@ guess = ab_s.sqrt() * beta / (1 - ab_t)
 stand = (1 - beta).sqrt() * (1 - ab_s) / (1 - ab_t)
 fresh = (beta * (1 - ab_s) / (1 - ab_t)).sqrt()
 figure, axes = figures.plot("t", "weight (log scale)", size=(6.8, 3.2))
-axes.plot(range(1, T + 1), guess, color=figures.ACCENT, label=r"of the guess $\hat x_0$")
-axes.plot(range(1, T + 1), stand, "--", color=figures.INK, label="of where we stand, $x_t$")
-axes.plot(range(2, T + 1), fresh[1:], ":", color=figures.INK, label=r"fresh noise, $\sqrt{\tilde\beta}$")
+for values, look, label in (
+    (guess, "-", r"of the guess $\hat x_0$"),
+    (stand, "--", "of where we stand, $x_t$"),
+    (fresh, ":", r"fresh noise, $\sqrt{\tilde\beta}$"),
+):
+    color = figures.ACCENT if look == "-" else figures.INK
+    axes.plot(range(1, T + 1), values, look, color=color, label=label)
 axes.set(yscale="log", ylim=(1e-4, 3))
 axes.legend(frameon=False, ncols=3, fontsize=9, loc="lower center")
 for t in (T, T // 2, T // 10, T // 20, 1):
@@ -241,7 +256,8 @@ print("the last step returns the guess:", torch.allclose(last, x_0, atol=1e-5))
 for t in (830, 415, 2):
     zero = torch.zeros(1)
     added = ddpm_step(zero, zero, zero, ab[t], ab[t - 1], noise=torch.ones(1)).item()
-    print(f"t = {t}: variance added {added**2:.6f}, of the table {table.posterior_variance[t]:.6f}")
+    listed = table.posterior_variance[t]
+    print(f"t = {t}: variance added {added**2:.6f}, of the table {listed:.6f}")
 
 # %% [markdown]
 # Now give the function to the kit's loop. `sample` begins with pure noise $x_T$, asks `denoise`, calls `ddpm_step`, and
@@ -257,8 +273,7 @@ x_T = noise()  # (12, 3, 28, 28)
 way = sample(denoise, x_T, range(T, -1, -1), alpha_bar, step=ddpm_step, noise=noise)
 way = [frame for frame in tqdm(way, "DDPM", T + 1, leave=False) if frame.t in nodes(T)]
 by_ddpm = way[-1].x_t
-four = [frame._replace(x_t=frame.x_t[:4]) for frame in way]
-figures.diffusion_grid(four, f"DDPM, {T} steps")
+figures.diffusion_grid([frame._replace(x_t=frame.x_t[:4]) for frame in way])
 
 
 # %% [markdown]
@@ -277,7 +292,9 @@ figures.diffusion_grid(four, f"DDPM, {T} steps")
 
 # %% tags=["core"]
 def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0):
-    sigma = eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+    sigma = eta * (
+        ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+    )
     x_s = alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s - sigma**2) ** 0.5 * eps_hat
     return x_s + sigma * noise if sigma > 0 else x_s
 
@@ -290,9 +307,15 @@ def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.
 x_t, s, t = q_sample(x_0, ab[300], eps), ab[299], ab[300]
 fresh = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
 with_noise = ddim_step(x_t, x_0, eps, t, s, fresh, eta=1.0)
-print("η = 1 is DDPM:", torch.allclose(with_noise, ddpm_step(x_t, x_0, eps, t, s, fresh), atol=1e-5))
+print(
+    "η = 1 is DDPM:",
+    torch.allclose(with_noise, ddpm_step(x_t, x_0, eps, t, s, fresh), atol=1e-5),
+)
 there, expected = ddim_step(x_t, x_0, eps, t, ab[100]), q_sample(x_0, ab[100], eps)
-print("η = 0 goes back the way that the noise came:", torch.allclose(there, expected, atol=1e-5))
+print(
+    "η = 0 goes back the way that the noise came:",
+    torch.allclose(there, expected, atol=1e-5),
+)
 
 # %% [markdown]
 # Now with the network: `STEPS` steps instead of all, from the *same* twelve $x_T$. The times go from $T$ to 0, both
@@ -320,8 +343,12 @@ figures.labelled_rows({f"DDPM, {T} steps": by_ddpm, f"DDIM, {STEPS} steps": last
 
 # %%
 theta = torch.linspace(0, torch.pi / 2, 10, device=device)[:, None, None, None]
-walks = [theta.cos() * x_T[i] + theta.sin() * x_T[j] for i, j in ((0, 1), (2, 4), (9, 7))]
-*_, between = sample(denoise, torch.cat(walks), times(T, STEPS), alpha_bar, step=ddim_step)
+walks = [
+    theta.cos() * x_T[i] + theta.sin() * x_T[j] for i, j in ((0, 1), (2, 4), (9, 7))
+]
+*_, between = sample(
+    denoise, torch.cat(walks), times(T, STEPS), alpha_bar, step=ddim_step
+)
 rows = {f"walk {k}": row for k, row in enumerate(between.x_t.split(10), 1)}
 figures.labelled_rows(rows, above=[f"{10 * k}°" for k in range(10)])
 
@@ -343,9 +370,8 @@ rows = {}
 for steps in (2, 5, 10, 20, 50, 100):
     started = time.perf_counter()
     *_, frame = sample(denoise, x_T[:10], times(T, steps), alpha_bar, step=ddim_step)
-    seconds = time.perf_counter() - started
-    rows[f"{steps} steps"] = frame.x_t
-print(f"100 steps took {seconds:.1f} s: {1000 * seconds / 100:.0f} ms a step for ten images")
+    rows[f"{steps} steps"], seconds = frame.x_t, time.perf_counter() - started
+print(f"100 steps for ten images: {seconds:.1f} s, {10 * seconds:.0f} ms a step")
 figures.labelled_rows(rows)
 
 # %% [markdown]
@@ -368,11 +394,13 @@ def solve(steps, step, end=T // 10):
     return frame.x_t
 
 counts = (5, 10, 20, 40, 80)
-solvers = {"DDIM": ddim_step, "DPM-Solver++(2M)": dpm_solver_step, "UniPC-2": unipc_step}
+solvers = {"DDIM": ddim_step, "DPM++(2M)": dpm_solver_step, "UniPC-2": unipc_step}
 exact, errors = solve(min(300, T // 2), dpm_solver_step), {}
 for name, step in solvers.items():
-    errors[name] = [(solve(n, step) - exact).square().mean().sqrt().item() for n in counts]
-    print(f"{name:17} a doubling divides by {(errors[name][0] / errors[name][2]) ** 0.5:.1f}")
+    off = [(solve(n, step) - exact).square().mean() for n in counts]
+    errors[name] = torch.stack(off).sqrt().tolist()
+    factor = (errors[name][0] / errors[name][2]) ** 0.5  # from 5 steps to 20
+    print(f"{name:10} twice the steps divide the distance by {factor:.1f}")
 
 # %% [markdown]
 # Three hundred steps are "exact" for us. All stop at $t = T/10$: the last step, to $t = 0$, returns the guess itself,
@@ -380,11 +408,13 @@ for name, step in solvers.items():
 # the dotted guides fall as 1/steps and 1/steps².
 
 # %%
-figure, axes = figures.plot("network evaluations", "distance to the exact solution (RMS)")
+figure, axes = figures.plot(
+    "network evaluations", "distance to the exact solution (RMS)"
+)
 for (name, error), look in zip(errors.items(), ("o-", "s--", "^-."), strict=True):
     color = figures.INK if name == "DDIM" else figures.ACCENT
     axes.plot(counts, error, look, color=color, label=name)
-for order, name in ((1, "DDIM"), (2, "DPM-Solver++(2M)")):
+for order, name in ((1, "DDIM"), (2, "DPM++(2M)")):
     guide = [errors[name][1] * (10 / n) ** order for n in counts]
     axes.plot(counts, guide, ":", color=figures.INK, linewidth=1)
 axes.set(xscale="log", yscale="log", xticks=counts, xticklabels=counts)
@@ -423,11 +453,13 @@ ts = torch.linspace(middle, 0, 21).round().long().tolist()
 for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
     ends = []
     for mistake in (1.0, 1.2):
-        fresh = partial(torch.randn, 200_000, generator=torch.Generator().manual_seed(1))
+        draw = torch.Generator().manual_seed(1)
+        fresh = partial(torch.randn, 200_000, generator=draw)
         x_t = fresh() * right * mistake
         *_, end = sample(perfect, x_t, ts, table, Sampler(name).step, fresh)
         ends.append(end.x_t.std().item() / spread)
-    print(f"{name:9} no mistake: {ends[0]:.2f}; of the 20 %, {ends[1] / ends[0] - 1:4.0%} is left")
+    left = ends[1] / ends[0] - 1
+    print(f"{name:9} no mistake: {ends[0]:.2f}; of the 20 %, {left:4.0%} is left")
 
 # %% [markdown]
 # **What to notice.** Without noise (`ddim`, `dpm++`) the whole mistake arrives at the end. With noise (`ddpm`,
@@ -458,7 +490,8 @@ for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde")):
     folder = run / f"compare-{sampler.resolve(T)}"
     generate(weights, folder, COMPARE, sampler, SEED, device=device)
     value, error = digit_fid(load_images(folder))
-    print(f"{sampler.resolve(T)!s:12} digit-FID of {COMPARE:,} images: {value:.2f} ± {error:.2f}")
+    name = str(sampler.resolve(T))
+    print(f"{name:12} digit-FID of {COMPARE:,} images: {value:.2f} ± {error:.2f}")
 print(f"as many real digits score {floor_at(COMPARE):.2f}")
 
 # %% [markdown]
@@ -475,7 +508,9 @@ import shutil
 
 practice = run / "practice"
 shutil.rmtree(practice, ignore_errors=True)
-make = partial(generate, weights, practice, sampler=Sampler("ddim", 10), batch=20, device=device)
+make = partial(
+    generate, weights, practice, sampler=Sampler("ddim", 10), batch=20, device=device
+)
 print("made:", make(n=60))
 for lost in ("00007.png", "00021.png", "00060.png"):
     (practice / lost).unlink()
@@ -508,7 +543,11 @@ from hwkit.measure import check
 
 for row in check.rows(folder, count):
     sign = {True: "✓", False: "✗", None: "–"}[row.passed]
-    print(textwrap.fill(f"{sign} {row.what:<16} {row.found}", 88, subsequent_indent=" " * 19))
+    print(
+        textwrap.fill(
+            f"{sign} {row.what:<16} {row.found}", 88, subsequent_indent=" " * 19
+        )
+    )
     if row.passed is False:
         print(textwrap.fill(f"→ {row.mend}", 88, subsequent_indent="  "))
 
