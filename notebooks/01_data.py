@@ -57,8 +57,9 @@ notebook.start("01_data", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
 # Three settings decide what this notebook shows. `SOURCE` may name your own copy of MNIST (a folder, a `.zip` or an
-# `.npz`); with `None` the kit takes what is prepared already, or downloads MNIST, or takes the 5,000 digits that come
-# with it. `T` is the number of noise steps. All that is random here follows from `SEED`.
+# `.npz`; on Drive name the `.zip`, as 60,000 single files are very slow there). With `None` the kit takes what is
+# prepared already, or downloads MNIST, or takes the 5,000 digits that come with it. `T` is the number of noise steps.
+# All that is random here follows from `SEED`.
 
 # %% tags=["parameters"]
 SOURCE = None
@@ -246,7 +247,8 @@ figure
 # Steps of Gaussian noise add up to Gaussian noise, so the first $t$ steps can be made in **one jump**. With
 # $\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)$,
 #
-# $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\; \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I). \tag{Ho et al., eq. 4}$$
+# $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\; \varepsilon, \qquad
+# \varepsilon \sim \mathcal N(0, I). \tag{Ho et al., eq. 4}$$
 #
 # No line of the kit is used more often. Read it beside the equation, symbol by symbol.
 

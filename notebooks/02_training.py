@@ -193,16 +193,19 @@ def diffusion_loss(
 #
 # *Two Gaussians.* If one knows $x_0$, the step back is exactly a Gaussian, with the mean (eq. 7)
 #
-# $$\tilde\mu_t(x_t, x_0) = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\, x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\, x_t .$$
+# $$\tilde\mu_t(x_t, x_0) = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\, x_0
+# + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\, x_t .$$
 #
 # The divergence of two Gaussians with the same fixed variance is the squared distance of their means (eq. 8):
 #
-# $$L_{t-1} = \mathbb E\, \frac{1}{2\sigma_t^2} \big\| \tilde\mu_t(x_t, x_0) - \mu_\theta(x_t, t) \big\|^2 + \text{const}.$$
+# $$L_{t-1} = \mathbb E\, \frac{1}{2\sigma_t^2}
+# \big\| \tilde\mu_t(x_t, x_0) - \mu_\theta(x_t, t) \big\|^2 + \text{const}.$$
 #
 # *Let the network say $\hat x_0$,* and put it into eq. 7: $\mu_\theta = \tilde\mu_t(x_t, \hat x_0)$. The parts with
 # $x_t$ cancel, and
 #
-# $$L_{t-1} = \mathbb E\, \frac{\bar\alpha_{t-1}\,\beta_t^2}{2\sigma_t^2\,(1-\bar\alpha_t)^2}\, \big\| x_0 - \hat x_0 \big\|^2 + \text{const}.$$
+# $$L_{t-1} = \mathbb E\, \frac{\bar\alpha_{t-1}\,\beta_t^2}{2\sigma_t^2\,(1-\bar\alpha_t)^2}
+# \big\| x_0 - \hat x_0 \big\|^2 + \text{const}.$$
 #
 # *Or let it say $\hat\varepsilon$.* With
 # $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ in eq. 7 the mean is eq. 11 of the
@@ -213,7 +216,8 @@ def diffusion_loss(
 # the form in most tutorials (notebook 3 checks by numbers that the two are one). As
 # $x_0 - \hat x_0 = -\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}\,(\varepsilon - \hat\varepsilon)$, the loss becomes eq. 12:
 #
-# $$L_{t-1} = \mathbb E\, \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)}\, \big\| \varepsilon - \hat\varepsilon \big\|^2 + \text{const}.$$
+# $$L_{t-1} = \mathbb E\, \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)}
+# \big\| \varepsilon - \hat\varepsilon \big\|^2 + \text{const}.$$
 #
 # *The step that is not mathematics.* Ho et al. leave the factor out, because the images get better (eq. 14):
 # $L_\text{simple} = \mathbb E\,\|\varepsilon - \hat\varepsilon\|^2$. From there on $w_t$ is a matter of choice. The
@@ -598,9 +602,10 @@ figures.labelled_rows({name: draw(net, "x0") for name, net in both.items()})
 # %% [markdown]
 # ## Act 4 · The run
 #
-# The kit's `train` is your loop, and what an evening on Colab needs besides: a learning rate that falls to zero at the
-# end, checkpoints, an exact resume. (The recipe `cpu` also has a second optimizer for the convolutions, Muon, in
-# `hwkit/muon.py`.) If a run stands in the folder already, it goes on; `train(…, resume=False)` starts anew.
+# The kit's `train` is your loop, and what an evening on Colab needs besides: a learning rate that rises at first and
+# falls to zero at the end, checkpoints, an exact resume. (The recipe `cpu` also has a second optimizer for the
+# convolutions, Muon, in `hwkit/muon.py`.) If a run stands in the folder already, it goes on; `train(…, resume=False)`
+# starts anew.
 
 # %%
 from hwkit.files import runs

@@ -171,7 +171,9 @@ figures.labelled_rows({**rows, "the truth": x_0})
 # If we knew $x_0$, the step back from $t$ to $s = t-1$ would be a Gaussian that we can write down (Ho et al., eq. 7),
 # with $\beta = 1 - \bar\alpha_t/\bar\alpha_s$:
 #
-# $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0 + \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta.$$
+# $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0
+# + \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad
+# \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta.$$
 #
 # DDPM takes the guess $\hat x_0$ for $x_0$, and adds fresh noise of variance $\tilde\beta$ (or $\beta$: §3.2 tries
 # both). That the step is Gaussian holds for small steps: see the box in notebook 2.
@@ -197,7 +199,8 @@ def ddpm_step(
 # %% [markdown]
 # In most tutorials the mean looks different: it is written with $\hat\varepsilon$ (Ho et al., eq. 11),
 #
-# $$\mu = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\, \hat\varepsilon \Big), \qquad \alpha_t = 1 - \beta_t.$$
+# $$\mu = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\, \hat\varepsilon \Big), \qquad
+# \alpha_t = 1 - \beta_t.$$
 #
 # It is eq. 7 with $\hat x_0$, in other letters. Check it with any $x_t$ and any $\hat\varepsilon$, at three times.
 
@@ -288,7 +291,8 @@ figures.diffusion_grid([frame._replace(x_t=frame.x_t[:4]) for frame in way])
 # only what $x_t$ looks like at each time. So split $x_t$ into $\hat x_0$ and $\hat\varepsilon$, and mix them again for
 # any earlier time $s$:
 #
-# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\varepsilon + \sigma\,\varepsilon, \qquad \sigma = \eta \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}\Big(1-\tfrac{\bar\alpha_t}{\bar\alpha_s}\Big)}.$$
+# $$x_s = \sqrt{\bar\alpha_s}\,\hat x_0 + \sqrt{1-\bar\alpha_s-\sigma^2}\;\hat\varepsilon + \sigma\,\varepsilon, \qquad
+# \sigma = \eta \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}\Big(1-\tfrac{\bar\alpha_t}{\bar\alpha_s}\Big)}.$$
 
 # %% tags=["core"]
 def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0):
@@ -333,7 +337,8 @@ figures.labelled_rows({f"DDPM, {T} steps": by_ddpm, f"DDIM, {STEPS} steps": last
 
 # %% [markdown]
 # **What to notice.** In each column both began with the same noise, and most are different digits: DDPM's fresh noise
-# leads it elsewhere. With 50 steps the second row costs a sixteenth of the first. Which one looks better to you? Keep
+# leads it elsewhere. With 50 steps the second row costs a sixteenth of the first. Is each image a digit? (With the
+# kit's weights and `SEED = 0` the seventh by DDIM is none: it looks like an M.) Which row looks better to you? Keep
 # your answer for Act 5. And a friend with the same weights and the same $x_T$ gets the same DDIM images as you.
 
 # %% [markdown]
@@ -376,7 +381,7 @@ figures.labelled_rows(rows)
 
 # %% [markdown]
 # **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give grey
-# shapes; with five some images are still other digits than with a hundred. Further down the rows differ in fine points
+# shapes; with five some images are not yet what they become with a hundred. Further down the rows differ in fine points
 # only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can be measured.
 
 # %% [markdown]
@@ -471,7 +476,9 @@ for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
 # This is its step from $t$ to $s$ (Lu et al., 2022, §6). With $\lambda = \tfrac12 \log \mathrm{SNR}$,
 # $h = \lambda_s - \lambda_t$, and the guess $D$ carried on to the middle of the step,
 #
-# $$x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; e^{-h}\, x_t + \sqrt{\bar\alpha_s}\,\big(1 - e^{-2h}\big)\, D + \sqrt{(1-\bar\alpha_s)\big(1 - e^{-2h}\big)}\;\varepsilon .$$
+# $$x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; e^{-h}\, x_t
+# + \sqrt{\bar\alpha_s}\,\big(1 - e^{-2h}\big)\, D
+# + \sqrt{(1-\bar\alpha_s)\big(1 - e^{-2h}\big)}\;\varepsilon .$$
 #
 # Of the old noise the factor $e^{-h}$ stays, the rest is fresh. The code is `dpm_solver_step` in `hwkit/solvers.py`,
 # with `eta=1`.
