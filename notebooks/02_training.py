@@ -193,8 +193,8 @@ def diffusion_loss(
 #
 # *Two Gaussians.* If one knows $x_0$, the step back is exactly a Gaussian, with the mean (eq. 7)
 #
-# $$\tilde\mu_t(x_t, x_0) = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\, x_0
-# + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\, x_t .$$
+# $$\tilde\mu_t(x_t, x_0) = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\, x_0 +
+# \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\, x_t .$$
 #
 # The divergence of two Gaussians with the same fixed variance is the squared distance of their means (eq. 8):
 #

@@ -171,8 +171,8 @@ figures.labelled_rows({**rows, "the truth": x_0})
 # If we knew $x_0$, the step back from $t$ to $s = t-1$ would be a Gaussian that we can write down (Ho et al., eq. 7),
 # with $\beta = 1 - \bar\alpha_t/\bar\alpha_s$:
 #
-# $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0
-# + \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad
+# $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0 +
+# \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad
 # \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta.$$
 #
 # DDPM takes the guess $\hat x_0$ for $x_0$, and adds fresh noise of variance $\tilde\beta$ (or $\beta$: §3.2 tries
@@ -476,9 +476,9 @@ for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
 # This is its step from $t$ to $s$ (Lu et al., 2022, §6). With $\lambda = \tfrac12 \log \mathrm{SNR}$,
 # $h = \lambda_s - \lambda_t$, and the guess $D$ carried on to the middle of the step,
 #
-# $$x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; e^{-h}\, x_t
-# + \sqrt{\bar\alpha_s}\,\big(1 - e^{-2h}\big)\, D
-# + \sqrt{(1-\bar\alpha_s)\big(1 - e^{-2h}\big)}\;\varepsilon .$$
+# $$x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; e^{-h}\, x_t +
+# \sqrt{\bar\alpha_s}\,\big(1 - e^{-2h}\big)\, D +
+# \sqrt{(1-\bar\alpha_s)\big(1 - e^{-2h}\big)}\;\varepsilon .$$
 #
 # Of the old noise the factor $e^{-h}$ stays, the rest is fresh. The code is `dpm_solver_step` in `hwkit/solvers.py`,
 # with `eta=1`.
