@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 
 import hwkit
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
+from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
+from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
 from hwkit.runs.generate import generate, images, numbered, read_manifest
 from hwkit.runs.speed import duration
@@ -150,6 +152,26 @@ def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
     started = time.monotonic()
     images(denoise, Sampler("ddim", 2), 0, range(1, 101), device)
     return (time.monotonic() - started) / 200 * sampler.resolve(denoise.schedule.T).steps
+
+
+def graded_number(images: Path, source: str | None = None) -> None:
+    """Runs the homework's `python -m pytorch_fid`, and keeps its answer beside the images; or says why it cannot be.
+
+    source: MNIST, as `mnist.sources.prepare` takes it. The statistics of its training digits are kept beside them.
+    """
+    try:
+        real = prepare(source)
+        if (count := len(numbered(real))) < REAL_IMAGES:
+            raise ValueError(f"only {count:,} of MNIST's {REAL_IMAGES:,} training digits are here. Name all of MNIST.")
+        statistics = real.with_name("mnist_train_inception.npz")
+        if not statistics.exists():
+            print("Inception reads 60,000 digits, once …", flush=True)
+            with whole_file(statistics) as temporary:
+                pytorch_fid("--save-stats", real, temporary)
+        found = grade(statistics, images)
+        print(found.command, found.output, sep="\n")
+    except (OSError, ValueError) as error:
+        print(f"There is no graded number: {error}")
 
 
 def show_slider(frames: SliderFrames) -> None:

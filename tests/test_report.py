@@ -21,6 +21,7 @@ from hwkit.runs.checkpoint import EXPORTED, best_of, export, load
 from hwkit.runs.generate import generate
 from hwkit.sampling import Frame, Sampler
 from hwkit.show import report
+from hwkit.show.handin import write_submission
 from hwkit.show.report import (
     BROWSERS,
     Part,
@@ -31,7 +32,6 @@ from hwkit.show.report import (
     write_html,
     write_pdf,
     write_report,
-    write_submission,
 )
 from hwkit.unet import UNet
 
