@@ -89,7 +89,7 @@ def install_missing(requirements: Path) -> list[str]:
 
 
 def png(figure: Figure) -> tuple[bytes, dict]:
-    """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alternative text."""
+    """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alt text."""
     large, small = io.BytesIO(), io.BytesIO()
     figure.savefig(large, format="png", dpi=figure.dpi, facecolor="white")
     Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
@@ -135,8 +135,8 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
         sampler, seed = Sampler(**before["sampler"]), before["seed"]
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
-        seconds = missing * seconds_an_image(weights, sampler, device)
-        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {duration(seconds)} on this {device}.")
+        takes = duration(missing * seconds_an_image(weights, sampler, device))
+        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {takes} on this {device}.")
         with tqdm(total=n, initial=len(present), unit="image") as bar:
             for upto in [*range((last // 200 + 1) * 200, n, 200), n]:
                 bar.update(generate(weights, folder, upto, sampler, seed, device=device, progress=False))
@@ -200,7 +200,7 @@ def own_notebooks() -> list[Path]:
     names = [] if on_colab() and not kept_on else sorted(folder.glob("*0[1-6]_*.ipynb"))
     found = [path for path in names if ".before-sync" not in path.name and not is_leftover(path.name)]
     if not found:
-        loud("NONE OF YOUR NOTEBOOKS is saved in Drive: choose File → Save a copy in Drive in each, then run this cell.")
+        loud("NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell.")
     return found
 
 

@@ -92,7 +92,8 @@ drawing
 from hwkit.schedule import cosine, linear
 
 schedules = figures.schedule_curves([linear(recipe.T), cosine(recipe.T)])
-said = f"Left: the share √ᾱ of the image in x_t. Right: signal to noise. Here: {recipe.schedule}."
+said = "Left: the share √ᾱ of the image in x_t. Right: signal to noise. "
+said += f"This model: {recipe.schedule}."
 model_part = report.Part(
     "Model description",
     rows=network,

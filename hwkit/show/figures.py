@@ -183,8 +183,8 @@ def network_diagram(config: UNetConfig) -> Figure:
         axes.annotate("", (x2, top2), (x1, top1), arrowprops=look)
     count = sum(p.numel() for p in TimeEmbedding(config.base, 4 * config.base).parameters())
     said = f"t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
-    if config.patch > 1:
-        said += f"\nbefore the stem {config.patch}×{config.patch} pixels are folded into channels, after the head unfolded"
+    if (side := config.patch) > 1:
+        said += f"\nbefore the stem {side}×{side} pixels are folded into channels, after the head unfolded"
     figure.supxlabel(said, fontsize=9, color=INK)
     lowest = min(y for _, y, _, _ in places.values())
     axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(lowest - 1.3, 1.1))
