@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 import hwkit
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
+from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
@@ -164,6 +165,7 @@ def graded_number(images: Path, source: str | None = None) -> None:
         if (count := len(numbered(real))) < REAL_IMAGES:
             raise ValueError(f"only {count:,} of MNIST's {REAL_IMAGES:,} training digits are here. Name all of MNIST.")
         statistics = real.with_name("mnist_train_inception.npz")
+        inception_weights()  # what is wrong there is said at once
         if not statistics.exists():
             print("Inception reads 60,000 digits, once …", flush=True)
             with whole_file(statistics) as temporary:
