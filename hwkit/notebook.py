@@ -208,7 +208,8 @@ def own_notebooks() -> list[Path]:
 
 def offer(file: Path) -> None:
     """On Colab lets the browser download a file; elsewhere says where it is."""
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB" + f", also in {kept_on[0] / file.parent.name}" * bool(kept_on))
+    also = f", also in {kept_on[0] / file.parent.name}" if kept_on else ""
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB{also}")
     if on_colab():
         importlib.import_module("google.colab.files").download(str(file))
 

@@ -173,7 +173,7 @@ for n in counts:
 print({n: round(float(np.mean(values)), 2) for n, values in floor.items()})
 
 # %% [markdown]
-# Plot them against $1/N$: few images stand on the right, many on the left.
+# Plot them against $1/N$: values of few images stand on the right, those of many on the left.
 
 # %%
 figure, axes = figures.plot("1 / N", "digit-FID of N real digits", size=(6.8, 3.2))
