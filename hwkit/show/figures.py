@@ -1,6 +1,5 @@
 """Tensors and records → matplotlib figures and PNG files. Nothing here measures, and nothing is shown."""
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
-from hwkit.files import write_bytes
+from hwkit.files import whole_file
 from hwkit.measure.curve import Curve
 from hwkit.measure.memorisation import Pairs
 from hwkit.mnist.batches import to_uint8
@@ -36,9 +35,8 @@ def check_dpi(dpi: float) -> None:
 def save(figure: Figure, path: Path | str, dpi: float = 150) -> Path:
     """Writes the figure as a PNG (whole, see `files.whole_file`) and returns its path. Raises as `check_dpi` does."""
     check_dpi(dpi)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    write_bytes(path, buffer.getvalue())
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
     return Path(path)
 
 
