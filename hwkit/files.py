@@ -167,8 +167,8 @@ def write_json(path: Path | str, content) -> None:
 
 
 def write_npz(path: Path | str, **arrays) -> None:
-    """Arrays, or numbers and texts, by their names."""
-    with whole_file(path) as temporary, open(temporary, "wb") as file:  # numpy would add .npz to another name
+    """Writes the file whole (see `whole_file`), with the arrays by their names."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:  # np.savez adds .npz to the name of any other
         np.savez(file, **arrays)
 
 

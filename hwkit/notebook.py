@@ -21,6 +21,9 @@ from tqdm.auto import tqdm
 
 import hwkit
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
+from hwkit.measure.features import inception_weights
+from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
+from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
 from hwkit.runs.generate import generate, images, numbered, read_manifest
 from hwkit.runs.speed import duration
@@ -87,7 +90,7 @@ def install_missing(requirements: Path) -> list[str]:
 
 
 def png(figure: Figure) -> tuple[bytes, dict]:
-    """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alternative text."""
+    """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alt text."""
     large, small = io.BytesIO(), io.BytesIO()
     figure.savefig(large, format="png", dpi=figure.dpi, facecolor="white")
     Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
@@ -133,8 +136,8 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
         sampler, seed = Sampler(**before["sampler"]), before["seed"]
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
-        seconds = missing * seconds_an_image(weights, sampler, device)
-        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {duration(seconds)} on this {device}.")
+        takes = duration(missing * seconds_an_image(weights, sampler, device))
+        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {takes} on this {device}.")
         with tqdm(total=n, initial=len(present), unit="image") as bar:
             for upto in [*range((last // 200 + 1) * 200, n, 200), n]:
                 bar.update(generate(weights, folder, upto, sampler, seed, device=device, progress=False))
@@ -150,6 +153,27 @@ def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
     started = time.monotonic()
     images(denoise, Sampler("ddim", 2), 0, range(1, 101), device)
     return (time.monotonic() - started) / 200 * sampler.resolve(denoise.schedule.T).steps
+
+
+def graded_number(images: Path, source: str | None = None) -> None:
+    """Runs the homework's `python -m pytorch_fid`, and keeps its answer beside the images; or says why it cannot be.
+
+    source: MNIST, as `mnist.sources.prepare` takes it. The statistics of its training digits are kept beside them.
+    """
+    try:
+        real = prepare(source)
+        if (count := len(numbered(real))) < REAL_IMAGES:
+            raise ValueError(f"only {count:,} of MNIST's {REAL_IMAGES:,} training digits are here. Name all of MNIST.")
+        statistics = real.with_name("mnist_train_inception.npz")
+        inception_weights()  # what is wrong there is said at once
+        if not statistics.exists():
+            print("Inception reads 60,000 digits, once …", flush=True)
+            with whole_file(statistics) as temporary:
+                pytorch_fid("--save-stats", real, temporary)
+        found = grade(statistics, images)
+        print(found.command, found.output, sep="\n")
+    except (OSError, ValueError) as error:
+        print(f"There is no graded number: {error}")
 
 
 def show_slider(frames: SliderFrames) -> None:
@@ -178,13 +202,14 @@ def own_notebooks() -> list[Path]:
     names = [] if on_colab() and not kept_on else sorted(folder.glob("*0[1-6]_*.ipynb"))
     found = [path for path in names if ".before-sync" not in path.name and not is_leftover(path.name)]
     if not found:
-        loud("NONE OF YOUR NOTEBOOKS is saved in Drive: choose File → Save a copy in Drive in each, then run this cell.")
+        loud("NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell.")
     return found
 
 
 def offer(file: Path) -> None:
     """On Colab lets the browser download a file; elsewhere says where it is."""
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB" + f", also in {kept_on[0] / file.parent.name}" * bool(kept_on))
+    also = f", also in {kept_on[0] / file.parent.name}" if kept_on else ""
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB{also}")
     if on_colab():
         importlib.import_module("google.colab.files").download(str(file))
 

@@ -77,7 +77,8 @@ from hwkit.sampling import nodes, times
 print([round(830 * (1 - k / 7)) for k in range(8)])
 print(nodes(830))
 ddim_times = times(830, 50, through=nodes(830))
-print(len(ddim_times) - 1, "steps, through all:", set(nodes(830)) <= set(ddim_times))
+through = set(nodes(830)) <= set(ddim_times)
+print(len(ddim_times) - 1, "steps, through all of them:", through)
 
 # %% [markdown]
 # Sample once, draw often. `slider_frames` sends the same eight $x_T$ down both ways, DDIM in 50 steps and DDPM in all of

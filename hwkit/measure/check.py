@@ -4,6 +4,7 @@ What mends a row may end in a colon and a line of Python, to be run for each `pa
 level, leaves alone what is as it should be, and writes over nothing.
 """
 
+import os
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
@@ -55,11 +56,12 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
     train = training_images(train)  # what is wrong there is said before the table begins
-    subfolders = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
-    names = [path.name for path in sorted(folder.iterdir()) if not path.is_dir()]
-    found = [path.relative_to(folder) for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
-    images = [path.name for path in found if len(path.parts) == 1]
-    inner = sorted({str(folder / path.parent) for path in found if len(path.parts) > 1})
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    subfolders = [entry.name for entry in entries if entry.is_dir()]
+    names = [entry.name for entry in entries if not entry.is_dir()]
+    pictures = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
+    images = [path.name for path in pictures if path.parent == folder]
+    inner = sorted({str(path.parent) for path in pictures if path.parent != folder})
     gone = list(filter(is_leftover, subfolders))
     todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
     if inner:
@@ -77,15 +79,15 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
 def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     """Number and names. What programs have left are no images, and have no wrong names."""
     left = list(filter(is_leftover, names))
-    files, expected = sorted(set(names) - set(left)), [file_name(k) for k in range(1, n + 1)]
-    missing, others = sorted(set(expected) - set(files)), sorted(set(files) - set(expected))
+    files, expected = set(names) - set(left), [file_name(k) for k in range(1, n + 1)]
+    missing, others = sorted(set(expected) - files), sorted(files - set(expected))
     todo = [f"delete {listed(left)}, which programs have left"] * bool(left)
     if len(files) != n:
         todo.append("delete what is too much" if len(files) > n else "make the missing ones (`python -m hwkit sample`)")
     found = f"{len(files):,}" + f", and {len(left):,} that programs have left" * bool(left)
     yield Row(f"{n:,} files", len(files) == n and not left, found, "; ".join(todo))
     odd = {"missing": missing, "other": others}
-    found = "; ".join(f"{len(names):,} {kind}: {listed(names)}" for kind, names in odd.items() if names)
+    found = "; ".join(f"{len(odd[kind]):,} {kind}: {listed(odd[kind])}" for kind in odd if odd[kind])
     way = f"delete {listed(others)}" if others else "make the missing ones"
     numbers = ["".join(filter(str.isdecimal, Path(name).stem.split("_")[-1])) for name in others]
     free = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
@@ -114,8 +116,8 @@ def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
             pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     for what, failing in odd.items() if names else ():
         ways = [mends[name] for name in failing] or [""]
-        todo = mode([way for way in ways if ": " in way and not way.endswith(SAVE)] or ways)  # what is easy to mend comes last
-        yield _row(what, failing.values(), len(names), todo)
+        first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
+        yield _row(what, failing.values(), len(names), mode(first or ways))
     for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
         later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
         yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)

@@ -54,7 +54,7 @@ def pytorch_fid(*arguments: Path | str) -> tuple[str, str]:
 
 
 def grade(real: Path, images: Path) -> Graded:
-    """The homework's FID of a folder of PNGs, kept beside it as pytorch_fid.json. Raises as `pytorch_fid` does.
+    """The homework's FID of a folder of PNGs, kept beside it as graded.json. Raises as `pytorch_fid` does.
 
     real: the folder of MNIST's 60,000 training digits, or the .npz that `pytorch_fid("--save-stats", real, npz)` wrote.
     """
@@ -65,12 +65,12 @@ def grade(real: Path, images: Path) -> Graded:
     pixels = load_folder(images)
     official = digest(inception_weights()).startswith(InceptionFeatures.official)
     found = Graded(command, line[0], len(pixels), images_sha256([pixels]), official)
-    write_json(results_of(images) / "pytorch_fid.json", found.to_json())
+    write_json(results_of(images) / "graded.json", found.to_json())
     return found
 
 
 def read_graded(images: Path) -> Graded | None:
     """What `grade` has found of the images as they are now; else None. ValueError where its file is damaged."""
-    path = results_of(images) / "pytorch_fid.json"
+    path = results_of(images) / "graded.json"
     found = Graded.read(path) if path.is_file() else None
     return found if found and found.images_sha256 == images_sha256([load_folder(images)]) else None

@@ -123,7 +123,7 @@ class Score(Record):
 
 
 def images_sha256(sets: Sequence) -> str:
-    """The SHA-256 of some sets of images uint8 (N, C, 28, 28), one after the other; of grey images that of their RGB."""
+    """The SHA-256 of sets of images uint8 (N, C, 28, 28), one after the other; of grey images that of their RGB."""
     found = hashlib.sha256()
     for images in sets:
         rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))

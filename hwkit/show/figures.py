@@ -1,6 +1,5 @@
 """Tensors and records → matplotlib figures and PNG files. Nothing here measures, and nothing is shown."""
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
-from hwkit.files import write_bytes
+from hwkit.files import whole_file
 from hwkit.measure.curve import Curve
 from hwkit.measure.memorisation import Pairs
 from hwkit.mnist.batches import to_uint8
@@ -36,9 +35,8 @@ def check_dpi(dpi: float) -> None:
 def save(figure: Figure, path: Path | str, dpi: float = 150) -> Path:
     """Writes the figure as a PNG (whole, see `files.whole_file`) and returns its path. Raises as `check_dpi` does."""
     check_dpi(dpi)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    write_bytes(path, buffer.getvalue())
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
     return Path(path)
 
 
@@ -183,8 +181,8 @@ def network_diagram(config: UNetConfig) -> Figure:
         axes.annotate("", (x2, top2), (x1, top1), arrowprops=look)
     count = sum(p.numel() for p in TimeEmbedding(config.base, 4 * config.base).parameters())
     said = f"t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
-    if config.patch > 1:
-        said += f"\nbefore the stem {config.patch}×{config.patch} pixels are folded into channels, after the head unfolded"
+    if (side := config.patch) > 1:
+        said += f"\nbefore the stem {side}×{side} pixels are folded into channels, after the head unfolded"
     figure.supxlabel(said, fontsize=9, color=INK)
     lowest = min(y for _, y, _, _ in places.values())
     axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(lowest - 1.3, 1.1))

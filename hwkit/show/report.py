@@ -22,8 +22,16 @@ from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
 from hwkit.schedule import cosine, linear
-from hwkit.show.figures import check_dpi, diffusion_grid, grid_frames, loss_curve, network_diagram, sample_sheet, save
-from hwkit.show.figures import schedule_curves
+from hwkit.show.figures import (
+    check_dpi,
+    diffusion_grid,
+    grid_frames,
+    loss_curve,
+    network_diagram,
+    sample_sheet,
+    save,
+    schedule_curves,
+)
 from hwkit.unet import UNet
 
 Rows = list[tuple[str, str]]  # of a table: what, value
@@ -139,7 +147,7 @@ def run_rows(folder: Path) -> Rows:
 
 
 def result_rows(images: Path) -> Rows:
-    """What was made and measured, as far as the files beside the folder of images tell; other images' scores are not."""
+    """What was made, and what was measured of these very images, as far as the files beside the folder tell."""
     made, count = read_manifest(images), len(numbered(images))
     origin = f"by {Sampler(**made['sampler'])}, seed {made['seed']}" if made else "of unknown origin"
     if not count:
@@ -149,7 +157,8 @@ def result_rows(images: Path) -> Rows:
     said = f"not measured: python -m pytorch_fid REAL {images}, where REAL holds the training digits as PNGs"
     if graded:
         other = "; not the published Inception weights, so it compares with no other value"
-        said = f"{graded.output} (the output of {graded.command}; {graded.images:,} images{other * (not graded.official)})"
+        said = f"{graded.output} (the output of {graded.command}; {graded.images:,} images)"
+        said += other * (not graded.official)
     todo = [("digit-FID", f"these images are not measured yet: python -m hwkit fid {images}")]
     return [("images", f"{count:,} PNGs {origin}"), ("FID by pytorch-fid", said), *(measured or todo)]
 
@@ -197,8 +206,8 @@ def draw_figures(
 ) -> Iterator[Path]:
     """Draws a run's figures into `out` and yields the path of each. ValueError for a dpi that cannot work.
 
-    The network, the diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred samples (of
-    the run's generate/, or new ones where it holds fewer), and the schedules.
+    The network, the diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred
+    samples (of the run's generate/, or new ones where it holds fewer), and the schedules.
     """
     check_dpi(dpi)
     denoise, history = load_denoiser(checkpoint, device), read_history(run)
