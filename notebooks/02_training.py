@@ -125,16 +125,13 @@ table = alpha_bar[1:]
 snr = table / (1 - table)
 ylabel = r"weight of the error of $\hat x_0$ (log scale)"
 figure, axes = figures.plot("t", ylabel, size=(6.8, 3.2))
-axes.plot(
-    range(1, T + 1),
-    snr,
-    "--",
-    color=figures.INK,
-    label=r"$\hat\varepsilon$, uniform (original)",
-)
-axes.plot(range(1, T + 1), snr**0, ":", color=figures.INK, label=r"$\hat x_0$, uniform")
-capped = loss_weight(table, "x0", "min_snr")
-axes.plot(range(1, T + 1), capped, color=figures.ACCENT, linewidth=2, label="min-SNR")
+for values, look, label in (
+    (snr, "--", r"$\hat\varepsilon$, uniform (original)"),
+    (loss_weight(table, "x0", "uniform"), ":", r"$\hat x_0$, uniform"),
+    (loss_weight(table, "x0", "min_snr"), "-", "min-SNR"),
+):
+    color = figures.ACCENT if look == "-" else figures.INK
+    axes.plot(range(1, T + 1), values, look, color=color, label=label)
 axes.set_yscale("log")
 axes.legend(frameon=False)
 print("SNR at t = 1, 250, 830:", "  ".join(f"{snr[t - 1]:.3g}" for t in (1, 250, 830)))
@@ -265,9 +262,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim, dim_out):
         super().__init__()
         frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
-        self.register_buffer(
-            "frequencies", frequencies, persistent=False
-        )  # not trained
+        self.register_buffer("frequencies", frequencies, persistent=False)
         last = nn.Linear(dim_out, dim_out), nn.SiLU()
         self.mlp = nn.Sequential(nn.Linear(dim, dim_out), nn.SiLU(), *last)
 
@@ -787,11 +782,8 @@ for way in eight:
     found = [share[(*way, SEED + k)] for k in range(SEEDS)]
     each = ", ".join(f"{value:.0f}" for value in found)
     colour = np.mean([stains[(*way, SEED + k)] for k in range(SEEDS)])
-    print(
-        f"{way[0]:8}{way[1]:8}{way[2]:7} digits {np.mean(found):3.0f} % ({each}), ",
-        end="",
-    )
-    print(f"colour {colour:.1f} of 255")
+    print("{:8}{:8}{:7}".format(*way), end="")
+    print(f"digits {np.mean(found):3.0f} % ({each}), colour {colour:.1f} of 255")
 
 # %% [markdown]
 # The same as a picture: a dot for each seed, a mark at their mean, and a bar from the lowest to the highest.
@@ -880,10 +872,8 @@ for (name, kind), values in errors.items():
     )
 axes.legend(frameon=False, fontsize=9)
 ratio = np.array(errors["epsilon", "colour"]) / errors["epsilon", "grey"]
-print(
-    "ε: colour error / grey error:",
-    "  ".join(f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True)),
-)
+shown = (f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True))
+print("ε: colour error / grey error:", *shown)
 figure
 
 # %% [markdown]

@@ -311,15 +311,11 @@ def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.
 x_t, s, t = q_sample(x_0, ab[300], eps), ab[299], ab[300]
 fresh = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
 with_noise = ddim_step(x_t, x_0, eps, t, s, fresh, eta=1.0)
-print(
-    "η = 1 is DDPM:",
-    torch.allclose(with_noise, ddpm_step(x_t, x_0, eps, t, s, fresh), atol=1e-5),
-)
+the_same = torch.allclose(with_noise, ddpm_step(x_t, x_0, eps, t, s, fresh), atol=1e-5)
+print("η = 1 is DDPM:", the_same)
 there, expected = ddim_step(x_t, x_0, eps, t, ab[100]), q_sample(x_0, ab[100], eps)
-print(
-    "η = 0 goes back the way that the noise came:",
-    torch.allclose(there, expected, atol=1e-5),
-)
+the_same = torch.allclose(there, expected, atol=1e-5)
+print("η = 0 goes back the way that the noise came:", the_same)
 
 # %% [markdown]
 # Now with the network: `STEPS` steps instead of all, from the *same* twelve $x_T$. The times go from $T$ to 0, both
@@ -435,16 +431,16 @@ figure
 # %% [markdown]
 # ## Act 5 · Ten thousand PNGs
 #
-# Which sampler should make them? So far, more exact looked better, and randomness only cost steps. But a network makes
-# mistakes, and a solver without noise carries each of them to the end. **Fresh noise corrects.** In every step a part
-# of $x_t$ is thrown away and replaced by noise of exactly the right size; what was wrong in that part is gone with it.
+# Which sampler should make them? So far, randomness only seemed to cost steps. But a network makes mistakes, and a
+# solver without noise carries each of them to the end. **Fresh noise corrects.** In every step a part of $x_t$ is
+# thrown away and replaced by noise of exactly the right size; what was wrong in that part is gone with it.
 
 # %% [markdown]
 # See it where everything is known. Let "images" be numbers from $\mathcal N(0, 0.617^2)$ (the spread of our pixels):
 # then the best guess is a formula, with no network and no mistake. Half-way we make one mistake on purpose: all $x_t$
 # are 20 % too large. How much of the 20 % is left at the end, after twenty steps?
 
-# %% tags=["nbval-check-output"]
+# %%
 from functools import partial
 from hwkit.sampling import Sampler
 
