@@ -90,7 +90,7 @@ from hwkit.show import figures
 
 generator = torch.Generator().manual_seed(SEED)
 some = torch.randperm(len(images), generator=generator)[:60]
-figures.sample_sheet(images[some], columns=12)
+figures.sample_sheet(images[some], columns=12, title="Sixty training images")
 
 # %% [markdown]
 # **What to notice.** Strokes are white on black, and soft at their edges. Look for a seven with a bar and one without,

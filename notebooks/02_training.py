@@ -364,7 +364,7 @@ with torch.no_grad():
 
 # %% [markdown]
 # What does each part take in and put out, and what does it cost? A *hook* is a function that a part calls when it has
-# worked; here it notes the shapes. PyTorch counts the multiplications itself.
+# worked; here it notes the shapes. PyTorch itself counts the multiplications that an image takes.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -399,13 +399,9 @@ for name, (taken, put, work) in rows.items():
     shapes = [f"{'×'.join(map(str, shape)) or 't':>10}" for shape in (taken, put)]
     print(f"{name:7}{' → '.join(shapes)}", end="")
     print(f"{count(getattr(mine, name)):11,} parameters{work:7.1f} million")
-work = {
-    patch: sum(row[2] for row in parts(UNet(patch=patch)).values()) for patch in (1, 2)
-}
-print(
-    f"all: {count(mine):,} parameters, {work[1]:.0f} million multiplications an image"
-)
-print(f"with patch=2: {count(UNet(patch=2)):,} parameters, {work[2]:.0f} million")
+for patch in (1, 2):
+    work = sum(row[2] for row in parts(UNet(patch=patch)).values())
+    print(f"patch={patch}: {count(UNet(patch=patch)):,} parameters, {work:.0f} million")
 print(f"the recipe cpu: {count(unet.UNet(RECIPES['cpu'].model)):,} parameters")
 
 
@@ -464,9 +460,7 @@ figure
 
 # %% tags=["average"]
 def update_average(average, model, step, longest=0.9999, part=10):
-    keep = min(
-        longest, (1 + step) / (part + step)
-    )  # looks back over a tenth of the steps
+    keep = min(longest, (1 + step) / (part + step))  # of a tenth of the steps
     with torch.no_grad():
         for a, p in zip(average.parameters(), model.parameters(), strict=True):
             a.lerp_(p, 1 - keep)  # a = keep · a + (1 − keep) · p
@@ -640,6 +634,7 @@ previews = sorted((run / "previews").glob("*.png"))
 figure = Figure(figsize=(9, 9.4), layout="constrained")
 for axes, path in zip(figure.subplots(2), (previews[0], previews[-1]), strict=True):
     axes.imshow(Image.open(path))
+    axes.set_title(path.stem)
     axes.axis("off")
 figure
 
@@ -659,7 +654,7 @@ from hwkit.sampling import Sampler
 
 trained = load_denoiser(best_of(run), device)
 made = make_images(trained, Sampler("dpm++sde"), SEED, range(1, 25), device)
-figures.sample_sheet(made, columns=12)
+figures.sample_sheet(made, columns=12, title="The first 24 images of this network")
 
 # %% [markdown]
 # Now pull the plug. `PressStop` hands out digits like any tensor, and presses Jupyter's ■ in the middle of the second
@@ -851,12 +846,10 @@ for name in targets:
     denoise = Denoiser(nets[name, "uniform", "colour", SEED].eval(), schedule, name)
     for t in ts:
         x0_hat, _ = denoise(q_sample(some, alpha_bar[t].item(), noise).to(device), t)
-        for part, kind in zip(
-            split(x0_hat.cpu() - some), ("grey", "colour"), strict=True
-        ):
-            errors.setdefault((name, kind), []).append(
-                part.square().mean().sqrt().item()
-            )
+        both = zip(("grey", "colour"), split(x0_hat.cpu() - some), strict=True)
+        for kind, part in both:
+            rms = part.square().mean().sqrt().item()
+            errors.setdefault((name, kind), []).append(rms)
 
 # %% [markdown]
 # Drawn is the root mean square of the error against $t$: the grey part with filled marks, the colour part dotted.
@@ -867,9 +860,7 @@ figure, axes = figures.plot("t", r"error of $\hat x_0$ (RMS)", size=(6.8, 3.4))
 for (name, kind), values in errors.items():
     color = figures.ACCENT if name == "x0" else figures.INK
     style = {"grey": "-o", "colour": ":s"}[kind]
-    axes.plot(
-        ts, values, style, color=color, markersize=4, label=f"asked for {name}, {kind}"
-    )
+    axes.plot(ts, values, style, color=color, label=f"asked for {name}, {kind}")
 axes.legend(frameon=False, fontsize=9)
 ratio = np.array(errors["epsilon", "colour"]) / errors["epsilon", "grey"]
 shown = (f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True))

@@ -562,7 +562,7 @@ for row in check.rows(folder, count):
 from hwkit.mnist.folder import read_png
 
 first = np.stack([read_png(file) for file in numbered(folder)[:120]])
-figures.sample_sheet(first, columns=12)
+figures.sample_sheet(first, columns=12, title=f"The first {len(first)} images")
 
 # %% [markdown]
 # ## Summary
