@@ -629,7 +629,6 @@ figures.loss_curve(history, f"{seen:,} images, {minutes:.0f} min")
 # %%
 from matplotlib.figure import Figure
 from PIL import Image
-
 previews = sorted((run / "previews").glob("*.png"))
 figure = Figure(figsize=(9, 9.4), layout="constrained")
 for axes, path in zip(figure.subplots(2), (previews[0], previews[-1]), strict=True):
