@@ -140,8 +140,7 @@ figure
 # %% [markdown]
 # **What to notice.** The dashed line is steep: the original's loss counts an error of $\hat x_0$ at $t = 1$, where
 # nobody sees the noise, ten thousand times more than the same error at $t = 250$, where the shape of the digit is
-# decided. In a long training there is time for both. Whether the cap helps in a *short* one is a question for an
-# experiment: Act 5.
+# decided. Whether the cap helps, in a short training above all, is a question for an experiment: Act 5.
 
 # %% [markdown]
 # Put together this is the loss of algorithm 1 of Ho et al. (its line 5; the other lines draw $x_0$, $t$ and
