@@ -67,7 +67,8 @@ def start(name: str, drive: bool = True) -> None:
     if shell := get_ipython():
         shell.display_formatter.formatters["image/png"].for_type(Figure, png)
         with contextlib.suppress(FileNotFoundError):
-            display({"image/png": (PICTURES / f"{name}.png").read_bytes()}, raw=True)
+            goal, about = (PICTURES / f"{name}.png").read_bytes(), {"alt": "The last picture of this notebook"}
+            display({"image/png": goal}, metadata={"image/png": about}, raw=True)
 
 
 def on_colab() -> bool:

@@ -7,6 +7,7 @@ import ast
 import html
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import jupytext
@@ -518,6 +520,51 @@ def test_on_colab_the_submission_is_offered_and_the_notebooks_are_those_saved_in
     assert "after: ['Copy of 06_report.ipynb', '「05_fid.ipynb」的副本.ipynb']" in done
     assert "submission.zip: 1.0 MB, also in " in done and "['runs/cpu/submission.zip']" in done
     assert (tmp_path / "content" / "drive" / "MyDrive" / "hwkit" / "cpu" / "submission.zip").is_file()
+
+
+SMALL_REPORT = {
+    "AUTHOR": "Lin Mei",
+    "STUDENT_NUMBER": "B12901001",
+    "CONCLUSION": "It was trained for a moment only, so these are no digits yet.",
+    "IMAGES": 12,
+}
+PASSES = """
+import hwkit.measure.check  # its verdict is not the point: a network of two epochs makes no digits
+hwkit.measure.check.rows = lambda folder, n: iter([hwkit.measure.check.Row(f"{n} files", True, "all")])
+"""
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_evening_in_colab_ends_in_ones_own_submission(colab, trained_run, tmp_path, answered):
+    """Notebook 6 in a new session: its run comes from Drive, and all that is made goes there."""
+    mine = tmp_path / "content" / "drive" / "MyDrive"
+    shutil.copytree(trained_run, mine / "hwkit" / "mine")
+    (mine / "Colab Notebooks").mkdir()
+    (mine / "Colab Notebooks" / "Copy of 06_report.ipynb").write_text("{}")
+    cells = code_cells(source("06_report"))[1:]
+    code = "\n".join(cell.source for cell in cells[1:])
+    if answered:
+        code, count = re.subn(r'": "",$', '": "Squared error asks for an average.",', code, flags=re.M)
+        assert count == 5
+    values = "".join(f"{name} = {value!r}\n" for name, value in SMALL_REPORT.items())
+    shown = said(colab(True, PASSES + cells[0].source + "\n" + values + code + "\nprint(downloaded)"))
+    assert "NOT YOUR MODEL" not in shown and "runs/mine: ema_latest.pt, epoch 2" in shown
+    kept = mine / "hwkit" / "mine"
+    assert (kept / "report" / "report.html").is_file() and (kept / "generate.zip").is_file()
+    if not answered:
+        assert "Nothing is packed before this is mended" in shown and "is still to be written" in shown
+        assert not (kept / "submission.zip").exists() and shown.rstrip().endswith("[]")
+        return
+    assert "['runs/mine/submission.zip']" in shown
+    with zipfile.ZipFile(kept / "submission.zip") as archive:
+        names = set(archive.namelist())
+        facts = json.loads(archive.read("run.json"))
+        page = archive.read("report.html").decode()
+    assert {f"generate/{k:05d}.png" for k in range(1, 13)} <= names and "generate/00013.png" not in names
+    assert {"notebooks/Copy of 06_report.ipynb", "diffusion_grid_ddpm.png", "diffusion_grid_ddim.png"} <= names
+    assert facts["weights"]["sha256"] == checkpoint.digest(best_of(trained_run))
+    assert facts["images"]["made_by"]["sampler"]["name"] == "dpm++sde"
+    assert "Lin Mei · B12901001" in page and "Squared error asks for an average." in page
 
 
 def test_elsewhere_the_notebooks_are_those_of_this_folder_and_nothing_is_downloaded(tmp_path, capsys):

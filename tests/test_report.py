@@ -26,6 +26,7 @@ from hwkit.show.report import (
     BROWSERS,
     Part,
     draw_figures,
+    formula,
     log_lines,
     model_rows,
     result_rows,
@@ -272,10 +273,19 @@ def test_questions_are_printed_with_their_answers_and_texts_say_their_language(t
 def test_equations_are_set_as_mathematics(run):
     page, _ = write_report(run)
     source = page.read_text("utf-8")
-    assert source.count("<math") == source.count("</math>") == 4
-    body = re.search(r"<body>.*</body>", source, re.S)[0].replace("&nbsp;", " ")
-    for formula in re.findall(r"<math.*?</math>", body, re.S):
-        ElementTree.fromstring(formula)  # every element is closed
+    formulas = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", source, re.S)]
+    assert [r"\bar\alpha" in svg.get("aria-label") for svg in formulas] == [True, False, True, True]
+    for svg in formulas:
+        assert re.fullmatch(r"[MLQCZ\d. -]+", svg[0].get("d")) and len(svg[0].get("d")) > 1000
+
+
+def test_a_formula_is_drawn_in_its_box():
+    svg = ElementTree.fromstring(formula(r"\frac{a < b}{c}"))
+    left, top, wide, high = map(float, svg.get("viewBox").split())
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", svg[0].get("d"))]
+    xs, ys = numbers[::2], [-y for y in numbers[1::2]]
+    assert left < min(xs) and max(xs) < left + wide and top < min(ys) and max(ys) < top + high
+    assert svg.get("aria-label") == r"\frac{a < b}{c}"
 
 
 def test_weights_of_the_kit_are_called_so_on_the_page(run, monkeypatch):

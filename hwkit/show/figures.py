@@ -62,7 +62,7 @@ class Sheet(Figure):
         height, across = pixels.shape[:2]
         self.unit = max(1, round(across / width))  # pixels an inch, for about `width` inches
         top, bottom = (round(self.unit * 0.31 * lines) for lines in (bool(title) + bool(above), bool(below)))
-        tall, wide = top + height + bottom, across + round(self.unit * 0.085 * max(map(len, left), default=0))
+        tall, wide = top + height + bottom, across + round(self.unit * 0.1 * (max(map(len, left)) + 1 if left else 0))
         # matplotlib rounds a figure's size down, and the size of an image in it up (3.10): so one is a trace larger.
         super().__init__(figsize=((wide + 1e-6) / self.unit, (tall + 1e-6) / self.unit))
         axes = self.add_axes((1 - across / wide, bottom / tall, across / wide - 1e-7, height / tall - 1e-7))

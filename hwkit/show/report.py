@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import html
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import jinja2
 import torch
+from matplotlib.path import Path as Path2D
+from matplotlib.textpath import TextPath
 
 from hwkit.files import whole_file, write_text
 from hwkit.measure.graded import read_graded
@@ -128,7 +131,7 @@ def log_lines(run: Path, ends: int = 3) -> list[str]:
     epochs = recipe_of(load(best_of(run))).epochs
     lines = [
         f"Epoch {line['epoch']}/{epochs} finished, average loss: {line['loss']:.4f}   "
-        f"({line['images_seen']:,} images, {duration(line['seconds'])}, learning rate {line['lr']:.1e})"
+        f"({line['images_seen']:,} images, {duration(line['seconds'])})"
         for line in history
     ]
     return lines if len(lines) <= 2 * ends else [*lines[:ends], "…", *lines[-ends:]]
@@ -174,11 +177,24 @@ def write_html(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["base64"] = lambda png: base64.b64encode(png.read_bytes()).decode()
     named = {figure.stem: figure for figure in figures}
-    environment.filters["lang"] = language
+    environment.filters |= {"lang": language, "formula": formula}
     facts = {"title": title, "by": by, "warning": warning, "date": datetime.date.today().isoformat()}
     page = environment.from_string(source).render(**facts, parts=parts, figures=named)
     write_text(path, page)
     return path
+
+
+def formula(tex: str) -> str:
+    """A formula as an SVG of outlines, which looks the same everywhere: MathML needs a font for mathematics."""
+    letters = TextPath((0, 0), f"${tex}$", size=16)
+    (left, low), (right, high) = letters.get_extents().get_points().round(2)
+    names = {Path2D.MOVETO: "M", Path2D.LINETO: "L", Path2D.CURVE3: "Q", Path2D.CURVE4: "C", Path2D.CLOSEPOLY: "Z"}
+    steps = [(names[code], () if code == Path2D.CLOSEPOLY else points) for points, code in letters.iter_segments()]
+    outline = "".join(name + " ".join(f"{x:.2f}" for x in points) for name, points in steps)
+    wide, tall = right - left + 2, high - low + 2
+    box = f'viewBox="{left - 1:.2f} {-high - 1:.2f} {wide:.2f} {tall:.2f}" width="{wide:.0f}" height="{tall:.0f}"'
+    said = html.escape(tex)
+    return f'<svg role="img" aria-label="{said}" {box}><path transform="scale(1,-1)" d="{outline}"/></svg>'
 
 
 def language(text: str) -> str:
@@ -186,15 +202,15 @@ def language(text: str) -> str:
     return "zh-Hant" if any("\u4e00" <= letter <= "\u9fff" for letter in text) else "en"
 
 
-def write_pdf(html: Path) -> Path | None:
+def write_pdf(page: Path) -> Path | None:
     """Prints the page as a PDF beside it, by Chromium; None where there is none, or it does not manage."""
-    browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), html.with_suffix(".pdf")
+    browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), page.with_suffix(".pdf")
     if not browser:
         return None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, whole_file(pdf) as page:
-            paths = [f"--user-data-dir={profile}", f"--print-to-pdf={page.resolve()}", html.resolve().as_uri()]
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, whole_file(pdf) as printed:
+            paths = [f"--user-data-dir={profile}", f"--print-to-pdf={printed.resolve()}", page.resolve().as_uri()]
             subprocess.run([browser, *flags, *paths], check=True, capture_output=True, timeout=120)
     except (subprocess.SubprocessError, OSError):
         return None
