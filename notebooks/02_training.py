@@ -468,7 +468,7 @@ def update_average(average, model, step, longest=0.9999, part=10):
 # %% [markdown]
 # The second: **clipping**. Now and then a batch has a very large gradient, and one step could spoil the work of many.
 # `clip_grad_norm_` makes a gradient that is longer than 1 exactly as long as 1, and returns how long it was. This is
-# the whole loop, with your `diffusion_loss`.
+# the whole loop, with the `diffusion_loss` of Act 1.
 
 # %%
 from tqdm.auto import trange
@@ -494,8 +494,8 @@ def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
 
 
 # %% [markdown]
-# Try it with a small network: your U-Net with `BASE` channels, on 14×14. It is a seventh as large as that of the recipe
-# `cpu`, so that many of them can be trained.
+# Try it with a small network: the U-Net of Act 2 with `BASE` channels, on 14×14. It is a seventh as large as that of
+# the recipe `cpu`, so that many of them can be trained.
 
 # %%
 def small_network(seed, channels=3):
