@@ -74,6 +74,7 @@ class Commands:
         """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
         from hwkit.recipe import RECIPES
         from hwkit.runs import checkpoint, processes
+        from hwkit.runs.generate import images
         from hwkit.runs.run import Position, unfinished
         from hwkit.sampling import Sampler
         from hwkit.show import figures, report
@@ -89,8 +90,13 @@ class Commands:
             Sampler(sampler, steps).resolve(chosen.T)
             chosen = replace(chosen, minutes=minutes or chosen.minutes)
             call("train", [name], recipe=chosen, run=run, source=source, device=device)
+        first = processes.processes(device).rank == 0
+        if first and n > 64 and not (run / "generate").exists():  # something to look at in the first minute
+            denoise = checkpoint.load_denoiser(checkpoint.best_of(run), device)
+            sheet = figures.sample_sheet(images(denoise, Sampler(sampler, steps), 0, range(1, 65), device), columns=16)
+            print("The first 64 digits:", figures.save(sheet, run / "figures" / "first_digits.png", dpi))
         call("sample", run=run, n=n, sampler=sampler, steps=steps, device=device)
-        if processes.processes(device).rank == 0:
+        if first:
             call("figures", run=run, dpi=dpi, device=device)
             call("fid", run=run, protocol="digits")
             print("The report:", *filter(None, report.write_report(run, title, author, conclusion)))

@@ -27,11 +27,12 @@ from PIL import Image
 
 import hwkit
 from hwkit.__main__ import main
-from hwkit.mnist.folder import encode_png, file_name
+from hwkit.mnist.folder import encode_png, file_name, read_png
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import RECIPES
-from hwkit.runs import checkpoint
+from hwkit.runs import checkpoint, generate
 from hwkit.runs.checkpoint import EXPORTED, export, load, recipe_of
+from hwkit.show import figures
 from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
@@ -224,6 +225,21 @@ def test_report_takes_the_weights_of_the_kit_where_there_is_no_run(trained_run, 
     assert "kit's own weights" in capsys.readouterr().out
     assert len(os.listdir(tmp_path / "runs/pretrained/generate")) == 5
     assert (tmp_path / "runs/pretrained/report/report.html").is_file()
+
+
+def test_report_shows_the_first_digits_before_the_others_are_made(trained_run, tiny, tmp_path, monkeypatch):
+    """64 of them, the same that are then made; and not again where images are there already."""
+    run, real, seen = tmp_path / "run", generate.generate, []
+    shutil.copytree(trained_run, run)
+    sheet = run / "figures/first_digits.png"
+    monkeypatch.setattr(generate, "generate", lambda *args: seen.append(sheet.read_bytes()) or real(*args))
+    words = ["report", "--run", run, "--n", "70", "--steps", "3", "--dpi", "40"]
+    assert ask(*words) == 0
+    made = np.stack([read_png(run / "generate" / file_name(k)) for k in range(1, 65)])
+    expected = figures.save(figures.sample_sheet(made, columns=16), tmp_path / "expected.png", 40)
+    assert seen == [expected.read_bytes()]
+    before = sheet.stat().st_mtime_ns
+    assert ask(*words) == 0 and sheet.stat().st_mtime_ns == before
 
 
 def test_what_was_interrupted_goes_on_by_its_own_recipe(tiny, digits_npz, tmp_path, monkeypatch, capsys):
