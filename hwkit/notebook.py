@@ -1,6 +1,7 @@
-"""What the notebooks share: a quiet start, the run they look at, and how Colab keeps it on Drive."""
+"""What the notebooks share: the start, the run they look at, long work with its time said, and Colab with its Drive."""
 
 import contextlib
+import html
 import importlib.metadata
 import io
 import os
@@ -16,33 +17,68 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+from tqdm.auto import tqdm
 
 import hwkit
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
-from hwkit.runs.checkpoint import best_of, load, newest_run, unpack_pretrained, versions
+from hwkit.measure.features import inception_weights
+from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
+from hwkit.mnist.sources import prepare
+from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
+from hwkit.runs.generate import generate, images, numbered, read_manifest
+from hwkit.runs.speed import duration
+from hwkit.sampling import Sampler
+from hwkit.show.figures import labelled_rows
+from hwkit.show.slider import SEQUENCES, SliderFrames, slider_html, timestep_slider
 from hwkit.training import best_device
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
 TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+FORGETFUL = """WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other notebook
+will find it. To keep it, write drive=True in this cell and run it again."""
+NO_GPU = """There is no GPU in this session: Runtime → Change runtime type → T4 GPU, then run this cell again.
+Without one all works, but slower: training for 10 minutes gives plain digits, 10,000 images take 20 to 40 minutes
+(estimates from two CPU cores). With a T4 expect a few minutes for the images (an estimate: not measured)."""
+NOT_YOURS = """NOT YOUR MODEL: these weights come with the kit, and all that you make here is made by them.
+Notebook 2 trains a model of your own. If you hand this in, say so: the report does too."""
 
 kept_on: tuple[Path, int] | None = None  # MyDrive/hwkit and the number of its file system, once `start` has mounted it
 kept_at: dict[Path, float] = {}  # when each run was last kept there
 
 
-def start(name: str, drive: bool = False) -> None:
-    """Readies a notebook and shows where it leads; on Colab it installs what is missing, and mounts Drive if asked."""
+def start(name: str, drive: bool = True) -> None:
+    """Starts a notebook and shows where it leads. On Colab it installs what is missing, and mounts Drive.
+
+    Without `drive`, or without a GPU, it says on Colab what that means. Raises as `mount` does.
+    """
     if PICTURES.is_dir():
         os.chdir(KIT)  # so that runs/cpu means the same here as on the command line
-    if "google.colab" in sys.modules:
+    if on_colab():
         install_missing(KIT / "requirements.txt")
         if drive:
             mount((KIT.parent if PICTURES.is_dir() else Path.cwd()) / "drive")
+        else:
+            loud(FORGETFUL)
     print(f"hwkit {hwkit.__version__} · torch {versions()['torch']} · {best_device()}")
+    if on_colab() and best_device() == "cpu":
+        print(NO_GPU)
     if shell := get_ipython():
         shell.display_formatter.formatters["image/png"].for_type(Figure, png)
         with contextlib.suppress(FileNotFoundError):
-            display({"image/png": (PICTURES / f"{name}.png").read_bytes()}, raw=True)
+            goal, about = (PICTURES / f"{name}.png").read_bytes(), {"alt": "The last picture of this notebook"}
+            display({"image/png": goal}, metadata={"image/png": about}, raw=True)
+
+
+def on_colab() -> bool:
+    """Whether this Python is Colab's."""
+    return "google.colab" in sys.modules
+
+
+def loud(text: str) -> None:
+    """Prints what nobody is to overlook."""
+    print("!" * 72, text, "!" * 72, sep="\n")
 
 
 def install_missing(requirements: Path) -> list[str]:
@@ -54,22 +90,129 @@ def install_missing(requirements: Path) -> list[str]:
     return missing
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG of at most 256 colors: a third of the size, and the same to the eye."""
+def png(figure: Figure) -> tuple[bytes, dict]:
+    """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alt text."""
     large, small = io.BytesIO(), io.BytesIO()
     figure.savefig(large, format="png", dpi=figure.dpi, facecolor="white")
     Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return small.getvalue()
+    return small.getvalue(), {"alt": described(figure)}
+
+
+def described(figure: Figure) -> str:
+    """What a screen reader says of a figure: its label, where it has one, else the words that are drawn in it."""
+    words = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        words += [axes.get_title(), axes.get_title("left"), *(text.get_text() for text in axes.texts)]
+        words += [f"{axes.get_ylabel()} against {axes.get_xlabel()}"] * bool(axes.get_xlabel())
+        words += [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
+    return figure.get_label() or "; ".join(filter(None, dict.fromkeys(words))) or "pictures side by side"
 
 
 def find_run(name: str | None = None) -> Path:
     """The folder of the run to look at: `name`, else your newest one, else that of the kit's own weights."""
     run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / "pretrained"
-    if run.name == "pretrained" and unpack_pretrained(runs()):
-        print("NOT YOUR MODEL: these weights come with the kit. Notebook 2 trains your own; until then, say so.")
+    if run.name == "pretrained":
+        unpack_pretrained(runs())
     about = load(best_of(run))
+    if is_the_kits(best_of(run)):
+        searched = f"\nThere is no run in {kept_on[0]}: did notebook 2 run with Drive?" if kept_on and not name else ""
+        loud(NOT_YOURS + searched)
     print(f"{run}: {best_of(run).name}, epoch {about['epoch']}, {about['images_seen']:,} images seen")
     return run
+
+
+# Long work, and its results
+
+
+def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed: int = 0, device="cpu") -> Path:
+    """Makes what is missing of images 1 … n in run/generate, and returns that folder. The time it takes is said first.
+
+    Every five minutes what is there is kept on Drive. A folder that was begun by another sampler or seed goes on with
+    those. Raises as `generate` does.
+    """
+    weights, folder = best_of(run), run / "generate"
+    present = numbered(folder)
+    before = read_manifest(folder) if present else None
+    if before:
+        sampler, seed = Sampler(**before["sampler"]), before["seed"]
+    missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
+    if missing > 0:
+        takes = duration(missing * seconds_an_image(weights, sampler, device))
+        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {takes} on this {device}.")
+        with tqdm(total=n, initial=len(present), unit="image") as bar:
+            for upto in [*range((last // 200 + 1) * 200, n, 200), n]:
+                bar.update(generate(weights, folder, upto, sampler, seed, device=device, progress=False))
+                keep(run, minutes=5)
+        keep(run)
+    return folder
+
+
+def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
+    """How long an image takes, measured on two evaluations of the network on a hundred."""
+    denoise = load_denoiser(weights, device)
+    images(denoise, Sampler("ddim", 1), 0, range(1, 11), device)  # the first evaluation is slower
+    started = time.monotonic()
+    images(denoise, Sampler("ddim", 2), 0, range(1, 101), device)
+    return (time.monotonic() - started) / 200 * sampler.resolve(denoise.schedule.T).steps
+
+
+def graded_number(images: Path, source: str | None = None) -> None:
+    """Runs the homework's `python -m pytorch_fid`, and keeps its answer beside the images; or says why it cannot be.
+
+    source: MNIST, as `mnist.sources.prepare` takes it. The statistics of its training digits are kept beside them.
+    """
+    try:
+        real = prepare(source)
+        if (count := len(numbered(real))) < REAL_IMAGES:
+            raise ValueError(f"only {count:,} of MNIST's {REAL_IMAGES:,} training digits are here. Name all of MNIST.")
+        statistics = real.with_name("mnist_train_inception.npz")
+        inception_weights()  # what is wrong there is said at once
+        if not statistics.exists():
+            print("Inception reads 60,000 digits, once …", flush=True)
+            with whole_file(statistics) as temporary:
+                pytorch_fid("--save-stats", real, temporary)
+        found = grade(statistics, images)
+        print(found.command, found.output, sep="\n")
+    except (OSError, ValueError) as error:
+        print(f"There is no graded number: {error}")
+
+
+def show_slider(frames: SliderFrames) -> None:
+    """Shows the slider as a widget; on Colab, whose widgets cannot run it, as its page in a frame.
+
+    A saved notebook has a picture in the widget's place.
+    """
+    if on_colab():
+        page = html.escape(slider_html(frames))
+        look = 'title="From noise to digits" style="width:100%;height:620px;border:0"'
+        display({"text/html": f'<iframe srcdoc="{page}" {look}></iframe>', "text/plain": "the slider"}, raw=True)
+        return
+    at = [frames.times.index(t) for t in frames.nodes]
+    names = ("DDIM $x_t$", "DDIM guess", "DDPM $x_t$", "DDPM guess")
+    rows = {label: frames.sequences[name][at, 0] for label, name in zip(names, SEQUENCES, strict=True)}
+    figure = labelled_rows(rows, "One sample of the slider", above=[f"$t={t}$" for t in frames.nodes])
+    picture, about = png(figure)
+    view = {"version_major": 2, "version_minor": 0, "model_id": timestep_slider(frames).model_id}
+    shown = {WIDGET: view, "image/png": picture, "text/plain": about["alt"]}
+    display(shown, metadata={"image/png": about}, raw=True)
+
+
+def own_notebooks() -> list[Path]:
+    """The student's notebooks, to be handed in; on Colab the copies that are saved in Drive. Says so where none is."""
+    folder = kept_on[0].parent / "Colab Notebooks" if kept_on else KIT / "notebooks"
+    names = [] if on_colab() and not kept_on else sorted(folder.glob("*0[1-6]_*.ipynb"))
+    found = [path for path in names if ".before-sync" not in path.name and not is_leftover(path.name)]
+    if not found:
+        loud("NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell.")
+    return found
+
+
+def offer(file: Path) -> None:
+    """On Colab lets the browser download a file; elsewhere says where it is."""
+    also = f", also in {kept_on[0] / file.parent.name}" if kept_on else ""
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB{also}")
+    if on_colab():
+        importlib.import_module("google.colab.files").download(str(file))
 
 
 # Colab: work on the local disk, keep whole files on Drive
@@ -78,13 +221,14 @@ def find_run(name: str | None = None) -> Path:
 def mount(point: Path) -> None:
     """Mounts Drive, and fetches the runs in MyDrive/hwkit that are not here. ValueError where it cannot be mounted."""
     global kept_on
+    no = getattr(sys.modules.get("google.colab._message"), "MessageError", ValueError)  # the student did not allow it
     try:
         importlib.import_module("google.colab.drive").mount(str(point))
         kept_on = point / "MyDrive" / "hwkit", (point / "MyDrive").stat().st_dev
         for kept in sorted(kept_on[0].glob("*")):
             if not (runs() / kept.name / "latest.pt").exists():
                 fetch(kept, runs() / kept.name)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, no) as error:
         way = f"If files stand in {point}, they are not on Drive: !mv {point} {point}-local moves them out of its way."
         raise ValueError(f"Drive was not mounted ({error}). {way} Run this cell again, or with drive=False.") from None
 

@@ -18,16 +18,18 @@
 #
 # # 5 · How good are they?
 #
-# "Looks fine to me" is no measurement, and looking at 10,000 digits takes a day. The field's answer is one number, FID: it compares the *distribution* of your images with that
-# of the real ones. Here you compute it by hand, learn what it can be trusted with, and then fool it on purpose.
+# "Looks fine to me" is no measurement, and nobody looks at 10,000 digits. The usual answer is one number, FID: it compares the
+# *distribution* of your images with that of the real ones. You compute it by hand, learn what it can tell, get the number that
+# the homework asks for, and then try to fool it.
 #
-# *About 25 minutes. You need: mean and covariance, and notebook 3.*
+# *About 60 minutes of reading, and 40 of waiting without a GPU (an estimate; `IMAGES` makes it shorter). Before it: mean and
+# covariance, and notebook 3. After it you can say what a FID is worth.*
 
 # %% [markdown]
 # ## Where this leads
 #
-# The first cell readies the notebook and shows what you will have at the end: the same network, sampled right and sampled wrong in four well-known ways. Which of them
-# would you have noticed, and which does the number?
+# The first cell starts the notebook and shows what you will have at the end: the same network, sampled right and sampled wrong
+# in well-known ways. Which of the mistakes would you have seen, and which does the number see?
 
 # %%
 import os, sys
@@ -37,36 +39,43 @@ if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b 
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
-notebook.start("05_fid", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
+notebook.start("05_fid", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
-# `RUN` is the run to measure (`None`: your newest, else the kit's weights). `IMAGES` are made for each small experiment here: more take longer and tell more. `INCEPTION = True` measures as the
-# original did, where the weights can be downloaded and you have a GPU or half an hour.
+# `RUN` is the run to measure (`None`: your newest, else the kit's weights). `IMAGES` are made for each point of the experiments in
+# Acts 3 and 5: more take longer and tell more. `INCEPTION`: whether to run the homework's own measurement (`None`: only on a
+# GPU). `SOURCE` names MNIST for it, such as a .zip on Drive; `None` takes what is there, or downloads it.
 
 # %% tags=["parameters"]
 RUN = None
-IMAGES = 200
+IMAGES = 1000
 SEED = 0
-INCEPTION = False
+INCEPTION = None
+SOURCE = None
 
 # %% [markdown]
-# The weights, as in notebooks 3 and 4, and the statistics of MNIST's 60,000 training digits, which come with the kit.
+# The weights, as in notebooks 3 and 4, and the statistics of MNIST's 60,000 training digits, which come with the kit. Then a
+# sentence on the time, so that you can choose `IMAGES`: both experiments together ask the network about 500 times for each image.
 
 # %%
 from hwkit.measure.features import DigitFeatures, reference
 from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.sampling import Sampler
 from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)
 alpha_bar, T = denoise.schedule.alpha_bar, denoise.schedule.T
 real = reference(DigitFeatures())
+pace = notebook.seconds_an_image(best_of(run), Sampler("ddim", 1), device)
+minutes = 500 * pace * IMAGES / 60
+print(f"The experiments with {IMAGES:,} images take about {minutes:.0f} minutes.")
 
 # %% [markdown]
 # ## Act 1 · FID on paper
 #
-# Take a bell curve with mean $\mu_1$ and deviation $\sigma_1$, and another with $\mu_2$ and $\sigma_2$. How far apart are they? Fréchet's answer is the least effort of carrying one heap of sand onto the
-# other, in squared distance:
+# Take a bell curve with mean $\mu_1$ and deviation $\sigma_1$, and another with $\mu_2$ and $\sigma_2$. How far apart are they? Think of two
+# heaps of sand, and of the least work to carry one onto the other. Measured in squared distance it is
 #
 # $$d^2 = (\mu_1 - \mu_2)^2 + (\sigma_1 - \sigma_2)^2.$$
 
@@ -74,26 +83,29 @@ real = reference(DigitFeatures())
 import numpy as np
 from hwkit.show import figures
 
+INK, RED = figures.INK, figures.ACCENT
 figure, axes = figures.plot("value", "density", size=(7.2, 3.0))
 x = np.linspace(-4, 7, 400)
-curves = ((0, 1, figures.INK, "-"), (2, 1, figures.ACCENT, "-"), (0, 2, figures.ACCENT, "--"), (2, 2, figures.ACCENT, ":"))
+curves = ((0, 1, INK, "-"), (2, 1, RED, "-"), (0, 2, RED, "--"), (2, 2, RED, ":"))
 for mean, spread, color, line in curves:
+    density = np.exp(-(((x - mean) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
     label = f"μ = {mean}, σ = {spread}:  d² = {mean**2 + (spread - 1) ** 2}"
-    axes.plot(x, np.exp(-(((x - mean) / spread) ** 2) / 2) / spread, line, color=color, label=label)
+    axes.plot(x, density, line, color=color, label=label)
 axes.legend(frameon=False, fontsize=9)
 figure
 
 
 # %% [markdown]
-# **What to notice.** All distances are from the dark curve. Being in the wrong place costs, and being too broad or too narrow costs as well: a generator that draws one perfect digit again and again has
-# $\sigma \approx 0$, and pays for it. That is why FID punishes *mode collapse*, which no look at single pictures reveals.
+# **What to notice.** All distances are from the dark curve. To be in the wrong place costs, and to be too broad or too narrow costs
+# as well: a generator that draws one perfect digit again and again has $\sigma \approx 0$, and pays for it. So FID punishes *mode
+# collapse*, which you cannot see in a single picture.
 
 # %% [markdown]
 # In more dimensions the means become vectors and the variances matrices. The formula keeps its shape (Dowson & Landau 1982):
 #
 # $$d^2 = |\mu_1 - \mu_2|^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big).$$
 #
-# The trace of a matrix root is the sum of the roots of its eigenvalues, so it fits in two lines.
+# The trace of a matrix root is the sum of the roots of its eigenvalues, so it fits in a few lines.
 
 # %%
 from hwkit.measure.distances import statistics
@@ -102,12 +114,14 @@ from hwkit.measure.distances import statistics
 def frechet(features_1, features_2):
     (mu_1, sigma_1), (mu_2, sigma_2) = statistics(features_1), statistics(features_2)
     roots = np.sqrt(np.linalg.eigvals(sigma_1 @ sigma_2).real.clip(0))
-    return ((mu_1 - mu_2) ** 2).sum() + np.trace(sigma_1 + sigma_2) - 2 * roots.sum()
+    traces = np.trace(sigma_1) + np.trace(sigma_2) - 2 * roots.sum()
+    return ((mu_1 - mu_2) ** 2).sum() + traces
 
 
 # %% [markdown]
-# Test it where the answer is known. A cloud of points moved by (3, 4) is at $d^2 = 25$, and one stretched to twice its size in one direction out of two is at $(2-1)^2 = 1$. With 100,000 points chance is small. The
-# last line compares with the kit's function, which is written so that rounding can do no harm.
+# Test it where the answer is known. A cloud of points moved by (3, 4) is at exactly $d^2 = 25$. A cloud stretched to twice its size in
+# one of two directions is at $(2-1)^2 = 1$, up to chance. The last line compares with the kit's function, which is written so that
+# rounding does no harm.
 
 # %% tags=["nbval-check-output"]
 from hwkit.measure.distances import frechet_distance
@@ -122,7 +136,8 @@ print("as the kit has it:", abs(frechet(cloud, other) - kit) < 1e-8)
 # %% [markdown]
 # ## Act 2 · FID on digits
 #
-# Why not put pixels into the formula? Because pixels do not know what a digit is. Move a 7 by two pixels and it is the same 7 to you. Compare the distances, from the first digit here to three others.
+# Why not put pixels into the formula? Because pixels do not know what a digit is. Move a 7 by two pixels: to you it is the same 7.
+# Compare the distances from the first digit here to the three others.
 
 # %%
 from hwkit.measure.features import digit_features
@@ -131,20 +146,23 @@ from hwkit.mnist.sources import SAMPLE
 with np.load(SAMPLE) as arrays:
     digits, labels = arrays["images"], arrays["labels"]
 seven, other_seven, one = (digits[labels == k][i] for k, i in ((7, 0), (7, 3), (1, 2)))
+names = ("a 7", "the same, moved by 2 pixels", "another 7", "a 1")
 four = np.stack([seven, np.roll(seven, 2, axis=1), other_seven, one])
-features = digit_features(four)
-for name, k in (("the same, moved by 2 pixels", 1), ("another 7", 2), ("a 1", 3)):
-    pixels = np.linalg.norm(four[k] / 255.0 - four[0] / 255.0)
-    print(f"{name:28} pixels {pixels:5.2f}    features {np.linalg.norm(features[k] - features[0]):5.2f}")
-figures.sample_sheet(four[:, None], columns=4)
+pixels, features = four.reshape(4, -1) / 255.0, digit_features(four)
+for k in (1, 2, 3):
+    far = [np.linalg.norm(space[k] - space[0]) for space in (pixels, features)]
+    print(f"{names[k]:28} pixels {far[0]:5.2f}    features {far[1]:5.2f}")
+figures.labelled_rows({"": four[:, None]}, above=("a 7", "moved", "another 7", "a 1"))
 
 # %% [markdown]
-# **What to notice.** To the pixels, moving the 7 is as bad as drawing another digit. To the *features* it is nearly nothing. Features are what a network sees just before it decides: here 128 numbers of a small classifier of digits, which comes
-# with the kit. Classical FID takes 2,048 of Inception, a network that was trained on photographs.
+# **What to notice.** To the pixels, the moved 7 is as far away as another 7. To the *features* it is by far the nearest of the three.
+# Features are what a network holds just before it decides: here 128 numbers of a small classifier of digits, which comes with the
+# kit. The usual FID takes 2,048 numbers of Inception, a network that was trained on photographs.
 
 # %% [markdown]
-# So: **FID is the Fréchet distance between two clouds of features.** It needs no pairs and no labels. What do *real* digits score against real digits? Nothing can be better than that floor. Draw $N$ real digits at random, ten times,
-# for some $N$.
+# So: **FID is the Fréchet distance between two clouds of features.** It needs no pairs and no labels. What do *real* digits score against
+# real digits? No model can be told from the real thing below that: it is the *floor*. Draw $N$ of the 5,000 real digits that
+# come with the kit, ten times, for some $N$.
 
 # %%
 embedded = digit_features(digits)
@@ -155,106 +173,140 @@ for n in counts:
 print({n: round(float(np.mean(values)), 2) for n, values in floor.items()})
 
 # %% [markdown]
-# Plot them against $1/N$: few images stand on the right, very many on the left.
+# Plot them against $1/N$: values of few images stand on the right, those of many on the left.
 
 # %%
 figure, axes = figures.plot("1 / N", "digit-FID of N real digits", size=(6.8, 3.2))
 for n, values in floor.items():
-    axes.plot([1 / n] * len(values), values, "o", color=figures.ACCENT, markersize=3, alpha=0.6)
-    axes.annotate(f"N = {n:,}", (1 / n, max(values)), xytext=(-8, 6), textcoords="offset points", fontsize=9)
-axes.plot([1 / n for n in counts], [np.mean(values) for values in floor.values()], color=figures.INK)
+    axes.plot([1 / n] * len(values), values, "o", color=RED, markersize=3, alpha=0.6)
+    place = {"xytext": (-8, 6), "textcoords": "offset points"}
+    axes.annotate(f"N = {n:,}", (1 / n, max(values)), fontsize=9, **place)
+means = [np.mean(values) for values in floor.values()]
+axes.plot([1 / n for n in counts], means, color=INK)
 axes.margins(y=0.2, x=0.1)
 figure
 
 # %% [markdown]
-# **What to notice.** Perfect images, and yet the value is not 0. It falls as $1/N$: FID of few images is *too high*, always, and by an amount that depends on $N$ alone. So a FID without its $N$ means nothing, two values with different $N$ cannot be
-# compared, and 10,000 images are the custom. The kit prints the floor for your $N$ beside every value.
+# **What to notice.** Perfect images, and yet the value is not 0. It falls about as $1/N$: FID of few images is *too high*. By how much depends on
+# $N$ and on the images (Chong & Forsyth 2020), so values of different $N$ cannot be compared, and even at one $N$ small differences
+# between two models may be due to it. At the left the line does not aim at 0, partly as the 5,000 hold each digit equally often: MNIST does not.
 
 # %% [markdown]
 # ## Act 3 · Your images
 #
-# Now the 10,000 that notebook 3 made (or, if it has not been run, `IMAGES` made now). One call gives FID with its error, KID (Bińkowski et al.: the same idea without the bias), precision (how many of yours could be real) and recall (how many of the real
-# ones you could have made), all beside what real digits score.
+# Now the images that notebook 3 made (where it made none, `IMAGES` are made now). One call gives FID with its standard error; KID, the same
+# idea without the bias; precision, the share of your images that lie where real ones lie; and recall, the share of real ones that lie where yours do.
+# Beside each stands what real digits score.
 
 # %%
 from hwkit.measure.score import results_of, score
 from hwkit.mnist.folder import load_folder
-from hwkit.runs.generate import generate
 
 folder = run / "generate"
 if not folder.is_dir():
-    generate(best_of(run), folder, IMAGES, device=device)
+    notebook.make_images(run, IMAGES, seed=SEED, device=device)
 images = load_folder(folder)
 record = score(DigitFeatures(), [folder], [images])
-print("\n".join(record.words()))
+print("\n".join(record.words()).replace("; ", ";\n    "))
 
 # %% [markdown]
-# A number says *that* something is wrong, a histogram often *what*. The classifier names the digit in each image, or says that there is none. MNIST has about as many of each.
+# How to read it. FID above the floor says that something differs; precision below the real digits' says that some images lie where no
+# real one lies; low recall, that some kinds of digit are missing. (The ± of KID is the spread over subsets, that of FID a standard error:
+# do not compare the two.) *What* differs is often told by a histogram: the classifier names the digit in each image, or says that there is none.
 
 # %%
 from hwkit.measure.features import floors
 
+counts = np.array(record.classes)
+expected = np.array(floors()["classes"]) / sum(floors()["classes"]) * counts.sum()
+for digit in np.argsort(-np.abs(counts[:10] / expected[:10] - 1))[:3]:
+    more, error = counts[digit] / expected[digit] - 1, expected[digit] ** -0.5
+    print(f"digit {digit}: {more:+.0%} ± {error:.0%} against MNIST")
+print(f"no digit: {counts[10]} of {counts.sum():,}")
 figures.digit_histogram_figure(record.classes, floors()["classes"])
 
 # %% [markdown]
-# **What to notice.** Precision and recall are two halves of FID. A generator that is too careful has high precision and low recall, one that draws scrawls the reverse. In the histogram look at "no digit", and at
-# digits that are too rare: thin 1s are often the first to be lost.
+# **What to notice.** The three digits that are most too frequent or too rare are named above the figure; a difference of less than twice
+# its ± may be chance. FID is one number for two faults: a generator that is too careful has high precision and low recall, one
+# that draws scrawls the reverse. Write down which of the two is yours; notebook 6 asks for it.
 
 # %% [markdown]
-# The original's 1.66 is FID in Inception's features. It cannot be compared with the value above, which has a scale of its own: only with its own floor, 1.1 to 1.25 for 10,000 test digits (public figures). Inception takes a
-# download of 90 MB and, without a GPU, much patience.
+# **The graded number.** The homework measures with another program, in Inception's features, and "FID under 30" means *that* number. It has a
+# scale of its own: a digit-FID of 1 says nothing about it. The two commands below are all there is to it; the second form takes
+# statistics that were saved once, so the 60,000 real digits need not be read again.
+#
+# ```
+# python -m pytorch_fid data/mnist/train runs/NAME/generate
+# python -m pytorch_fid --save-stats data/mnist/train mnist.npz
+# python -m pytorch_fid mnist.npz runs/NAME/generate
+# ```
 
 # %%
-from hwkit.measure.features import InceptionFeatures
-
-if INCEPTION:
-    inception = score(InceptionFeatures(device=device), [folder], [images])
-    inception.write(results_of(folder))
-    print("\n".join(inception.words()))
+wanted = device == "cuda" if INCEPTION is None else INCEPTION
+if wanted:
+    notebook.graded_number(folder, SOURCE)
 else:
-    print("Not measured here. INCEPTION = True does, and so does, at the command line:")
-    print(f"python -m hwkit fid {folder} --protocol inception")
+    print("Not run: INCEPTION = True runs it. With a GPU expect some minutes, without")
+    print("one an hour or more (estimates). Inception's weights are 90 MB to download.")
 
 # %% [markdown]
-# How many steps are enough? Notebook 3 answered by distance to the exact solution, which nobody sees. Ask FID instead: `IMAGES` for each point, so all values stand somewhat too high, and the dashed line is the floor for as many. What is measured is kept, so a second
-# call is quick.
+# **What to notice.** Where it ran, command and answer are kept beside your images, and the report of notebook 6 prints them. The original
+# report, which this kit repeats, names 1.66. For its floor measure MNIST's test digits in the same way:
+# `python -m pytorch_fid mnist.npz data/mnist/test`.
+
+# %% [markdown]
+# How many steps are enough? Ask digit-FID, with `IMAGES` for each point: all values stand somewhat too high, and the dashed line is the floor
+# for as many. All points use the same noises. What is measured is kept, so a second call is quick.
 
 # %%
 from hwkit.measure.curve import curve
 
-*_, whole = curve(best_of(run), run / "figures" / "fid_curve.json", n=IMAGES, device=device)
+kept = run / "figures" / "fid_curve.json"
+*_, whole = curve(best_of(run), kept, n=IMAGES, device=device)
+best = min(whole.points, key=lambda point: point.value)
 for point in whole.points:
-    print(f"{point.sampler:10} digit-FID {point.value:6.2f} ± {point.error:.2f}")
+    more, error = point.value - best.value, np.hypot(point.error, best.error)
+    beside = "the lowest" if point is best else f"{more:.2f} ± {error:.2f} more"
+    value = f"{point.value:5.2f} ± {point.error:.2f}"
+    print(f"{point.sampler:10} digit-FID {value}  ({beside})")
 figure = figures.fid_curve_figure(whole)
 figures.save(figure, run / "figures" / "fid_curve.png")
+notebook.keep(run)
 figure
 
 # %% [markdown]
-# **What to notice.** Something is won up to 20 steps, next to nothing from 50 to 100: the network, not the solver, is what limits the images then. DPM-Solver++ gets there with fewer evaluations, as in notebook 3. And look at the bars: with so few images, most differences are
-# smaller than the error.
+# **What to notice.** Read the last column first. A difference of less than twice its ± is none, however the line runs: for how many points is that
+# so? (As all points share their noises, the true errors of the differences are somewhat smaller.) From where on do more steps bring nothing
+# that you can measure? There the network limits the images, not the sampler.
 
 # %% [markdown]
 # ## Act 4 · Made, or remembered?
 #
-# A generator that hands out training images has a *perfect* FID. So look for copies: for each of your images the nearest of all training images, pixel by pixel, and as a yardstick the same for real test digits, which cannot be copies.
+# A generator that hands out training images has a *perfect* FID. So look for copies: for each of your images the nearest of all
+# training images, pixel by pixel; and to compare, the same for real test digits, which cannot be copies.
 
 # %%
 from dataclasses import replace
 from hwkit.measure.memorisation import compare
 
 copies, pairs = compare(images)
-replace(record, memorisation=copies).write(results_of(folder))  # from where notebook 6 takes it
-print(copies.words().replace("; ", ";\n").replace(": ", ":\n", 1))
-figures.memorisation_figure(pairs)
+replace(record, memorisation=copies).write(results_of(folder))  # notebook 6 takes it
+figure = figures.memorisation_figure(pairs)
+figures.save(figure, results_of(folder) / "closest_pairs.png")
+notebook.keep(run)
+print(copies.words().replace("; ", ";\n").replace(": ", ":\n", 1).replace(", ", ",\n"))
+figure
 
 # %% [markdown]
-# **What to notice.** These are the *closest* pairs of all your images. Are they copies, or two people writing the same thin 1? Ones have so little room to differ that the closest pair is nearly always a pair of ones. A model that copies would
-# show itself in the shares: far more than 1 % closer than the closest 1 % of real digits.
+# **What to notice.** These are the *closest* pairs of all your images. Are they copies, or two people who write the same thin 1? Ones have so
+# little room to differ that the closest pairs are mostly ones. A model that copies would show in the shares: far more
+# than 1 % closer than the closest 1 % of real digits.
 
 # %% [markdown]
 # ## Act 5 · Break it
 #
-# Does the number notice what you would not? Take the same weights and make four mistakes, all of which stand in well-known tutorials. This function makes `IMAGES` images by the step, and with the ending, that it is given.
+# Does the number see what you would not? Take the same weights and make mistakes that people ask about in public (see the references). This
+# function makes `IMAGES` images by the step, at the times and with the ending that it is given.
 
 # %%
 import torch
@@ -265,17 +317,18 @@ from hwkit.sampling import ImageNoise, sample, times
 
 def make(denoise, step=ddim_step, steps=None, ending=lambda x: x, fresh=False):
     made = []
-    for first in range(1, IMAGES + 1, 100):
-        noise = ImageNoise(SEED, range(first, min(first + 100, IMAGES + 1)), device=device)
-        way = sample(denoise, noise(), steps or times(T, 50), alpha_bar, step, noise if fresh else None)
-        *_, last = way
+    for k in range(1, IMAGES + 1, 100):
+        noise = ImageNoise(SEED, range(k, min(k + 100, IMAGES + 1)), device=device)
+        stops, more = steps or times(T, min(50, T)), noise if fresh else None
+        *_, last = sample(denoise, noise(), stops, alpha_bar, step, more)
         made.append(to_uint8(ending(last.x_t)).cpu())
     return torch.cat(made)
 
 
 # %% [markdown]
-# The mistakes. *Noise to the end*: a DDPM step that forgets that nothing is added in the last step. *Wrong range*: pixels of $[-1, 1]$ saved as if they were $[0, 1]$. *Wrong times*: 50 steps by an integer stride of 16, which begin at $t = 784$, where the network
-# expects a trace of signal. *No EMA*: the raw weights, where the run has kept them.
+# The mistakes. *Noise to the end*: a DDPM step that adds noise in its last step too. *Wrong range*: an image of $[-1, 1]$ saved as if it were of
+# $[0, 1]$. *Wrong times*: 50 steps by an integer stride, which begin below $T$ (at 784 for $T = 830$). *No EMA*: the raw weights, where the run has kept
+# them. Both right ways have 50 steps as well.
 
 # %%
 def never_quiet(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise):
@@ -283,71 +336,79 @@ def never_quiet(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise):
     return mean + (1 - alpha_bar_t / alpha_bar_s) ** 0.5 * noise
 
 
+stride = T // 50
+wrong = [*range(49 * stride, -1, -stride)]
 ways = {
-    "DDIM, as it should be": make(denoise),
-    "DDPM, as it should be": make(denoise, ddpm_step, fresh=True),
+    "DDIM, right": make(denoise),
+    "DDPM, right": make(denoise, ddpm_step, fresh=True),
     "DDPM, noise to the end": make(denoise, never_quiet, fresh=True),
     "DDIM, wrong range": make(denoise, ending=lambda x: 2 * x - 1),
-    "DDIM, wrong times": make(denoise, steps=[*range(49 * (T // 50), -1, -(T // 50))]),
+    "DDIM, wrong times": make(denoise, steps=wrong),
 }
 if (run / "latest.pt").is_file():
     ways["DDIM, no EMA"] = make(load_denoiser(run / "latest.pt", device))
 
 # %% [markdown]
-# What each scores. All values are of `IMAGES` images and hence too high by the floor of that $N$, so compare them with each other only. Which ones can you tell apart by eye?
+# What each scores, and by how much that differs from the right way with the same sampler. Before you run it: which mistakes will the number
+# see?
 
 # %%
 from hwkit.measure.features import classify
 from hwkit.measure.score import digit_fid
 
-for name, made in ways.items():
-    value, error = digit_fid(made)
-    read = (classify(digit_features(made)) < 10).mean()
-    print(f"{name:24} digit-FID {value:6.1f}    taken for a digit {read:4.0%}")
+found = {name: digit_fid(made) for name, made in ways.items()}
+for name, (value, error) in found.items():
+    right = found[name[:4] + ", right"]
+    more, both = value - right[0], np.hypot(error, right[1])
+    digit = (classify(digit_features(ways[name])) < 10).mean()
+    beside = "" if "right" in name else f"  {more:+.2f} ± {both:.2f}"
+    print(f"{name:23} {value:5.2f} ± {error:.2f}  digits {digit:4.0%}{beside}")
 
 # %% [markdown]
-# Twenty of each, from the same noise: image by image the first, fourth and fifth row began as the same $x_T$ (the fifth a little later).
+# Ten of each. The DDIM rows began in the same $x_T$, image by image (*wrong times*: a little later on the way), and so did the two
+# DDPM rows.
 
 # %% tags=["goal"]
-from matplotlib.figure import Figure
-
-figure = Figure(figsize=(8.6, 0.72 * len(ways)), layout="constrained")
-for axes, (name, made) in zip(figure.subplots(len(ways)), ways.items(), strict=True):
-    axes.imshow(figures.tile(made[:20], columns=20))
-    axes.set_title(name, loc="left", fontsize=9)
-    axes.axis("off")
-figure
+rows = {name: made[:10] for name, made in ways.items()}
+figures.labelled_rows(rows, "The same network, sampled right and wrong")
 
 # %% [markdown]
-# **What to notice.** The wrong range looks *better* to many eyes, as the strokes are crisp: but MNIST's are not, and the number knows. The film of noise is easy to overlook; these features were trained on noisy digits as well, and forgive most of it. The last rows are nearly right, and so are their
-# values: $x_{784}$ holds next to no more signal than $x_{830}$, and where the learning rate has fallen to 0, raw weights and their average have become the same.
+# **What to notice.** Take the last column of the table first: a mistake whose difference is less than twice its ± was *not* seen by this number, with so many
+# images. Then look: can you see it in the picture? The wrong range makes strokes thinner and harder. The film of noise is faint to the eye, and these
+# features were trained on noisy digits too. $x_{784}$ holds next to no more signal than $x_{830}$, so the wrong times do little harm here.
+
+# %% [markdown]
+# And compare both *right* rows: two correct samplers may differ by more than a mistake costs. So a lower FID does not prove that code is right,
+# and a correct program may score worse than a broken one. The number measures the images; your tests must measure the code.
 
 # %% [markdown]
 # ## Summary
 #
 # - FID is the Fréchet distance of two clouds of features: it sees quality and variety, and neither pixels nor pairs.
-# - It is too high by about $c/N$. Name $N$, the features, the reference and the sampler, or say nothing.
-# - Its floor is what real images score. Below the floor there is only memory, so look for copies.
-# - Digit features see digits; Inception's are the custom. Values of one never compare with the other's.
-# - Eye and number forgive different faults. Use both.
+# - It is too high by about $c/N$, where $c$ depends on the model too. Name $N$, features, reference, sampler and error, or say nothing.
+# - Its floor is what as many real images score. Far below the floor there is only memory, so look for copies.
+# - Digit features see digits. The homework's number is by Inception, and neither says anything about the other.
+# - Eye and number forgive different faults. Use both, and test the code.
 #
-# **Next:** [06_report](06_report.ipynb) puts all of it together for handing in.
+# **Next:** [06_report](06_report.ipynb) puts all of it together to hand in.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(think)* A generator returns a random *training* image each time. What are its FID, its precision, its recall? Which check finds it out?
+# 1. *(think)* A generator returns a random *training* image each time. What are its FID, its precision, its recall? Which check finds it?
 # 2. *(code)* Blur the real digits a little (`scipy.ndimage.gaussian_filter`, 0.5 pixels) and measure them. And with one JPEG compression? Is FID "perceptual"?
-# 3. *(code)* Drop all 1s from 5,000 real digits. What does FID say, what do precision and recall?
+# 3. *(code)* Drop all 1s from the 5,000 real digits. What does FID say, what do `distances.precision_recall(real, generated)`? (Take the real features from one half of the digits, and the "generated" from the other: against themselves precision is 1.)
 # 4. *(think)* FID only knows mean and covariance. Describe a distribution of features that has the same two as MNIST's and is none of it.
 # 5. *(code)* Take $c/N$ seriously: measure your images for $N$ = 1,000, 2,000, 5,000, 10,000, fit a line in $1/N$, and read off $\mathrm{FID}_\infty$ (Chong & Forsyth 2020).
-# 6. *(code)* Save your images as JPEG and as resized 32×32, back to 28×28. What does each cost? (Parmar et al. 2022 is about nothing else.)
+# 6. *(code)* Save your images as JPEG and as resized 32×32, back to 28×28. What does each cost? (Parmar et al. 2022 is about this.)
 
 # %% [markdown]
 # ## References
 #
+# - D. C. Dowson, B. V. Landau. *The Fréchet Distance between Multivariate Normal Distributions.* Journal of Multivariate Analysis 12, 1982.
 # - M. Heusel et al. *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium.* NeurIPS 2017. [arXiv:1706.08500](https://arxiv.org/abs/1706.08500). FID.
 # - M. Bińkowski et al. *Demystifying MMD GANs.* ICLR 2018. [arXiv:1801.01401](https://arxiv.org/abs/1801.01401). KID, the bias of FID, and MNIST in a LeNet's features.
-# - T. Kynkäänniemi et al. *Improved Precision and Recall Metric.* NeurIPS 2019. [arXiv:1904.06991](https://arxiv.org/abs/1904.06991).
-# - M. J. Chong, D. Forsyth. *Effectively Unbiased FID and Inception Score.* CVPR 2020. [arXiv:1911.07023](https://arxiv.org/abs/1911.07023).
+# - T. Kynkäänniemi et al. *Improved Precision and Recall Metric for Assessing Generative Models.* NeurIPS 2019. [arXiv:1904.06991](https://arxiv.org/abs/1904.06991).
+# - M. J. Chong, D. Forsyth. *Effectively Unbiased FID and Inception Score and Where to Find Them.* CVPR 2020. [arXiv:1911.07023](https://arxiv.org/abs/1911.07023).
 # - G. Parmar, R. Zhang, J.-Y. Zhu. *On Aliased Resizing and Surprising Subtleties in GAN Evaluation.* CVPR 2022. [arXiv:2104.11222](https://arxiv.org/abs/2104.11222).
+# - Act 5's mistakes, asked about in public: noise in the last step ([TeaPearce/Conditional_Diffusion_MNIST #10](https://github.com/TeaPearce/Conditional_Diffusion_MNIST/issues/10)), the range ([lucidrains/denoising-diffusion-pytorch #20](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/20)), the times ([huggingface/diffusers #2585](https://github.com/huggingface/diffusers/issues/2585)), the average of weights ([openai/improved-diffusion #59](https://github.com/openai/improved-diffusion/issues/59)).

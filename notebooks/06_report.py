@@ -18,15 +18,18 @@
 #
 # # 6 · The report
 #
-# Images, figures and a number are there; what is missing is a page that says how they came about, so that somebody else could do it again. This notebook writes that page from the files of your run, as HTML
-# and PDF, and packs what you hand in.
+# Images, figures and a number are there. What is missing is a page that says how they came about, so that somebody else could do it
+# again. This notebook writes that page from the files of your run, asks you the questions that only you can answer, and packs
+# what you hand in.
 #
-# *About 15 minutes, most of them for your own words. You need: notebooks 2 to 5, or at least a trained run.*
+# *About 90 minutes, most of them for your own words, and the time for missing images. Before it: notebooks 2 to 5, or at least
+# a trained run. After it you have one zip to hand in.*
 
 # %% [markdown]
 # ## Where this leads
 #
-# The first cell readies the notebook and shows the figure that the report turns on: eight samples of your network on their way from noise to digit. Around it the rest is arranged in the usual order: model, implementation, results, conclusion.
+# The first cell starts the notebook and shows the figure that the report turns on: eight samples of your network on their way from
+# noise to digit. The rest stands around it in the usual order: model, implementation, results, conclusion.
 
 # %%
 import os, sys
@@ -36,196 +39,267 @@ if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b 
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
-notebook.start("06_report", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
+notebook.start("06_report", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
-# Your name, and your conclusion: two to five sentences of your own. What worked, what did not, what would you try next? No program can write that for you, and everybody who
-# marks reports reads it first. `IMAGES` are handed in; if `generate/` is not there yet, they are made now.
+# Your name, your student number, and your conclusion: two to five sentences of your own, in English or in Chinese. What worked, what did
+# not, what would you try next? Nothing is packed before they are written. `IMAGES` are handed in: 10,000, unless your course
+# says another number. `GRID_SEED` chooses the eight samples of the two figures.
 
 # %% tags=["parameters"]
 RUN = None
 TITLE = "A diffusion model for MNIST, from scratch"
-AUTHOR = "your name"
-CONCLUSION = "Your conclusion stands here: what worked, what did not, and what you would try next."
+AUTHOR = ""
+STUDENT_NUMBER = ""
+CONCLUSION = ""
 IMAGES = 10_000
 SEED = 0
+GRID_SEED = 7
 
 # %% [markdown]
-# The run: yours, or else the kit's own weights (then say so in your report). Everything below is read from its folder, so that no number in the report can differ from what was measured.
+# The run: yours, or else the kit's own weights. Then this cell says NOT YOUR MODEL, and so does the report. Everything below is read
+# from the run's folder, so no number in the report can differ from what was measured.
 
 # %%
 from hwkit.runs.checkpoint import best_of, load, load_denoiser, recipe_of
 from hwkit.runs.run import read_history
-from hwkit.show import report
+from hwkit.show import figures, handin, report
 from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 weights, out = best_of(run), run / "report"
-print("\n".join(sorted(path.name for path in run.iterdir() if not path.name.startswith("."))))
+print(*sorted(path.name for path in run.iterdir() if path.name[0] != "."), sep="\n")
 
 # %% [markdown]
 # ## Act 1 · What the model is
 #
-# A reader wants the network in one table and the idea in one paragraph. The table comes from the checkpoint, which describes itself: nothing in it was typed.
+# A reader wants the idea in a paragraph, the equations, and the network in a drawing and a table. Paragraph and equations come with the
+# page; drawing and table come from the checkpoint, which describes itself: nothing in them was typed.
 
 # %%
-description = [
-    "A denoising diffusion probabilistic model (Ho et al. 2020). The forward process mixes an image "
-    "with Gaussian noise, x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε, until at t = T nothing of the image is left. "
-    "A U-Net that is given x_t and t is trained to undo it, and new images are made by going back "
-    "from pure noise, step by step.",
-]
 network = report.model_rows(run)
 for what, value in network:
-    print(f"{what:22} {value}")
+    print(f"{what}:\n    {value}")
+recipe = recipe_of(load(weights))
+drawing = figures.network_diagram(recipe.model)
+drawing
 
 # %% [markdown]
-# The schedule says how much of the image is left at each time. It belongs here, because T and the schedule are the only parts of a diffusion model that are not network.
+# The schedule says how much of the image is left at each time. It belongs here: with another $T$ or another schedule, the same network
+# would be another model.
 
 # %%
 from hwkit.schedule import cosine, linear
-from hwkit.show import figures
 
-recipe = recipe_of(load(weights))
 schedules = figures.schedule_curves([linear(recipe.T), cosine(recipe.T)])
-said = f"Left: the share of the image in x_t. Right: signal to noise. This model: {recipe.schedule}."
-picture = figures.save(schedules, out / "schedule.png"), said
-model_part = report.Part("Model description", description, network, [picture])
+said = "Left: the share √ᾱ of the image in x_t. Right: signal to noise. "
+said += f"This model: {recipe.schedule}."
+model_part = report.Part(
+    "Model description",
+    rows=network,
+    pictures=[
+        (figures.save(drawing, out / "network.png"), "The U-Net. Dashed: skips."),
+        (figures.save(schedules, out / "schedule.png"), said),
+    ],
+)
 schedules
 
 # %% [markdown]
-# **What to notice.** $\sqrt{\bar\alpha_T}$ is in the table. If it were not close to 0, sampling would begin from noise that the network never saw in training, and no FID would be worth reading.
+# **What to notice.** $\sqrt{\bar\alpha_T}$ is in the legend and in the table. If it were not close to 0, sampling would begin from noise that
+# the network never saw in training.
 
 # %% [markdown]
 # ## Act 2 · How it was trained
 #
-# *Implementation details* is the chapter by which somebody else repeats your run. Optimizer, batch, seed, number of images, software, time: all from the recipe in the checkpoint and from `history.jsonl`.
+# *Implementation details* is the chapter by which somebody else repeats your run. Optimizer, batch, seed, number of images, software,
+# time: all from the recipe in the checkpoint and from `history.jsonl`. Below it the first and last lines of the training log.
 
 # %%
-repeatable = [
-    "All images are sampled with the moving average of the weights. Training and sampling are seeded, "
-    "so that the same recipe on the same machine gives the same weights and the same images.",
-]
-details = report.training_rows(run)
+details, log = report.training_rows(run), report.log_lines(run)
 for what, value in details:
-    print(f"{what:22} {value}")
+    print(f"{what}:\n    {value}")
+print(*log, sep="\n")
 
 # %% [markdown]
-# The loss curve goes below it. (Weights without a history, such as somebody else's, have no curve: then the report says nothing about it rather than something made up.)
+# The loss curve goes below it. (Weights without a history, such as somebody else's, have no curve: then the report says nothing about it.)
 
 # %%
+from IPython.display import display
+
 history, pictures = read_history(run), []
 if history:
     curve = figures.loss_curve(history)
     said = f"The training loss over {history[-1]['images_seen']:,} images."
     pictures = [(figures.save(curve, out / "loss_curve.png"), said)]
     display(curve)
-training_part = report.Part("Implementation details", repeatable, details, pictures)
+training_part = report.Part("Implementation details", (), details, pictures, log)
 
 # %% [markdown]
-# **What to notice.** Its scale depends on what the network predicts and on the weighting, so a loss of 0.01 with $\hat\varepsilon$ and one with $\hat x_0$ are two different things. Never compare losses across recipes; compare images.
+# **What to notice.** The scale of a loss depends on what the network predicts and on the weights, so losses of two recipes cannot be compared:
+# compare images. A step in the curve can come from a run in several parts, as the learning rate begins anew in each (the kit's
+# weights were trained in two).
 
 # %% [markdown]
 # ## Act 3 · What came out
 #
-# First the two figures that the homework asks for: eight samples, eight equally spaced times, ends included, by DDPM over all $T$ steps and by DDIM in 50. Both begin from the same noise.
+# First the two figures that the homework asks for: eight samples, eight equally spaced times, ends included, by DDPM over all $T$ steps and by
+# DDIM in 50. Both begin from the same noise. About a minute on two CPU cores.
 
 # %%
 from hwkit.sampling import Sampler
 
-denoise = load_denoiser(weights, device)
-grids = {}
+denoise, grids = load_denoiser(weights, device), {}
 for sampler in (Sampler("ddpm"), Sampler("ddim")):
     title = f"{sampler.name.upper()}, {sampler.resolve(denoise.schedule.T).steps} steps"
-    grids[sampler.name] = figures.diffusion_grid(figures.grid_frames(denoise, sampler, SEED, device), title)
-display(grids["ddpm"])
+    frames = figures.grid_frames(denoise, sampler, GRID_SEED, device)
+    grids[sampler.name] = figures.diffusion_grid(frames, title)
+grids["ddpm"]
 
 # %% [markdown]
-# The second one is the picture at the top of this notebook. Rows are samples, columns are times: noise on the left, digits on the right.
+# The second one is the picture at the top of this notebook. Rows are samples, columns are times: noise on the left, digits on
+# the right.
 
 # %% tags=["goal"]
 grids["ddim"]
 
 # %% [markdown]
-# **What to notice.** In both, most of the way looks like noise, and all of the digit appears in the last third. DDIM's rows settle earlier: it adds no new noise. Say so in your own words; a figure without a sentence is decoration.
+# **What to notice.** In both, digits can be seen only in the last columns, and most rows end in different digits although they began in the same
+# noise. You will say why in your own words below: a figure without a sentence is decoration.
 
 # %% [markdown]
-# Then the images themselves. Missing ones are made (and only these), a hundred are shown, and the check of notebook 3 looks at all of them as course staff would.
+# Then the images that you hand in. Missing ones are made, after a word on the time that it takes, with the sampler of notebook 3: `dpm++sde`, which
+# needs only 20 evaluations of the network. A hundred are shown.
 
 # %%
-from hwkit.measure import check
 from hwkit.mnist.folder import load_folder
-from hwkit.runs.generate import generate
 
-folder = run / "generate"
-if not folder.is_dir() or len(list(folder.glob("*.png"))) < IMAGES:
-    generate(weights, folder, IMAGES, seed=SEED, device=device)
+sampler = Sampler("dpm++sde")
+folder = notebook.make_images(run, IMAGES, sampler, SEED, device)
 images = load_folder(folder)
-table = list(check.rows(folder, len(images)))
-faults = [row for row in table if row.passed is False]
-for row in table:
-    print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
-    if row in faults:
-        print("  →", row.mend)
-sheet = figures.sample_sheet(images[:100], columns=20)
+sheet = figures.sample_sheet(images[:100], columns=10)
 sheet
 
 # %% [markdown]
-# And the number. What notebook 5 measured is taken as it is; where nothing was measured, digit-FID is measured now. If you have measured FID in Inception's features too, it is in the table as well.
+# The check of notebook 3 looks at all of them as course staff would: are there `IMAGES`, numbered, of the right form, no copies, all ten
+# digits? Below a row that fails stands what to do.
+
+# %%
+from hwkit.measure import check
+
+table = list(check.rows(folder, IMAGES))
+faults = [row for row in table if row.passed is False]
+for row in table:
+    mark = {True: "✓", False: "✗", None: "–"}[row.passed]
+    print(mark, f"{row.what:<16} {row.found}".replace(": ", ":\n      ", 1))
+    if row in faults:
+        print("  →", row.mend)
+
+# %% [markdown]
+# And the numbers. What notebook 5 measured *of these very images* is taken as it is; if images were made since, digit-FID is measured again. The
+# homework's own FID is in the table if notebook 5 ran it; else the table says how.
 
 # %%
 from hwkit.measure.features import DigitFeatures
-from hwkit.measure.score import read_scores, results_of, score
+from hwkit.measure.score import results_of, score, scores_of
 
-if not read_scores(results_of(folder)):
+if not scores_of(folder):
     score(DigitFeatures(), [folder], [images]).write(results_of(folder))
 numbers = report.result_rows(folder)
 for what, value in numbers:
-    print(f"{what:22} {value}")
+    print(f"{what}:\n    {value}".replace("; ", ";\n    "))
+notebook.keep(run)
 
 # %% [markdown]
-# All figures of this chapter, with captions that can stand alone: many readers look at the figures first, and at nothing else.
+# **What to notice.** "FID by pytorch-fid" is the number that is graded ("under 30", the original's 1.66). Digit-FID has another scale: read it beside its
+# floor, and beside nothing else. A value, its error, its $N$, its features, its floor: a FID is five things.
+
+# %% [markdown]
+# Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks. The report prints question and
+# answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists.
 
 # %%
+ANSWERS = {
+    "Why does the network predict what it predicts, and why by squared error?": "",
+    "In which column of the DDPM figure do digits first show, and why so late?": "",
+    "What do DDPM and DDIM have in common in the figures, what differs, and why?": "",
+    "T = 830 or 1000, linear or cosine: what would change, and how do you know?": "",
+    "What do FID, its floor, precision, recall and the digits say of the images?": "",
+}
+
+# %% [markdown]
+# Other runs of yours stand beside this one: the original report compared $T = 830$ with its control $T = 1000$, and the linear schedule with the
+# cosine. Only runs that exist are listed (`train original-t1000` and `original-cosine` make two more).
+
+# %%
+others = report.run_rows(run.parent)
+for name, value in others:
+    print(f"{name}:\n    {value}".replace("; ", ";\n    "))
+
+# %% [markdown]
+# All figures of this chapter, with captions that can stand alone: many readers look at the figures first.
+
+# %%
+steps = "eight samples (rows) at eight times (columns), from noise to digit."
 captions = {
-    "diffusion_grid_ddpm": "DDPM, all T steps: eight samples (rows) at eight times (columns), noise to digit.",
+    "diffusion_grid_ddpm": f"DDPM, all T steps: {steps}",
     "diffusion_grid_ddim": "DDIM, 50 steps, from the same noise.",
     "samples": "The first hundred of the images that are handed in.",
 }
-shown = (grids["ddpm"], grids["ddim"], sheet)
 pictures = []
+shown = (grids["ddpm"], grids["ddim"], sheet)
 for (name, caption), figure in zip(captions.items(), shown, strict=True):
     pictures.append((figures.save(figure, out / f"{name}.png"), caption))
-floor = "FID is given with its error, the number of images, and what as many real digits score."
-result_part = report.Part("Result analysis", [floor], numbers, pictures)
+answers = list(ANSWERS.items())
+result_part = report.Part("Result analysis", (), numbers, pictures, answers=answers)
 
 # %% [markdown]
-# **What to notice.** A value, its error, its $N$, its features, its floor. The original's 1.66 stands near the floor of *its* features; yours, in digit features, has to be read against the floor beside it.
+# **What to notice.** What you did not write is not there yet. The next act names it.
 
 # %% [markdown]
 # ## Act 4 · Hand it in
 #
-# Four parts, one page. The HTML holds its pictures inside, so it can be mailed; the PDF is the same, printed by Chromium. Colab has no Chromium: there, print the HTML from your browser.
+# Is everything written? Where a name, an answer or the conclusion is missing, it is named here, and nothing is packed. Run the cells
+# from the top again after you have typed (Runtime → Run all): images and numbers are kept, so it is quick.
 
 # %%
-parts = [model_part, training_part, result_part, report.Part("Conclusion", [CONCLUSION])]
-page = report.write_html(out / "report.html", TITLE, AUTHOR, parts)
-pdf = report.write_pdf(page)
-print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
-print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: open the HTML, and print it.")
+names = {"AUTHOR": AUTHOR, "STUDENT_NUMBER": STUDENT_NUMBER}
+missing = handin.unfinished(names, {"CONCLUSION": CONCLUSION, **ANSWERS})
+missing += [f"The check above found a fault: {row.what}." for row in faults]
+print(*missing or ["All is written, and the check passes."], sep="\n")
 
 # %% [markdown]
-# Last, one zip with all that is asked for: the PNGs in a flat folder, the report, and the figures. Where the check above found faults, there is no zip yet: mend them first, it says how.
+# The page. The HTML holds its pictures inside, so it can be mailed; the PDF is the same in A4, printed by Chromium. Colab has no Chromium:
+# there open the HTML in your own browser and print it.
 
 # %%
-if faults:
-    print(f"The check found {len(faults)} faults: no zip before they are mended.")
-else:
-    others = [path for path in (page, pdf) if path]
-    others += [path for part in parts for path, _ in part.pictures]
-    zipped = report.write_submission(run / "submission.zip", folder, others)
-    print(f"{zipped}: {len(images):,} images and {len(others)} other files, {zipped.stat().st_size / 1e6:.1f} MB")
+conclusion = report.Part("Conclusion", CONCLUSION.split("\n\n") if CONCLUSION else ())
+parts = [model_part, training_part, result_part, conclusion]
+if len(others) > 1:
+    parts.insert(3, report.Part("Runs side by side", rows=others))
+by = " · ".join(filter(None, (AUTHOR, STUDENT_NUMBER)))
+page, warning = out / "report.html", report.warning_of(run)
+report.write_html(page, TITLE, by, parts, warning=warning)
+pdf = report.write_pdf(page)
 notebook.keep(run)
+print(f"{page}: {page.stat().st_size / 1e6:.1f} MB. {warning}")
+print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: print the HTML.")
+
+# %% [markdown]
+# Last, one zip with all that is asked for: the images in a flat folder, the report, the figures, your notebooks, and `run.json`, which says
+# what made the images (hash of the weights, recipe, sampler, seed, history). On Colab the browser then asks where to save it.
+
+# %%
+if missing:
+    print("Nothing is packed before this is mended:", *missing, sep="\n")
+else:
+    facts = handin.write_facts(out / "run.json", run, folder)
+    files = [path for path in (page, pdf, facts) if path]
+    files += [path for part in parts for path, _ in part.pictures]
+    code = notebook.own_notebooks()
+    zipped = handin.write_submission(run / "submission.zip", folder, files, code)
+    print(f"{len(images):,} images, {len(files)} other files, {len(code)} notebooks")
+    notebook.keep(run)
+    notebook.offer(zipped)
 
 # %% [markdown]
 # **What to notice.** Unpack it once, somewhere else, and look at it as if it were another student's. That is what the marker sees.
@@ -235,16 +309,16 @@ notebook.keep(run)
 #
 # - A report answers three questions: what is it, how would I repeat it, how good is it?
 # - Every number came from a file of the run. If you train longer and run this again, all of them change together.
-# - Value, error, $N$, features, floor: a FID is five things.
+# - Numbers and figures need sentences, and only you can write them.
 #
 # **Back to:** [01_data](01_data.ipynb), or on to the exercises that you have left out.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(write)* Add a paragraph to `description` on why the network predicts what it predicts. Notebook 2 measured the reason.
-# 2. *(code)* Add the figure of digit-FID against steps from notebook 5 (`run / "figures" / "fid_curve.png"`) to the results, with a caption.
-# 3. *(code)* Report a control, as the original did: train `original-t1000`, and put both runs' `result_rows` side by side.
+# 1. *(write)* Add a question of your own to `ANSWERS`, one that a reader of your figures would ask, and answer it.
+# 2. *(code)* Add the figure of digit-FID against steps from notebook 5 (`run / "figures" / "fid_curve.png"`) to `pictures`, with a caption.
+# 3. *(code)* Report a control, as the original did: train `original-t1000`, sample it, and run this notebook again: both stand side by side.
 # 4. *(think)* Give the report to a friend for ten minutes. Which number do they ask for that is not there?
 
 # %% [markdown]

@@ -31,9 +31,9 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "01_data": {"SOURCE": "sample"},
     "02_training": {"RECIPE": "smoke", "SOURCE": "sample", "STEPS": 30, "BASE": 16, "SAMPLES": 16},
     "03_sampling": {"RUN": "smoke", "IMAGES": 100},
-    "04_visualization": {"RUN": "smoke"},
-    "05_fid": {"RUN": "smoke", "IMAGES": 60},
-    "06_report": {"RUN": "smoke", "IMAGES": 60},
+    "04_visualization": {"RUN": "smoke", "SAMPLES": 6, "DPI": 60},
+    "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},
+    "06_report": {"RUN": "smoke", "IMAGES": 100},
 }
 
 
@@ -115,7 +115,8 @@ def show_goal(notebook) -> bytes | None:
     images = [out for cell in cells if "goal" in tags(cell) for out in cell.outputs if "image/png" in out.get("data", {})]
     if not images:
         return None
-    shown = nbformat.v4.new_output("display_data", {"image/png": images[-1]["data"]["image/png"]})
+    picture, about = images[-1]["data"]["image/png"], images[-1].get("metadata", {})
+    shown = nbformat.v4.new_output("display_data", {"image/png": picture}, metadata=about)
     cells[0].outputs = [out for out in cells[0].outputs if out.output_type == "stream"] + [shown]
     return base64.b64decode(images[-1]["data"]["image/png"])
 
@@ -128,7 +129,10 @@ def write(notebook, path: Path) -> None:
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({"tags": tags(cell)} if tags(cell) else {})
         if cell.cell_type == "code":
-            cell.outputs = merged([out for out in cell.outputs if WIDGET not in out.get("data", {})])
+            # A widget leaves the picture that comes with it, and a progress bar nothing.
+            widgets = [out.get("data", {}).pop(WIDGET, None) for out in cell.outputs]
+            kept = zip(cell.outputs, widgets, strict=True)
+            cell.outputs = merged([out for out, widget in kept if not widget or "image/png" in out.data])
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 

@@ -359,6 +359,20 @@ def test_a_drive_that_is_not_mounted_says_what_to_do(drive, reason):
     notebook.keep(runs() / "mine")  # without Drive, nothing happens
 
 
+def test_a_student_who_does_not_allow_drive_is_told_what_to_do(drive, monkeypatch):
+    """Colab raises an exception of a private module then."""
+    message = types.ModuleType("google.colab._message")
+    message.MessageError = type("MessageError", (Exception,), {})
+    monkeypatch.setitem(sys.modules, message.__name__, message)
+
+    def mount(point):
+        raise message.MessageError("Error: credential propagation was unsuccessful")
+
+    drive.module.mount = mount
+    with pytest.raises(ValueError, match=r"credential propagation.*drive=False"):
+        drive("s1")
+
+
 def test_a_mount_that_brings_no_mydrive_says_so(drive):
     drive.module.mount = lambda point: Path(point).mkdir()
     with pytest.raises(ValueError, match="not mounted"):

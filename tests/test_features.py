@@ -30,6 +30,7 @@ from hwkit.measure.features import (
     inception_path,
     reference,
 )
+from hwkit.measure.graded import pytorch_fid
 from hwkit.measure.score import digit_fid
 from hwkit.mnist.folder import encode_png, file_name, load_folder
 from hwkit.mnist.sources import SAMPLE, Digits, read_source
@@ -296,6 +297,17 @@ def test_statistics_equal_those_of_the_command_pytorch_fid(torch_home, sample, t
     value = frechet_distance(ours[0][kept], ours[1][kept, kept], *others)
     assert value > 0.1
     assert value == pytest.approx(frechet_distance(theirs[0][kept], theirs[1][kept, kept], *others), rel=1e-4)
+
+
+def test_the_kit_runs_that_command_with_the_weights_that_are_named(weights, sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("HWKIT_INCEPTION", str(weights))
+    folder = folder_of(sample.images[:6], tmp_path / "a")
+    command, output = pytorch_fid("--save-stats", folder, tmp_path / "a.npz")
+    assert command.endswith(f"--save-stats {folder} {tmp_path / 'a.npz'}") and "Saving statistics" in output
+    theirs = read_statistics(tmp_path / "a.npz", 2048)
+    ours = statistics(InceptionFeatures(device="cpu")(load_folder(folder)))
+    for mine, yours in zip(ours, theirs, strict=True):
+        assert np.abs(mine - yours).max() < 1e-5 * np.abs(yours).max()
 
 
 @pytest.mark.skipif(

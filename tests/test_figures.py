@@ -17,6 +17,7 @@ from PIL import Image
 
 from hwkit.measure.curve import Curve, Point
 from hwkit.measure.memorisation import Pairs
+from hwkit.recipe import RECIPES
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.runs.run import Record, train
 from hwkit.sampling import Frame, ImageNoise, Sampler, nodes, sample, times
@@ -24,6 +25,7 @@ from hwkit.schedule import cosine, linear
 from hwkit.show import figures, report
 from hwkit.show.figures import diffusion_grid, grid_frames, loss_curve, plot, preview, sample_sheet, save, tile
 from hwkit.show.report import draw_figures
+from hwkit.unet import UNet
 
 
 def shown(figure) -> np.ndarray:
@@ -222,6 +224,34 @@ def test_every_pixel_of_an_image_is_saved_in_one_size(tmp_path, name, dpi):
     assert runs(picture[top : top + 28 * unit, left]) == [unit] * 28
 
 
+@pytest.mark.parametrize("dpi", [50, 96.5, 150])
+def test_rows_have_their_names_at_their_left_and_pixels_of_one_size(tmp_path, dpi):
+    rows = {"one": striped(4), "a longer name": torch.from_numpy(striped(4)) / 127.5 - 1}
+    figure = figures.labelled_rows(rows, "title", ["a", "b", "c", "d"])
+    names = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts[4:]}
+    assert list(names) == list(rows) and 2 < names["one"] < 30 < 32 < names["a longer name"] < 60
+    picture = np.asarray(Image.open(save(figure, tmp_path / "rows.png", dpi)).convert("RGB"))[..., 0]
+    top, left = (np.flatnonzero((picture < 30).any(axis=axis))[0] for axis in (1, 0))
+    unit = runs(picture[top, left:])[0]
+    assert unit >= 1 and left > 20 * unit, "there is room for the names"
+    assert runs(picture[top, left:]) == ([unit] * 28 + [2 * unit]) * 4
+
+
+@pytest.mark.parametrize("name", ["original", "cpu", "smoke"])
+def test_the_parts_of_the_network_are_those_of_the_network(name):
+    config = RECIPES[name].model
+    parts, model = figures.network_parts(config), UNet(config)
+    counts = {part: count for part, _, _, count in parts}
+    total = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.time.parameters())
+    assert sum(counts.values()) == total
+    assert [part for part, *_ in parts] == ["Stem", "Down 1", "Down 2", "Middle", "Up 2", "Up 1", "Head"]
+    side = 28 // config.patch
+    assert [side_out for _, _, side_out, _ in parts] == [side, side, side // 2, side // 2, side, side, side]
+    words = " ".join(text.get_text() for text in figures.network_diagram(config).findobj(Text))
+    assert all(f"{count:,}" in words for count in counts.values())
+    assert f"{sum(p.numel() for p in model.time.parameters()):,}" in words
+
+
 @pytest.mark.parametrize("dpi", [50, 150, 300])
 def test_a_sheet_has_at_least_the_resolution_that_was_asked_for(tmp_path, dpi, digits):
     figure = sample_sheet(digits[:40].expand(-1, 3, -1, -1))
@@ -289,10 +319,10 @@ def test_both_grids_start_from_the_same_noise_and_hold_the_nodes(denoise):
     assert not torch.isclose(ddim[-1].x_t, ddpm[-1].x_t).all()
 
 
-def test_a_run_is_drawn_in_five_figures(trained_run, tmp_path, capsys):
+def test_a_run_is_drawn_in_six_figures(trained_run, tmp_path, capsys):
     paths = list(draw_figures(trained_run, trained_run / "ema_latest.pt", tmp_path / "figures"))
-    names = ["diffusion_grid_ddpm.png", "diffusion_grid_ddim.png", "loss_curve.png", "samples.png", "schedule.png"]
-    assert [path.name for path in paths] == names
+    names = ["network", "diffusion_grid_ddpm", "diffusion_grid_ddim", "loss_curve", "samples", "schedule"]
+    assert [path.name for path in paths] == [f"{name}.png" for name in names]
     for path in paths:
         with Image.open(path) as image:
             assert len(np.unique(np.asarray(image.convert("L")))) > 10

@@ -4,8 +4,10 @@ That they run is nbval's part of `make test`; Drive has `test_drive.py`. Colab i
 """
 
 import ast
+import html
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shutil
@@ -13,15 +15,21 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 
 from hwkit import notebook
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import best_of, load
+from hwkit.runs.generate import generate, read_manifest
+from hwkit.sampling import Sampler
+from hwkit.show import figures
+from hwkit.show.slider import SEQUENCES, SliderFrames
 
 KIT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = KIT / "notebooks"
@@ -225,10 +233,12 @@ def environment(**extra) -> dict:
 
 FAKE_COLAB = """
 import os, sys, types
-google, colab, drive = (types.ModuleType(name) for name in ("google", "google.colab", "google.colab.drive"))
-google.colab, colab.drive, mounted = colab, drive, []
+names = ("google", "google.colab", "google.colab.drive", "google.colab.files")
+google, colab, drive, files = modules = [types.ModuleType(name) for name in names]
+google.colab, colab.drive, colab.files, mounted, downloaded = colab, drive, files, [], []
 drive.mount = lambda point: (mounted.append(point), os.makedirs(point + "/MyDrive", exist_ok=True))
-sys.modules.update({"google": google, "google.colab": colab, "google.colab.drive": drive})
+files.download = downloaded.append
+sys.modules.update(zip(names, modules))
 """
 
 
@@ -248,8 +258,9 @@ def colab(tmp_path):
     (tools / "git").chmod(0o755)
 
     def run(drive: bool, after: str = "", fake: str = FAKE_COLAB, twice: bool = False) -> subprocess.CompletedProcess:
-        cell = code_cells(source("03_sampling"))[0].source
-        cell = cell.replace("/content", str(content)).replace("drive=False", f"drive={drive}")
+        cell = code_cells(source("06_report"))[0].source
+        assert "drive=True" in cell, "Drive is asked for by default"
+        cell = cell.replace("/content", str(content)).replace("drive=True", f"drive={drive}")
         cell = cell.replace('os.path.abspath("..")', f'"{KIT}"') if not fake else cell
         (tmp_path / "cell.py").write_text(fake + cell + "\n" + (cell + "\n") * twice + textwrap.dedent(after))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HWKIT", "PYTHON"))}
@@ -280,6 +291,7 @@ TRAINED = """
 def test_on_colab_the_kit_is_cloned_at_its_ref_and_runs_are_kept_on_drive_and_fetched_back(colab, tmp_path):
     content = tmp_path / "content"
     shown = said(colab(True, TRAINED))
+    assert "WITHOUT DRIVE" not in shown
     ref, address = re.search(r'-b (\S+) https://github\.com/(\S+)"', (NOTEBOOKS / "01_data.py").read_text()).groups()
     assert (tmp_path / "git.log").read_text() == f"clone -q -b {ref} https://github.com/{address}\n"
     assert f"{content}/hwkit ['{content}/drive']" in shown
@@ -293,8 +305,9 @@ def test_on_colab_the_kit_is_cloned_at_its_ref_and_runs_are_kept_on_drive_and_fe
     assert (content / "hwkit" / "runs" / "cpu" / "generate" / "00002.png").read_bytes() == b"png 2"
 
 
-def test_on_colab_drive_is_left_alone_unless_the_student_says_so(colab, tmp_path):
-    assert "hwkit []" in said(colab(False, TRAINED))
+def test_on_colab_drive_is_left_alone_if_the_student_says_so_and_loudly_told_what_that_means(colab, tmp_path):
+    shown = said(colab(False, TRAINED))
+    assert "hwkit []" in shown and "WITHOUT DRIVE" in shown and "drive=True" in shown
     assert not (tmp_path / "content" / "drive").exists() and not list((tmp_path / "home").rglob("*hwkit*"))
 
 
@@ -338,6 +351,185 @@ def test_on_colab_only_what_is_missing_is_installed(monkeypatch, tmp_path):
     assert notebook.install_missing(tmp_path / "none.txt") == [], "an installed kit has brought them along"
 
 
+@pytest.mark.parametrize(("device", "said"), [("cpu", True), ("cuda", False)])
+def test_on_colab_a_gpu_is_asked_for_where_there_is_none(monkeypatch, capsys, tmp_path, device, said):
+    monkeypatch.setattr(notebook, "on_colab", lambda: True)
+    monkeypatch.setattr(notebook, "best_device", lambda: device)
+    monkeypatch.setattr(notebook, "install_missing", lambda requirements: [])
+    monkeypatch.chdir(tmp_path)
+    notebook.start("06_report", drive=False)
+    shown = capsys.readouterr().out
+    assert ("Runtime → Change runtime type" in shown) == said == ("estimates" in shown)
+
+
+def test_elsewhere_nothing_is_said_of_gpus_or_drive(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    notebook.start("06_report")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+# Long work, and its results
+
+
+@pytest.fixture
+def run_of_ones_own(trained_run, tmp_path) -> Path:
+    return shutil.copytree(trained_run, tmp_path / "runs" / "mine")
+
+
+def test_images_are_made_after_a_word_on_the_time_and_kept_on_the_way(run_of_ones_own, monkeypatch, capsys):
+    kept = []
+    monkeypatch.setattr(notebook, "keep", lambda run, minutes=0: kept.append(len(list(run.glob("generate/*.png")))))
+    folder = notebook.make_images(run_of_ones_own, 450, Sampler("dpm++sde", 2))
+    shown = capsys.readouterr().out
+    assert re.search(r"450 of 450 images are to be made by dpm\+\+sde: about \d+ s on this cpu", shown)
+    assert len(list(folder.glob("*.png"))) == 450 and kept == [200, 400, 450, 450]
+    assert read_manifest(folder)["sampler"]["name"] == "dpm++sde"
+    assert notebook.make_images(run_of_ones_own, 300) == folder and not capsys.readouterr().out, "none is missing"
+
+
+def test_images_that_were_begun_go_on_as_they_were_begun(run_of_ones_own):
+    folder = run_of_ones_own / "generate"
+    generate(best_of(run_of_ones_own), folder, 5, Sampler("ddim", 2), seed=3, progress=False)
+    before = (folder / "00004.png").read_bytes()
+    notebook.make_images(run_of_ones_own, 8, seed=1)
+    made = read_manifest(folder)
+    assert (made["sampler"]["name"], made["seed"]) == ("ddim", 3) and len(list(folder.glob("*.png"))) == 8
+    assert (folder / "00004.png").read_bytes() == before
+
+
+def test_the_time_that_is_said_goes_with_the_steps(run_of_ones_own):
+    weights = best_of(run_of_ones_own)
+    few, many = (notebook.seconds_an_image(weights, Sampler("ddim", steps)) for steps in (1, 40))
+    assert few > 0 and 5 < many / few < 320  # 40, up to what the machine does besides
+
+
+@pytest.fixture
+def slider() -> SliderFrames:
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 3, 28, 28), np.uint8)
+    return SliderFrames(range(8, -1, -1), range(8, -1, -1), dict.fromkeys(SEQUENCES, images))
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """What was displayed."""
+    found = []
+    monkeypatch.setattr(notebook, "display", lambda data, metadata=None, raw=False: found.append((data, metadata)))
+    return found
+
+
+def test_a_slider_leaves_a_picture_where_a_saved_notebook_cannot_run_it(slider, shown, tmp_path):
+    notebook.show_slider(slider)
+    ((data, metadata),) = shown
+    assert data[notebook.WIDGET]["model_id"] and data["image/png"].startswith(b"\x89PNG")
+    assert "slider" in metadata["image/png"]["alt"]
+    output = nbformat.v4.new_output("display_data", {**data, "image/png": "aaaa"}, metadata=metadata)
+    bar = nbformat.v4.new_output("display_data", {notebook.WIDGET: {"model_id": "x"}, "text/plain": "a bar"})
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output, bar], execution_count=1)])
+    build(NOTEBOOKS).write(content, tmp_path / "saved.ipynb")
+    (kept,) = nbformat.read(tmp_path / "saved.ipynb", as_version=4).cells[0].outputs
+    assert set(kept.data) == {"image/png", "text/plain"} and kept.metadata["image/png"]["alt"]
+
+
+def test_on_colab_the_slider_is_its_page_in_a_frame(slider, shown, monkeypatch):
+    monkeypatch.setattr(notebook, "on_colab", lambda: True)
+    notebook.show_slider(slider)
+    ((data, _),) = shown
+    frame = data["text/html"]
+    assert frame.startswith("<iframe srcdoc=") and 'title="From noise to digits"' in frame
+    inner = html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1])
+    assert inner.startswith("<!DOCTYPE html>") and inner.rstrip().endswith("</html>")
+
+
+def test_every_picture_has_words():
+    figure, axes = figures.plot("t", "loss", "A title")
+    axes.plot([1, 2], [1, 2], label="mine")
+    axes.legend()
+    assert notebook.described(figure) == "A title; loss against t; mine"
+    figure.set_label("What it shows")
+    assert notebook.described(figure) == "What it shows"
+    sheet = figures.labelled_rows({"DDIM": np.zeros((2, 3, 28, 28), np.uint8)}, "Rows")
+    assert notebook.described(sheet) == "Rows; DDIM"
+    picture, about = notebook.png(figure)
+    assert picture.startswith(b"\x89PNG") and about == {"alt": "What it shows"}
+
+
+HAND_IN = """
+    from pathlib import Path
+    mine = Path("../drive/MyDrive/Colab Notebooks")
+    mine.mkdir(parents=True, exist_ok=True)
+    print("before:", notebook.own_notebooks())
+    for name in ("Copy of 06_report.ipynb", "「05_fid.ipynb」的副本.ipynb", "another course.ipynb"):
+        (mine / name).write_text("{}")
+    print("after:", [path.name for path in notebook.own_notebooks()])
+    run = Path("runs/cpu")
+    run.mkdir(parents=True)
+    (run / "submission.zip").write_bytes(b"PK" * 500_000)
+    notebook.keep(run)
+    notebook.offer(run / "submission.zip")
+    print(downloaded)
+"""
+
+
+def test_on_colab_the_submission_is_offered_and_the_notebooks_are_those_saved_in_drive(colab, tmp_path):
+    done = said(colab(True, HAND_IN))
+    assert "before: []" in done and "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive" in done
+    assert "after: ['Copy of 06_report.ipynb', '「05_fid.ipynb」的副本.ipynb']" in done
+    assert "submission.zip: 1.0 MB, also in " in done and "['runs/cpu/submission.zip']" in done
+    assert (tmp_path / "content" / "drive" / "MyDrive" / "hwkit" / "cpu" / "submission.zip").is_file()
+
+
+SMALL_REPORT = {
+    "AUTHOR": "Lin Mei",
+    "STUDENT_NUMBER": "B12901001",
+    "CONCLUSION": "It was trained for a moment only, so these are no digits yet.",
+    "IMAGES": 12,
+}
+PASSES = """
+import hwkit.measure.check  # its verdict is not the point: a network of two epochs makes no digits
+hwkit.measure.check.rows = lambda folder, n: iter([hwkit.measure.check.Row(f"{n} files", True, "all")])
+"""
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_evening_in_colab_ends_in_ones_own_submission(colab, trained_run, tmp_path, answered):
+    """Notebook 6 in a new session: its run comes from Drive, and all that is made goes there."""
+    mine = tmp_path / "content" / "drive" / "MyDrive"
+    shutil.copytree(trained_run, mine / "hwkit" / "mine")
+    (mine / "Colab Notebooks").mkdir()
+    (mine / "Colab Notebooks" / "Copy of 06_report.ipynb").write_text("{}")
+    cells = code_cells(source("06_report"))[1:]
+    code = "\n".join(cell.source for cell in cells[1:])
+    if answered:
+        code, count = re.subn(r'": "",$', '": "Squared error asks for an average.",', code, flags=re.M)
+        assert count == 5
+    values = "".join(f"{name} = {value!r}\n" for name, value in SMALL_REPORT.items())
+    shown = said(colab(True, PASSES + cells[0].source + "\n" + values + code + "\nprint(downloaded)"))
+    assert "NOT YOUR MODEL" not in shown and "runs/mine: ema_latest.pt, epoch 2" in shown
+    kept = mine / "hwkit" / "mine"
+    assert (kept / "report" / "report.html").is_file() and (kept / "generate.zip").is_file()
+    if not answered:
+        assert "Nothing is packed before this is mended" in shown and "is still to be written" in shown
+        assert not (kept / "submission.zip").exists() and shown.rstrip().endswith("[]")
+        return
+    assert "['runs/mine/submission.zip']" in shown
+    with zipfile.ZipFile(kept / "submission.zip") as archive:
+        names = set(archive.namelist())
+        facts = json.loads(archive.read("run.json"))
+        page = archive.read("report.html").decode()
+    assert {f"generate/{k:05d}.png" for k in range(1, 13)} <= names and "generate/00013.png" not in names
+    assert {"notebooks/Copy of 06_report.ipynb", "diffusion_grid_ddpm.png", "diffusion_grid_ddim.png"} <= names
+    assert facts["weights"]["sha256"] == checkpoint.digest(best_of(trained_run))
+    assert facts["images"]["made_by"]["sampler"]["name"] == "dpm++sde"
+    assert "Lin Mei · B12901001" in page and "Squared error asks for an average." in page
+
+
+def test_elsewhere_the_notebooks_are_those_of_this_folder_and_nothing_is_downloaded(tmp_path, capsys):
+    assert [path.stem for path in notebook.own_notebooks()] == NAMES
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    notebook.offer(tmp_path / "a.zip")
+    assert capsys.readouterr().out == f"{tmp_path / 'a.zip'}: 0.0 MB\n"
+
+
 # Which run a notebook looks at
 
 
@@ -349,6 +541,23 @@ def test_the_kits_own_weights_are_called_so(trained_run, tmp_path, capsys):
     for name in (None, "pretrained"):
         assert notebook.find_run(name) == tmp_path / "runs" / "pretrained"
         assert "NOT YOUR MODEL" in capsys.readouterr().out
+
+
+def test_on_colab_the_kits_weights_are_the_last_resort_and_it_says_where_was_searched(
+    trained_run, tmp_path, monkeypatch, capsys
+):
+    checkpoint.export(load(best_of(trained_run)), tmp_path / "pretrained" / checkpoint.EXPORTED)
+    (tmp_path / "pretrained" / "history.jsonl").write_text("")
+    monkeypatch.setattr(notebook, "kept_on", (tmp_path / "MyDrive" / "hwkit", 1))
+    notebook.find_run()
+    shown = capsys.readouterr().out
+    assert "NOT YOUR MODEL" in shown and f"There is no run in {tmp_path / 'MyDrive' / 'hwkit'}" in shown
+
+
+def test_the_kits_weights_by_another_name_are_called_so_too(trained_run, tmp_path, capsys):
+    checkpoint.export(load(best_of(trained_run)), tmp_path / "pretrained" / checkpoint.EXPORTED)
+    shutil.copytree(tmp_path / "pretrained", tmp_path / "runs" / "mine")
+    assert notebook.find_run() == tmp_path / "runs" / "mine" and "NOT YOUR MODEL" in capsys.readouterr().out
 
 
 def test_a_run_of_ones_own_comes_first_and_is_not_called_the_kits(trained_run, tmp_path, capsys):

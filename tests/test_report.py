@@ -1,12 +1,13 @@
 """The report to hand in: what stands in it is what the run's files say, and it is safe, whole and printable."""
 
+import datetime
 import json
 import re
 import shutil
 import subprocess
-import zipfile
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from conftest import TINY
 from PIL import Image
 
 from hwkit.measure.features import DigitFeatures
-from hwkit.measure.score import score
+from hwkit.measure.score import images_sha256, score
 from hwkit.mnist.folder import load_folder
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import EXPORTED, best_of, export, load
@@ -25,13 +26,15 @@ from hwkit.show.report import (
     BROWSERS,
     Part,
     draw_figures,
+    formula,
+    log_lines,
     model_rows,
     result_rows,
+    run_rows,
     training_rows,
     write_html,
     write_pdf,
     write_report,
-    write_submission,
 )
 from hwkit.unet import UNet
 
@@ -98,7 +101,7 @@ def test_weights_that_were_not_trained_here_are_said_to_be_none_of_ones_own(run,
     assert "not trained for this report: exported by another run" in text(training_rows(exported.parent))
     monkeypatch.setattr(checkpoint, "PRETRAINED", exported.parent)  # now it is the file that comes with the kit
     anywhere = shutil.copytree(exported.parent, tmp_path / "anywhere")
-    assert "not trained for this report: the kit’s own" in text(training_rows(anywhere))
+    assert "not trained for this report: NOT YOUR MODEL, but the kit’s own" in text(training_rows(anywhere))
     assert "not trained for this report" not in text(training_rows(run))
 
 
@@ -109,7 +112,58 @@ def test_measured_values_stand_there_with_error_and_floor(measured_run):
     assert "12 PNGs by ddim-3, seed 5" in said
     assert f"digit-FID: {found.value:.2f} ± {found.error:.2f}" in said and "12 images" in said
     assert len(found.real) > 1 and all(f"{numbers['value']:.2f}" in said for numbers in found.real.values())
-    assert "not measured" not in said
+    assert "FID by pytorch-fid: not measured" in said and "not measured yet" not in said
+
+
+def test_what_was_measured_of_other_images_is_not_told_of_these(measured_run):
+    """Of as many images, or of fewer: the report would else name the FID of images that nobody hands in."""
+    folder = measured_run / "generate"
+    generate(best_of(measured_run), folder, 13, Sampler("ddim", 3), seed=5, progress=False)
+    said = text(result_rows(folder))
+    assert "13 PNGs" in said and "digit-FID: these images are not measured yet" in said and "±" not in said
+    (folder / "00013.png").unlink()
+    assert "±" in text(result_rows(folder))
+    picture(folder / "00001.png")
+    assert "±" not in text(result_rows(folder))
+
+
+def test_a_score_of_hwkit_0_2_knows_its_images_by_their_number(measured_run):
+    path = measured_run / "generate-evaluation" / "digits_fid.json"
+    content = json.loads(path.read_text())
+    del content["images_sha256"]
+    path.write_text(json.dumps(content))
+    assert "±" in text(result_rows(measured_run / "generate"))
+    (measured_run / "generate" / "00012.png").unlink()
+    assert "±" not in text(result_rows(measured_run / "generate"))
+
+
+def test_the_graded_number_stands_there_with_its_command(measured_run):
+    images = measured_run / "generate"
+    facts = {"command": "python -m pytorch_fid a b", "output": "FID:  1.66", "images": 12, "official": False}
+    facts["images_sha256"] = images_sha256([load_folder(images)])
+    (measured_run / "generate-evaluation" / "graded.json").write_text(json.dumps(facts))
+    said = text(result_rows(images))
+    assert "FID by pytorch-fid: FID:  1.66 (the output of python -m pytorch_fid a b; 12 images)" in said
+    assert "compares with no other value" in said
+    picture(images / "00001.png")
+    assert "1.66" not in text(result_rows(images)), "it is of other images"
+
+
+def test_the_log_has_its_first_and_last_epochs(run):
+    lines = log_lines(run)
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [line.split(",")[0] for line in lines] == [f"Epoch {k}/2 finished" for k in (1, 2)]
+    assert all(f"average loss: {record['loss']:.4f}" in line for record, line in zip(history, lines, strict=True))
+    record = (run / "history.jsonl").read_text().splitlines()[0]
+    (run / "history.jsonl").write_text(f"{record}\n" * 9)
+    assert len(log_lines(run)) == 7 and log_lines(run)[3] == "…"
+
+
+def test_runs_stand_side_by_side(measured_run, trained_run):
+    shutil.copytree(trained_run, measured_run.parent / "control")
+    rows = dict(run_rows(measured_run.parent))
+    assert list(rows) == ["control", "run"] and all("T = 40" in value for value in rows.values())
+    assert "not measured" in rows["control"] and "of 12 images by ddim-3" in rows["run"]
 
 
 def test_images_that_nobody_measured_are_said_to_be_so(run):
@@ -163,11 +217,14 @@ def test_the_report_has_four_chapters_with_all_that_the_run_left(measured_run, m
     said, pictures = read(page)
     chapters = ["1 · Model description", "2 · Implementation details", "3 · Result analysis", "4 · Conclusion"]
     assert [said.index(chapter) for chapter in chapters] == sorted(said.index(chapter) for chapter in chapters)
-    assert said.startswith("My <title> A. Student") and said.endswith("It worked. Next: more & better.")
+    assert said.startswith("My <title> A. Student") and "It worked. Next: more & better. References" in said
+    assert str(datetime.date.today()) in said and "NOT YOUR MODEL" not in said
+    numbered = re.findall(r"Figure (\d+)\.", said)
+    assert numbered == [str(k) for k in range(1, len(pictures) + 1)]
     for rows in (model_rows(measured_run), training_rows(measured_run), result_rows(measured_run / "generate")):
         for what, value in rows:
             assert f"{what} {' '.join(value.split())}" in said
-    assert len(pictures) == 8 and all(len(alt) > 20 for alt in pictures), "a known figure has words of its own"
+    assert len(pictures) == 9 and all(len(alt) > 20 for alt in pictures), "a known figure has words of its own"
 
 
 def test_a_report_of_a_run_that_has_nothing_yet_makes_nothing_up(run, monkeypatch):
@@ -200,7 +257,43 @@ def test_the_page_needs_nothing_else_and_runs_nothing(tmp_path):
 def test_a_chapter_of_ones_own_gets_no_words_of_the_kits(tmp_path):
     part = Part("Result analysis", ["mine"], pictures=[(picture(tmp_path / "samples.png"), "my caption")])
     said, pictures = read(write_html(tmp_path / "r.html", "T", "", [part]))
-    assert said == "T 1 · Result analysis mine my caption" and pictures == ["my caption"]
+    assert "1 · Result analysis mine Figure 1. my caption References" in said and pictures == ["my caption"]
+
+
+def test_questions_are_printed_with_their_answers_and_texts_say_their_language(tmp_path):
+    part = Part(
+        "Result analysis", ["mine"], answers=[("Why is it so late?", "因為雜訊蓋過了數字。"), ("What else?", "Noise.")]
+    )
+    page = write_html(tmp_path / "r.html", "擴散模型", "Lin", [part])
+    source = page.read_text("utf-8")
+    assert '<dt lang="en">Why is it so late?</dt><dd lang="zh-Hant">因為雜訊蓋過了數字。</dd>' in source
+    assert '<h1 lang="zh-Hant">' in source and '<dd lang="en">Noise.</dd>' in source and '<html lang="en">' in source
+
+
+def test_equations_are_set_as_mathematics(run):
+    page, _ = write_report(run)
+    source = page.read_text("utf-8")
+    formulas = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", source, re.S)]
+    assert [r"\bar\alpha" in svg.get("aria-label") for svg in formulas] == [True, False, True, True]
+    for svg in formulas:
+        assert re.fullmatch(r"[MLQCZ\d. -]+", svg[0].get("d")) and len(svg[0].get("d")) > 1000
+
+
+def test_a_formula_is_drawn_in_its_box():
+    svg = ElementTree.fromstring(formula(r"\frac{a < b}{c}"))
+    left, top, wide, high = map(float, svg.get("viewBox").split())
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", svg[0].get("d"))]
+    xs, ys = numbers[::2], [-y for y in numbers[1::2]]
+    assert left < min(xs) and max(xs) < left + wide and top < min(ys) and max(ys) < top + high
+    assert svg.get("aria-label") == r"\frac{a < b}{c}"
+
+
+def test_weights_of_the_kit_are_called_so_on_the_page(run, monkeypatch):
+    monkeypatch.setattr(report.shutil, "which", lambda name: None)
+    export(load(run / "ema_latest.pt"), run / EXPORTED)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", run)
+    said, _ = read(write_report(run)[0])
+    assert said.index("NOT YOUR MODEL") < said.index("1 · Model description")
 
 
 def test_a_picture_that_is_not_there_is_named(tmp_path):
@@ -226,42 +319,3 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path, monkeypatch):
 
     monkeypatch.setattr(report.subprocess, "run", hang)
     assert write_pdf(page) is None and [path.name for path in tmp_path.iterdir()] == ["my report.html"]
-
-
-# What is handed in
-
-
-def test_the_submission_holds_images_flat_and_the_rest_by_name(tmp_path):
-    images = tmp_path / "elsewhere" / "generate"
-    for k in (2, 1):
-        picture(images / f"{k:05d}.png", level=k)
-    (tmp_path / "report.html").write_text("<p>")
-    path = write_submission(tmp_path / "submission.zip", images, [tmp_path / "report.html"])
-    with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["generate/00001.png", "generate/00002.png", "report.html"]
-        assert archive.read("generate/00002.png") == (images / "00002.png").read_bytes()
-
-
-@pytest.mark.parametrize(
-    "left",
-    [
-        *("._00001.png", ".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt", "sample.png", "00001 (1).png"),
-        *("__MACOSX/._00001.png", ".ipynb_checkpoints/00001-checkpoint.png", "00002.png/inside.png", ".00001.png"),
-    ],
-)
-def test_what_is_no_image_of_the_homework_is_not_handed_in(tmp_path, left):
-    images = tmp_path / "generate"
-    picture(images / "00001.png")
-    (images / left).parent.mkdir(exist_ok=True)
-    (images / left).write_bytes(b"not to be handed in")
-    others = [picture(tmp_path / "grid.png"), picture(tmp_path / "._grid.png")]
-    with zipfile.ZipFile(write_submission(tmp_path / "submission.zip", images, others)) as archive:
-        assert archive.namelist() == ["generate/00001.png", "grid.png"]
-
-
-def test_there_is_no_zip_without_images(tmp_path):
-    (tmp_path / "generate").mkdir()
-    for folder in (tmp_path / "generate", tmp_path / "misspelt"):
-        with pytest.raises(ValueError, match=rf"{folder.name} holds no images.*python -m hwkit sample"):
-            write_submission(tmp_path / "submission.zip", folder, [])
-    assert not (tmp_path / "submission.zip").exists()

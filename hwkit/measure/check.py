@@ -153,11 +153,12 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator
     same = [f"{names[i]} {'=' if (stack[i] == stack[j]).all() else '≈'} {names[j]}" for i, j in twins(stack)]
     yield _row("no duplicates", same, len(names), "make the second of each again, with a seed of its own")
     copies, pairs = compare(stack, train)
-    near = round(copies.near_copies * len(names))
-    found = f"{near:,} of {len(names):,} nearly are one of {copies.train_images:,} training images ({copies.train})"
+    near, most = round(copies.near_copies * len(names)), max(2, int(COPIES * len(names)))
+    found = f"{near:,} of {len(names):,} come as near to one of {copies.train_images:,} training images "
+    found += f"({copies.train}) as only 1 of 1,000 unseen real digits does; up to {most:,} may"
     found += f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
-    yield Row("no copies", near <= max(2, COPIES * len(names)), found, todo)
+    yield Row("no copies", near <= most, found, todo)
     yield _digits(stack)
 
 

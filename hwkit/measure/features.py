@@ -105,12 +105,7 @@ class InceptionFeatures:
     official = "6726825d"  # how the SHA-256 of the weights begins that all published values were made with
 
     def __init__(self, weights: Path | str | None = None, device: torch.device | str | None = None):
-        named = weights or os.environ.get("HWKIT_INCEPTION")
-        path = expanded(named) if named else inception_path()
-        if not path.is_file():
-            if named:
-                raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
-            _download(path)
+        path = inception_weights(weights)
         self.device = device or best_device()
         self.model = _inception(path).to(self.device).eval()
         self.weights_sha256 = digest(path)
@@ -126,6 +121,20 @@ class InceptionFeatures:
             after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
             return _in_batches(extract, images, 50, 2048, "Inception features")
+
+
+def inception_weights(weights: Path | str | None = None) -> Path:
+    """The file of Inception's weights: `weights`, or as HWKIT_INCEPTION names it, or pytorch-fid's, fetched if need be.
+
+    FileNotFoundError where there are none to be had.
+    """
+    named = weights or os.environ.get("HWKIT_INCEPTION")
+    path = expanded(named) if named else inception_path()
+    if named and not path.is_file():
+        raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
+    if not path.is_file():
+        _download(path)
+    return path
 
 
 def inception_path() -> Path:

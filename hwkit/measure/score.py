@@ -54,6 +54,7 @@ class Score(Record):
     precision: float | None = None
     recall: float | None = None
     images: int  # of each folder
+    images_sha256: str | None = None  # of the images themselves; None in a score of hwkit 0.2 or before
     folders: tuple[str, ...]
     values: tuple[float, ...] = ()  # FID of each folder
     reference: str
@@ -119,6 +120,26 @@ class Score(Record):
         parts.append(origin if self.sampler else "images of unknown origin")
         parts += [f"weights {self.weights_sha256[:8]}"] * inception
         return "; ".join([*parts, f"torch {self.versions['torch']}"])
+
+
+def images_sha256(sets: Sequence) -> str:
+    """The SHA-256 of sets of images uint8 (N, C, 28, 28), one after the other; of grey images that of their RGB."""
+    found = hashlib.sha256()
+    for images in sets:
+        rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+        found.update(np.ascontiguousarray(rgb))
+    return found.hexdigest()
+
+
+def scores_of(images: Path) -> list[Score]:
+    """What was measured of a folder's images as they are now: other images' scores, if any are kept there, left out.
+
+    ValueError as `read_scores` and `load_folder` raise it.
+    """
+    found = read_scores(results_of(images))
+    pixels = load_folder(images) if found else ()
+    now = images_sha256([pixels]) if found else None
+    return [s for s in found if s.images == len(pixels) and s.images_sha256 in (None, now)]
 
 
 def read_scores(folder: Path) -> list[Score]:
@@ -193,6 +214,7 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
     if all(made):
         found |= {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")}
         found |= {"sampler": str(Sampler(**made[0]["sampler"])), "seeds": tuple(m["seed"] for m in made)}
+    found |= {"images_sha256": images_sha256(sets)}
     found |= {"images": count, "folders": tuple(map(str, folders)), "values": tuple(n["value"] for n in each)}
     found |= {"reference": against.name, "reference_images": against.count, "versions": versions()}
     return Score(protocol=extractor.name, metric=extractor.label, weights_sha256=extractor.weights_sha256, **found)

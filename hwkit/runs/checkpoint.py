@@ -165,6 +165,12 @@ def unpack_pretrained(runs: Path) -> Path | None:
     return runs / "pretrained"
 
 
+def is_the_kits(weights: Path) -> bool:
+    """Whether these are the weights that come with the kit, under whatever name."""
+    kits = PRETRAINED / EXPORTED
+    return kits.is_file() and weights.is_file() and digest(kits) == digest(weights)
+
+
 def digest(path: Path | str) -> str:
     """The file's SHA-256 in hexadecimal."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -108,6 +108,11 @@ def generate(
     return len(missing)
 
 
+def numbered(folder: Path) -> list[Path]:
+    """The images 00001.png … of a folder, and nothing else that lies there."""
+    return sorted(path for path in folder.glob("[0-9]" * 5 + ".png") if path.is_file())
+
+
 def read_manifest(folder: Path) -> dict | None:
     """What made a folder of images, as `generate` wrote it beside the folder; None where nothing tells.
 

@@ -1,7 +1,8 @@
 """Tensors and records → matplotlib figures and PNG files. Nothing here measures, and nothing is shown."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hwkit.recipe import Recipe
 from hwkit.runs.run import Record, read_history
 from hwkit.sampling import Frame, Sampler, nodes, trajectory
 from hwkit.schedule import Schedule
-from hwkit.unet import UNet
+from hwkit.unet import TimeEmbedding, UNet, UNetConfig
 
 INK, ACCENT, MUTED = "#1f2933", "#d1495b", "#7b8794"  # text is in INK: the others are too pale to be read
 
@@ -51,17 +52,20 @@ def tile(images: Tensor | np.ndarray, columns: int, gap: int = 2, background: in
 
 
 class Sheet(Figure):
-    """Tiled images with words above and below the columns; saved, all their pixels are equal squares of whole dots."""
+    """Tiled images with words around them; saved, all their pixels are equal squares of whole dots.
 
-    def __init__(self, images, columns: int, width: float, title: str = "", above=(), below=()):
+    Words stand above and below the columns, and left of the rows.
+    """
+
+    def __init__(self, images, columns: int, width: float, title: str = "", above=(), below=(), left=()):
         pixels = tile(images, columns)
         height, across = pixels.shape[:2]
         self.unit = max(1, round(across / width))  # pixels an inch, for about `width` inches
         top, bottom = (round(self.unit * 0.31 * lines) for lines in (bool(title) + bool(above), bool(below)))
-        tall = top + height + bottom
+        tall, wide = top + height + bottom, across + round(self.unit * 0.1 * (max(map(len, left)) + 1 if left else 0))
         # matplotlib rounds a figure's size down, and the size of an image in it up (3.10): so one is a trace larger.
-        super().__init__(figsize=((across + 1e-6) / self.unit, (tall + 1e-6) / self.unit))
-        axes = self.add_axes((0, bottom / tall, 1 - 1e-7, height / tall - 1e-7))
+        super().__init__(figsize=((wide + 1e-6) / self.unit, (tall + 1e-6) / self.unit))
+        axes = self.add_axes((1 - across / wide, bottom / tall, across / wide - 1e-7, height / tall - 1e-7))
         axes.imshow(pixels, interpolation="nearest", aspect="auto")
         axes.axis("off")
         self.text(0.5, 1 - 0.1 / self.get_figheight(), title, ha="center", va="top", fontsize=11, color=INK)
@@ -69,6 +73,9 @@ class Sheet(Figure):
             for i, text in enumerate(texts):
                 x = 0.5 + (i + 0.5) * (across - 2) / columns
                 axes.text(x, y, text, ha="center", va=alignment, fontsize=10, color=INK)
+        for i, text in enumerate(left):
+            y = 0.5 + (i + 0.5) * (height - 2) / len(left)
+            axes.text(-3, y, text, ha="right", va="center", fontsize=10, color=INK)
 
     def savefig(self, fname, *, dpi: float | str = "figure", **options) -> None:
         """As matplotlib's, but the dpi is raised until a pixel of an image has a whole number of dots."""
@@ -79,6 +86,16 @@ class Sheet(Figure):
 def sample_sheet(images: Tensor | np.ndarray, columns: int = 10, title: str = "") -> Figure:
     """Images uint8 (N, C, H, W) side by side, in rows of `columns`."""
     return Sheet(images, columns, 6.0, title)
+
+
+def labelled_rows(rows: Mapping[str, Tensor | np.ndarray], title: str = "", above: Sequence[str] = ()) -> Figure:
+    """Rows of images, each with its name at its left, and words above the columns.
+
+    A row is (N, C, H, W), uint8 or floats in [−1, 1] (clipped to that); all rows have the same N.
+    """
+    images = [torch.as_tensor(row).cpu() for row in rows.values()]
+    images = torch.cat([to_uint8(row) if row.is_floating_point() else row for row in images])
+    return Sheet(images, len(images) // len(rows), 7.0, title, above, left=list(rows))
 
 
 def diffusion_grid(frames: Sequence[Frame], title: str = "") -> Figure:
@@ -139,6 +156,54 @@ def plot(xlabel: str, ylabel: str = "", title: str = "", size: tuple[float, floa
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     return figure, axes
+
+
+def network_diagram(config: UNetConfig) -> Figure:
+    """The U-Net as boxes, as high as the pictures that they put out and as wide as these have channels.
+
+    Below a box: its output's shape and its parameters. Dashed arrows are skips.
+    """
+    figure = Figure(figsize=(8.2, 3.4), layout="constrained")
+    axes, places = figure.subplots(), {}
+    for x, (name, channels, side, count) in enumerate(network_parts(config)):
+        high, wide = side / 28, 0.15 + channels / 320
+        y = 1.3 * (high - 1)
+        axes.bar(x, high, wide, y - high / 2, color=INK)
+        label = f"{name}\n{channels}×{side}×{side}\n{count:,}"
+        axes.annotate(label, (x, y - high / 2), (0, -3), textcoords="offset points", ha="center", va="top", fontsize=8)
+        places[name] = (x, y, wide / 2, y + high / 2)
+    for before, after in pairwise(places.values()):
+        start, end = (before[0] + before[2], before[1]), (after[0] - after[2], after[1])
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": ACCENT})
+    for level in range(1, len(config.multipliers) + 1):
+        (x1, _, _, top1), (x2, _, _, top2) = places[f"Down {level}"], places[f"Up {level}"]
+        look = {"arrowstyle": "->", "color": ACCENT, "linestyle": "--", "connectionstyle": "arc3,rad=-0.25"}
+        axes.annotate("", (x2, top2), (x1, top1), arrowprops=look)
+    count = sum(p.numel() for p in TimeEmbedding(config.base, 4 * config.base).parameters())
+    said = f"t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
+    if (side := config.patch) > 1:
+        said += f"\nbefore the stem {side}×{side} pixels are folded into channels, after the head unfolded"
+    figure.supxlabel(said, fontsize=9, color=INK)
+    lowest = min(y for _, y, _, _ in places.values())
+    axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(lowest - 1.3, 1.1))
+    axes.axis("off")
+    return figure
+
+
+def network_parts(config: UNetConfig) -> list[tuple[str, int, int, int]]:
+    """The parts of a U-Net in order: name, channels and side of what it puts out, parameters."""
+    with torch.device("meta"):  # shapes only
+        model, found = UNet(config), []
+        down = [(f"Down {i}", block) for i, block in enumerate(model.down, 1)]
+        up = [(f"Up {len(model.up) - i}", block) for i, block in enumerate(model.up)]
+        for name, part in [("Stem", model.stem), *down, ("Middle", model.middle), *up, ("Head", model.head)]:
+
+            def note(part, inputs, output, name=name):
+                found.append((name, *output.shape[1:3], sum(p.numel() for p in part.parameters())))
+
+            part.register_forward_hook(note)
+        model(torch.zeros(1, config.channels, 28, 28), torch.ones(1, dtype=torch.long))
+    return found
 
 
 def loss_curve(history: Sequence[dict], title: str = "") -> Figure:

@@ -1,31 +1,46 @@
-"""A finished run, drawn and described: its figures, and the report to hand in as HTML, PDF and zip."""
+"""A finished run, drawn and described: its figures, and the report to hand in, as HTML and PDF."""
 
 import base64
+import datetime
+import html
 import shutil
 import subprocess
 import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import torch
+from matplotlib.path import Path as Path2D
+from matplotlib.textpath import TextPath
 
-from hwkit.files import is_leftover, whole_file, write_text
-from hwkit.measure.score import read_scores, results_of
-from hwkit.mnist.folder import file_name, read_png
-from hwkit.runs import checkpoint as checkpoints
-from hwkit.runs.checkpoint import EXPORTED, best_of, digest, load, load_denoiser, recipe_of
-from hwkit.runs.generate import images, read_manifest
+from hwkit.files import whole_file, write_text
+from hwkit.measure.graded import read_graded
+from hwkit.measure.score import results_of, scores_of
+from hwkit.mnist.folder import read_png
+from hwkit.runs.checkpoint import EXPORTED, best_of, is_the_kits, load, load_denoiser, recipe_of
+from hwkit.runs.generate import images, numbered, read_manifest
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
 from hwkit.schedule import cosine, linear
-from hwkit.show.figures import check_dpi, diffusion_grid, grid_frames, loss_curve, sample_sheet, save, schedule_curves
+from hwkit.show.figures import (
+    check_dpi,
+    diffusion_grid,
+    grid_frames,
+    loss_curve,
+    network_diagram,
+    sample_sheet,
+    save,
+    schedule_curves,
+)
 from hwkit.unet import UNet
 
 Rows = list[tuple[str, str]]  # of a table: what, value
+BORROWED = (
+    "NOT YOUR MODEL: the weights of this report come with the kit. They were not trained by the person who hands it in."
+)
 TITLE = "A diffusion model for MNIST, from scratch"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge", "msedge")
 
@@ -38,6 +53,8 @@ class Part:
     text: Sequence[str] = ()  # paragraphs
     rows: Sequence[tuple[str, str]] = ()
     pictures: Sequence[tuple[Path, str]] = ()  # (PNG file, caption)
+    log: Sequence[str] = ()  # lines of a program
+    answers: Sequence[tuple[str, str]] = ()  # (question, what the student answered)
 
 
 def write_report(
@@ -51,12 +68,14 @@ def write_report(
     images = images or run / "generate"
     parts = [
         Part("Model description", (), model_rows(run)),
-        Part("Implementation details", (), training_rows(run)),
+        Part("Implementation details", (), training_rows(run), log=log_lines(run)),
         Part("Result analysis", (), result_rows(images)),
         Part("Conclusion", [paragraph for paragraph in conclusion.split("\n\n") if paragraph.strip()]),
     ]
     figures = [*(run / "figures").glob("*.png"), *results_of(images).glob("*.png")]
-    page = write_html(run / "report" / "report.html", title, author, parts, figures)
+    if len(rows := run_rows(run.parent)) > 1:
+        parts.insert(3, Part("Runs side by side", (), rows))
+    page = write_html(run / "report" / "report.html", title, author, parts, figures, warning_of(run))
     return page, write_pdf(page)
 
 
@@ -82,8 +101,7 @@ def training_rows(run: Path) -> Rows:
     content = load(weights)
     recipe, rows = recipe_of(content), []
     if weights.name == EXPORTED:
-        kits = checkpoints.PRETRAINED / EXPORTED
-        whose = "the kit’s own" if kits.is_file() and digest(kits) == digest(weights) else "exported by another run"
+        whose = "NOT YOUR MODEL, but the kit’s own" if is_the_kits(weights) else "exported by another run"
         rows = [("weights", f"not trained for this report: {whose}")]
     muon = f"; Muon {recipe.muon_lr:g} for the convolutions between stem and head" if recipe.muon_lr else ""
     falls = f", falling to 0 from {recipe.decay_from:.0%} of the run on" if recipe.decay_from < 1 else ", constant"
@@ -102,59 +120,101 @@ def training_rows(run: Path) -> Rows:
     return [*rows, ("software", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
 
 
+def warning_of(run: Path) -> str:
+    """What stands on top of the page where the run's weights are the kit's; else nothing."""
+    return BORROWED if is_the_kits(best_of(run)) else ""
+
+
+def log_lines(run: Path, ends: int = 3) -> list[str]:
+    """The first and last epochs of a run in a line each, as training prints them; none without a history."""
+    history = read_history(run)
+    epochs = recipe_of(load(best_of(run))).epochs
+    lines = [
+        f"Epoch {line['epoch']}/{epochs} finished, average loss: {line['loss']:.4f}   "
+        f"({line['images_seen']:,} images, {duration(line['seconds'])})"
+        for line in history
+    ]
+    return lines if len(lines) <= 2 * ends else [*lines[:ends], "…", *lines[-ends:]]
+
+
+def run_rows(folder: Path) -> Rows:
+    """A row for each run in a folder of runs: its schedule, what it predicts, how long it is, what its images score."""
+    rows = []
+    for run in sorted(path for path in folder.glob("*") if best_of(path).is_file()):
+        content = load(best_of(run))
+        recipe, measured = recipe_of(content), scores_of(run / "generate")
+        said = [f"{s.metric} {s.value:.2f} ± {s.error:.2f} of {s.images:,} images by {s.sampler}" for s in measured]
+        about = f"{recipe.make_schedule()}; predicts {recipe.prediction}; {content['images_seen']:,} images seen"
+        rows.append((run.name, "; ".join([about, *(said or ["not measured"])])))
+    return rows
+
+
 def result_rows(images: Path) -> Rows:
-    """What was made and measured, as far as the files beside the folder of images tell."""
+    """What was made, and what was measured of these very images, as far as the files beside the folder tell."""
     made, count = read_manifest(images), len(numbered(images))
     origin = f"by {Sampler(**made['sampler'])}, seed {made['seed']}" if made else "of unknown origin"
-    measured = [row for score in read_scores(results_of(images)) for row in score.rows()]
-    todo = [("FID", f"not measured yet: python -m hwkit fid {images}")]
-    return [("images", f"{count:,} PNGs {origin}"), *(measured or todo)] if count else measured
+    if not count:
+        return []
+    measured = [row for score in scores_of(images) for row in score.rows()]
+    graded = read_graded(images)
+    said = f"not measured: python -m pytorch_fid REAL {images}, where REAL holds the training digits as PNGs"
+    if graded:
+        other = "; not the published Inception weights, so it compares with no other value"
+        said = f"{graded.output} (the output of {graded.command}; {graded.images:,} images)"
+        said += other * (not graded.official)
+    todo = [("digit-FID", f"these images are not measured yet: python -m hwkit fid {images}")]
+    return [("images", f"{count:,} PNGs {origin}"), ("FID by pytorch-fid", said), *(measured or todo)]
 
 
-def numbered(folder: Path) -> list[Path]:
-    """The images 00001.png … of a folder, and nothing else that lies there."""
-    return sorted(path for path in folder.glob("[0-9]" * 5 + ".png") if path.is_file())
+def write_html(
+    path: Path, title: str, by: str, parts: Sequence[Part], figures: Sequence[Path] = (), warning: str = ""
+) -> Path:
+    """Writes one file that needs no other: pictures inside, light and dark, A4 in print. All text is escaped.
 
-
-def write_html(path: Path, title: str, by: str, parts: Sequence[Part], figures: Sequence[Path] = ()) -> Path:
-    """Writes one file that needs no other: pictures inside, light and dark, fit to print. All text is escaped.
-
-    figures: those of the kit, for whose names report.html has the place and the caption.
+    figures: those of the kit, for whose names report.html has the place and the caption. warning: stands on top.
     """
     source = Path(__file__).with_suffix(".html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["base64"] = lambda png: base64.b64encode(png.read_bytes()).decode()
     named = {figure.stem: figure for figure in figures}
-    page = environment.from_string(source).render(title=title, by=by, parts=parts, figures=named)
+    environment.filters |= {"lang": language, "formula": formula}
+    facts = {"title": title, "by": by, "warning": warning, "date": datetime.date.today().isoformat()}
+    page = environment.from_string(source).render(**facts, parts=parts, figures=named)
     write_text(path, page)
     return path
 
 
-def write_pdf(html: Path) -> Path | None:
+def formula(tex: str) -> str:
+    """A formula as an SVG of outlines, which looks the same everywhere: MathML needs a font for mathematics."""
+    letters = TextPath((0, 0), f"${tex}$", size=16)
+    (left, low), (right, high) = letters.get_extents().get_points().round(2)
+    names = {Path2D.MOVETO: "M", Path2D.LINETO: "L", Path2D.CURVE3: "Q", Path2D.CURVE4: "C", Path2D.CLOSEPOLY: "Z"}
+    steps = [(names[code], () if code == Path2D.CLOSEPOLY else points) for points, code in letters.iter_segments()]
+    outline = "".join(name + " ".join(f"{x:.2f}" for x in points) for name, points in steps)
+    wide, tall = right - left + 2, high - low + 2
+    box = f'viewBox="{left - 1:.2f} {-high - 1:.2f} {wide:.2f} {tall:.2f}" width="{wide:.0f}" height="{tall:.0f}"'
+    said = html.escape(tex)
+    return f'<svg role="img" aria-label="{said}" {box}><path transform="scale(1,-1)" d="{outline}"/></svg>'
+
+
+def language(text: str) -> str:
+    """`zh-Hant` for a text that has Chinese characters in it, else `en`: what its `lang` is to say."""
+    return "zh-Hant" if any("\u4e00" <= letter <= "\u9fff" for letter in text) else "en"
+
+
+def write_pdf(page: Path) -> Path | None:
     """Prints the page as a PDF beside it, by Chromium; None where there is none, or it does not manage."""
-    browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), html.with_suffix(".pdf")
+    browser, pdf = next(filter(None, map(shutil.which, BROWSERS)), None), page.with_suffix(".pdf")
     if not browser:
         return None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, whole_file(pdf) as page:
-            paths = [f"--user-data-dir={profile}", f"--print-to-pdf={page.resolve()}", html.resolve().as_uri()]
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, whole_file(pdf) as printed:
+            paths = [f"--user-data-dir={profile}", f"--print-to-pdf={printed.resolve()}", page.resolve().as_uri()]
             subprocess.run([browser, *flags, *paths], check=True, capture_output=True, timeout=120)
     except (subprocess.SubprocessError, OSError):
         return None
     return pdf
-
-
-def write_submission(path: Path, images: Path, others: Iterable[Path]) -> Path:
-    """Zips what is handed in: images 00001.png … as generate/…, other files by name. ValueError without any image."""
-    files = {f"generate/{png.name}": png for png in numbered(images)}
-    if not files:
-        raise ValueError(f"{images} holds no images {file_name(1)} …: `python -m hwkit sample` makes them.")
-    files |= {file.name: file for file in others if not is_leftover(file.name)}
-    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as out:
-        for name, file in files.items():
-            out.write(file, name)
-    return path
 
 
 def draw_figures(
@@ -162,12 +222,13 @@ def draw_figures(
 ) -> Iterator[Path]:
     """Draws a run's figures into `out` and yields the path of each. ValueError for a dpi that cannot work.
 
-    The diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred samples (of
-    the run's generate/, or new ones where it holds fewer), and the schedules.
+    The network, the diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred
+    samples (of the run's generate/, or new ones where it holds fewer), and the schedules.
     """
     check_dpi(dpi)
     denoise, history = load_denoiser(checkpoint, device), read_history(run)
     T = denoise.schedule.T
+    yield save(network_diagram(recipe_of(load(checkpoint)).model), out / "network.png", dpi)
     for sampler in (Sampler("ddpm").resolve(T), Sampler("ddim").resolve(T)):
         title = f"{sampler.name.upper()}, {sampler.steps} steps"
         grid = diffusion_grid(grid_frames(denoise, sampler, seed, device), title)
