@@ -18,16 +18,20 @@
 #
 # # 2 · Learning to see through noise
 #
-# Show a network a digit under noise and ask what is underneath. Tell it how far off it was. Repeat a hundred thousand times. That is all of the training; the
-# rest of this notebook is about asking the question well, and about never losing an hour of answers.
+# Show a network a digit under noise and ask what is underneath. Tell it how wrong it was. Repeat, a hundred thousand
+# times. That is all of the training. The rest of this notebook is about asking the question well, and about losing
+# nothing on the way.
 #
-# *About 20 minutes, and the time of the training: ten minutes without a GPU. You need: notebook 1, and to have trained some network before.*
+# *About 80 minutes for you. The computer needs 10 minutes for the run of Act 4 (without a GPU), and for the experiment
+# of Act 5 about half an hour on two CPU cores; it says how long before it starts. **Before it** you should know
+# notebook 1, and have trained some network in PyTorch. **After it** you can write the network, the loss and the
+# training loop of a DDPM, and know which of the choices in them you have measured.*
 
 # %% [markdown]
 # ## Where this leads
 #
-# The first cell readies the notebook and shows what you will have at the end: what a small network learns in the same two minutes when it is asked for the noise, and
-# when it is asked for the image.
+# The first cell makes the notebook ready, and shows what you will have at the end: images by a network that you have
+# trained, the first twenty-four, not the best.
 
 # %%
 import os, sys
@@ -37,22 +41,26 @@ if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b 
 sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
 from hwkit import notebook
 
-notebook.start("02_training", drive=False)  # drive=True keeps your runs in MyDrive/hwkit
+notebook.start("02_training", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
-# `RECIPE` is what the kit trains in Act 4: `"cpu"` makes digits in ten minutes anywhere, `"original"` is the original's own 175 epochs and wants a GPU. `STEPS`, `BASE`
-# (channels) and `SAMPLES` are those of the small networks that you train by hand.
+# `RECIPE` is what Act 4 trains: `"cpu"` takes ten minutes on any computer; `"original"` is the 175 epochs of the
+# original (the student's report that the kit reproduces) and wants a GPU. `STEPS` and `BASE` (channels) are those of
+# the small networks that you train yourself, `SEEDS` is how often Act 5 repeats each of them, and `SAMPLES` how many
+# images it judges.
 
 # %% tags=["parameters"]
 RECIPE = "cpu"
 SOURCE = None
 STEPS = 600
 BASE = 32
+SEEDS = 3
 SAMPLES = 64
 SEED = 0
 
 # %% [markdown]
-# Digits, and the schedule of notebook 1. The networks will work on the best device that is here: a GPU, if you have one.
+# Get the digits, and the schedule of notebook 1. The networks work on the best device that is here: a GPU, if there is
+# one (on Colab: *Runtime → Change runtime type*).
 
 # %%
 import torch
@@ -69,8 +77,10 @@ alpha_bar, T = schedule.alpha_bar, schedule.T
 # %% [markdown]
 # ## Act 1 · The question
 #
-# From $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ you may ask for the noise $\varepsilon$ (Ho et al.), for the image $x_0$, or for a mixture of both that
-# is never trivial, $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (Salimans & Ho). Knowing one, a sampler knows all; but what a network finds *easy* differs.
+# From $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\varepsilon$ you may ask for the noise $\varepsilon$ (Ho
+# et al.), for the image $x_0$, or for a mixture of both,
+# $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (Salimans & Ho, §4). Who knows one of them and
+# $x_t$ knows the others. But they are not equally *easy* for a network.
 
 # %% tags=["core"]
 def target(x_0, alpha_bar_t, eps, prediction):
@@ -80,64 +90,143 @@ def target(x_0, alpha_bar_t, eps, prediction):
         return x_0
     if prediction == "v":
         return alpha_bar_t**0.5 * eps - (1 - alpha_bar_t) ** 0.5 * x_0
-    raise ValueError(f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'.")
+    raise ValueError(
+        f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'."
+    )
 
 
 # %% [markdown]
-# Not all times deserve the same attention. An error of $\hat\varepsilon$ is an error of $\hat x_0$ times $\sqrt{\mathrm{SNR}}$, with $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$. So the plain squared error of
-# $\hat\varepsilon$ weighs that of $\hat x_0$ by SNR, up to 10,000 where hardly any noise is left. *Min-SNR* (Hang et al.) caps the weight at $\gamma = 5$.
+# Not all times need the same attention. With $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$, an error of
+# $\hat\varepsilon$ is $\sqrt{\mathrm{SNR}}$ times that of $\hat x_0$. So the plain squared error of $\hat\varepsilon$
+# weighs that of $\hat x_0$ by SNR, which is huge where there is hardly any noise. *Min-SNR* (Hang et al.) caps this
+# weight at $\gamma = 5$.
 
 # %% tags=["core"]
 def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
     if weighting == "uniform":
         return torch.ones_like(alpha_bar_t)
     if weighting != "min_snr":
-        raise ValueError(f"weighting is {weighting!r}, but must be 'uniform' or 'min_snr'.")
+        raise ValueError(
+            f"weighting is {weighting!r}, but must be 'uniform' or 'min_snr'."
+        )
     snr = alpha_bar_t / (1 - alpha_bar_t)
     return snr.clamp(max=gamma) / {"epsilon": snr, "x0": 1, "v": snr + 1}[prediction]
 
 
 # %% [markdown]
-# See what the cap does. Plotted is the weight that an error of $\hat x_0$ gets at each time, for the original's loss, for the same on $\hat x_0$ itself, and for min-SNR (which is the same for all
-# three predictions: that is its point).
+# See what the cap does. Plotted is the weight that an error of $\hat x_0$ gets at each time: in the original's loss, in
+# the plain loss of $\hat x_0$ itself, and with min-SNR, which is the same for all three predictions (that is its
+# point).
 
 # %%
 from hwkit.show import figures
 
 table = alpha_bar[1:]
 snr = table / (1 - table)
-figure, axes = figures.plot("t", r"weight of the error of $\hat x_0$ (log scale)", size=(6.8, 3.2))
-axes.plot(range(1, T + 1), snr, color=figures.INK, label=r"$\hat\varepsilon$, uniform (the original)")
-axes.plot(range(1, T + 1), snr**0, color=figures.MUTED, label=r"$\hat x_0$, uniform")
-capped = loss_weight(table, "x0", "min_snr")
-axes.plot(range(1, T + 1), capped, color=figures.ACCENT, linewidth=2, label="min-SNR")
+ylabel = r"weight of the error of $\hat x_0$ (log scale)"
+figure, axes = figures.plot("t", ylabel, size=(6.8, 3.2))
+for values, look, label in (
+    (snr, "--", r"$\hat\varepsilon$, uniform (original)"),
+    (loss_weight(table, "x0", "uniform"), ":", r"$\hat x_0$, uniform"),
+    (loss_weight(table, "x0", "min_snr"), "-", "min-SNR"),
+):
+    color = figures.ACCENT if look == "-" else figures.INK
+    axes.plot(range(1, T + 1), values, look, color=color, label=label)
 axes.set_yscale("log")
 axes.legend(frameon=False)
+print("SNR at t = 1, 250, 830:", "  ".join(f"{snr[t - 1]:.3g}" for t in (1, 250, 830)))
 figure
 
 # %% [markdown]
-# **What to notice.** The dark line is steep: the original's loss cares ten thousand times more about an invisible speck at $t = 1$ than about the shape of the digit at $t = 250$. With 175 epochs there is
-# time for both. With ten minutes there is not, and the red line spends them where shapes are decided.
+# **What to notice.** The dashed line is steep: the original's loss counts an error of $\hat x_0$ at $t = 1$, where
+# nobody sees the noise, ten thousand times more than the same error at $t = 250$, where the shape of the digit is
+# decided. In a long training there is time for both. Whether the cap helps in a *short* one is a question for an
+# experiment: Act 5.
 
 # %% [markdown]
-# Put together, this is algorithm 1 of Ho et al., one line for each line of it: noise the images with the `q_sample` that you wrote, ask, compare, weigh, average:
+# Put together this is the loss of algorithm 1 of Ho et al. (its line 5; the other lines draw $x_0$, $t$ and
+# $\varepsilon$, and come in Act 3):
 #
 # $$L = \mathbb E_{x_0, t, \varepsilon}\; w_t\, \big\| f_\theta(x_t, t) - \text{target} \big\|^2.$$
+#
+# The paper adds up the squares of all pixels; the code takes their mean, which is the same up to a constant.
 
 # %% tags=["core"]
 from hwkit.diffusion import q_sample
 
 
-def diffusion_loss(model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"):
+def diffusion_loss(
+    model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"
+):
     alpha_bar_t = alpha_bar[t].to(x_0.dtype)[:, None, None, None]  # (B, 1, 1, 1)
     output = model(q_sample(x_0, alpha_bar_t, eps), t)
-    squared_error = (output.to(x_0.dtype) - target(x_0, alpha_bar_t, eps, prediction)) ** 2
+    squared_error = (
+        output.to(x_0.dtype) - target(x_0, alpha_bar_t, eps, prediction)
+    ) ** 2
     return (loss_weight(alpha_bar_t, prediction, weighting) * squared_error).mean()
 
 
 # %% [markdown]
-# A test on paper: a "network" that always says 0. Asked for the noise it is off by $\mathbb E\,\varepsilon^2 = 1$; asked for the image, by the mean square of the pixels, $0.74^2 + 0.62^2 \approx 0.92$. Every new network of the kit begins
-# exactly there, because its last layer starts at zero.
+# **Two remarks on $t$.** Here $t$ runs from 1 to $T$, and $t = 0$ is the clean image, which is never asked about. Many
+# other programs (diffusers, most tutorials) count from 0: their `alphas_cumprod[t - 1]` is `alpha_bar[t]` here, and
+# their network is told $t - 1$. If you mix the two, nothing crashes and the loss looks fine; the sampler just works
+# with a slightly wrong noise level at every step. So whenever you copy a line from elsewhere, look first what its $t$
+# means.
+
+# %% [markdown]
+# **Why a squared error?** You may believe it, and go on. Or open the box: it takes a page.
+#
+# <details><summary>From the bound on the likelihood to the mean squared error (may be skipped)</summary>
+#
+# *The way back is Gaussian, nearly.* In one small step of noise the density of the images hardly bends, so by Bayes'
+# rule the step back is a Gaussian too, the better the smaller $\beta_t$ is (Sohl-Dickstein et al., 2015). So the model
+# is $p_\theta(x_{t-1}|x_t) = \mathcal N(\mu_\theta(x_t, t), \sigma_t^2 I)$, and only its mean is learned. That is why
+# it takes hundreds of small steps, and not three big ones.
+#
+# *The bound.* The negative log likelihood of an image is at most a sum over the steps, and all of them but the two ends
+# are (Ho et al., eq. 5)
+#
+# $$L_{t-1} = D_{\mathrm{KL}}\big(q(x_{t-1}|x_t, x_0)\,\big\|\,p_\theta(x_{t-1}|x_t)\big).$$
+#
+# *Two Gaussians.* If one knows $x_0$, the step back is exactly a Gaussian, with the mean (eq. 7)
+#
+# $$\tilde\mu_t(x_t, x_0) = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\, x_0 +
+# \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\, x_t .$$
+#
+# The divergence of two Gaussians with the same fixed variance is the squared distance of their means (eq. 8):
+#
+# $$L_{t-1} = \mathbb E\, \frac{1}{2\sigma_t^2}
+# \big\| \tilde\mu_t(x_t, x_0) - \mu_\theta(x_t, t) \big\|^2 + \text{const}.$$
+#
+# *Let the network say $\hat x_0$,* and put it into eq. 7: $\mu_\theta = \tilde\mu_t(x_t, \hat x_0)$. The parts with
+# $x_t$ cancel, and
+#
+# $$L_{t-1} = \mathbb E\, \frac{\bar\alpha_{t-1}\,\beta_t^2}{2\sigma_t^2\,(1-\bar\alpha_t)^2}
+# \big\| x_0 - \hat x_0 \big\|^2 + \text{const}.$$
+#
+# *Or let it say $\hat\varepsilon$.* With
+# $\hat x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$ in eq. 7 the mean is eq. 11 of the
+# paper,
+#
+# $$\mu_\theta = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\, \hat\varepsilon \Big),$$
+#
+# the form in most tutorials (notebook 3 checks by numbers that the two are one). As
+# $x_0 - \hat x_0 = -\sqrt{(1-\bar\alpha_t)/\bar\alpha_t}\,(\varepsilon - \hat\varepsilon)$, the loss becomes eq. 12:
+#
+# $$L_{t-1} = \mathbb E\, \frac{\beta_t^2}{2\sigma_t^2\,\alpha_t\,(1-\bar\alpha_t)}
+# \big\| \varepsilon - \hat\varepsilon \big\|^2 + \text{const}.$$
+#
+# *The step that is not mathematics.* Ho et al. leave the factor out, because the images get better (eq. 14):
+# $L_\text{simple} = \mathbb E\,\|\varepsilon - \hat\varepsilon\|^2$. From there on $w_t$ is a matter of choice. The
+# bound itself would weigh the error of $\hat x_0$ by $\tfrac12\big(\mathrm{SNR}(t-1) - \mathrm{SNR}(t)\big)$ if
+# $\sigma_t^2 = \tilde\beta_t$ (Kingma et al., 2021).
+#
+# </details>
+
+# %% [markdown]
+# A test on paper: a "network" that always says 0. Asked for the noise its loss is $\mathbb E\,\varepsilon^2 = 1$. Asked
+# for the image it is the mean square of the pixels, $0.737^2 + 0.617^2 \approx 0.92$ (mean and standard deviation from
+# notebook 1). Every new network of this kit begins there, because its last layer starts at zero.
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -151,132 +240,326 @@ generator = torch.Generator().manual_seed(0)
 eps = torch.randn(digits.shape, generator=generator)
 t = torch.randint(1, 831, (len(digits),), generator=generator)
 for prediction in ("epsilon", "x0"):
-    loss = diffusion_loss(lambda x, t: torch.zeros_like(x), digits, t, eps, alpha_bar, prediction)
+    loss = diffusion_loss(
+        lambda x, t: torch.zeros_like(x), digits, t, eps, alpha_bar, prediction
+    )
     print(f"{prediction:8} loss of a network that says 0: {loss:.2f}")
 
 
 # %% [markdown]
 # ## Act 2 · The network
 #
-# What should look at a noisy picture? Convolutions, at two scales: halve the sides to see the digit as a whole, double them again to place its pixels, and carry the fine detail across by
-# *skips*. Such a **U-Net** takes picture and time, and returns a picture. First, let a forward pass tell the shapes.
+# It takes an image and a time, and returns an image. First the time: one number $t$ becomes many, sines and cosines of
+# it, slow ones and quick ones, as a clock has hands. Two small layers make of them what every block below is told.
 
-# %%
-def parts(model):
-    down = {f"Down {i}": block for i, block in enumerate(model.down, 1)}
-    up = {f"Up {len(down) - i}": block for i, block in enumerate(model.up)}
-    ends, found = {"Stem": model.stem}, []
-    for name, part in (ends | down | {"Middle": model.middle} | up | {"Head": model.head}).items():
+# %% tags=["network"]
+import copy, math
+from torch import nn
+from torch.nn import functional as F
 
-        def note(part, inputs, output, name=name):
-            count = sum(p.numel() for p in part.parameters())
-            found.append((name, inputs[0].shape[-1], tuple(output.shape[1:]), count))
 
-        part.register_forward_hook(note)
-    model(torch.zeros(1, 3, 28, 28), torch.tensor([1]))
-    return found
+class TimeEmbedding(nn.Module):
+    def __init__(self, dim, dim_out):
+        super().__init__()
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        last = nn.Linear(dim_out, dim_out), nn.SiLU()
+        self.mlp = nn.Sequential(nn.Linear(dim, dim_out), nn.SiLU(), *last)
+
+    def forward(self, t):  # (B,)
+        angles = t.float()[:, None] * self.frequencies  # (B, dim / 2)
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, dim_out)
 
 
 # %% [markdown]
-# Numbers first, for two networks: the original's, which works on all 28×28 pixels, and that of the `cpu` recipe, which folds each 2×2 pixels into channels and so works on 14×14 with
-# more channels.
+# The unit that repeats is the **residual block**: its input *plus* a correction by two convolutions. *GroupNorm* brings
+# groups of channels to mean 0 and variance 1, each image for itself, so that images of different $t$ in a batch do not
+# mix. *SiLU*, $x \cdot \mathrm{sigmoid}(x)$, is a smooth bend. The last convolution starts at zero, so a new block
+# changes nothing.
+
+# %% tags=["network"]
+def zero(layer):
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+# %% [markdown]
+# Read `forward`: norm, bend, convolution; add the time, one number for each channel; norm, bend, convolution; add the
+# input. Where the number of channels changes, a 1×1 convolution fits the input to the sum.
+
+# %% tags=["network"]
+class ResBlock(nn.Module):
+    def __init__(self, c_in, c_out, time_dim):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.time = nn.Linear(time_dim, c_out)
+        self.norm2 = nn.GroupNorm(8, c_out)
+        self.conv2 = zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x, emb):
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(emb)[:, :, None, None]  # the same for all pixels
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.skip(x) + h
+
+
+# %% [markdown]
+# Why a **U-Net**? To know that this is a 7, one must see the whole digit; to draw it, one must place single pixels. So
+# one path goes down to smaller pictures, where 3×3 convolutions see far, and one comes up again. Here are its parts,
+# for two sizes of picture. (`patch=2` folds 2×2 pixels into channels, so that 28×28 becomes 14×14.)
+
+# %% tags=["network"]
+class Parts(nn.Module):
+    def __init__(self, base=64, patch=1, channels=3):
+        super().__init__()
+        self.patch, self.channels, wide, time_dim = patch, channels, 2 * base, 4 * base
+        self.time = TimeEmbedding(base, time_dim)
+        self.stem = nn.Conv2d(channels * patch**2, base, 3, padding=1)
+        self.down1 = ResBlock(base, base, time_dim)
+        self.shrink = nn.Conv2d(base, base, 3, stride=2, padding=1)
+        self.down2 = ResBlock(base, wide, time_dim)
+        self.middle = ResBlock(wide, wide, time_dim)
+        self.up2 = ResBlock(2 * wide, wide, time_dim)
+        fit = nn.Conv2d(wide, base, 3, padding=1)
+        self.grow = nn.Sequential(nn.Upsample(scale_factor=2), fit)
+        self.up1 = ResBlock(2 * base, base, time_dim)
+        last = zero(nn.Conv2d(base, channels * patch**2, 3, padding=1))
+        self.head = nn.Sequential(nn.GroupNorm(8, base), nn.SiLU(), last)
+
+
+# %% [markdown]
+# And the way through them. What was seen on the way down is kept (`fine`, `coarse`) and laid beside what comes up:
+# these are the **skips**. Without them every fine detail would have to pass through the small pictures.
+
+# %% tags=["network"]
+class UNet(Parts):
+    def forward(self, x, t):
+        emb = self.time(t)
+        fine = self.down1(self.stem(F.pixel_unshuffle(x, self.patch)), emb)
+        coarse = self.down2(self.shrink(fine), emb)
+        h = self.middle(coarse, emb)
+        h = self.up2(torch.cat([h, coarse], dim=1), emb)
+        h = self.up1(torch.cat([self.grow(h), fine], dim=1), emb)
+        return F.pixel_shuffle(self.head(h), self.patch)
+
+
+# %% [markdown]
+# Is this the network that the original trains, and that the kit calls `hwkit.unet.UNet`? Give both the same weights
+# (drawn at random, as fresh ones would say 0 to everything) and the same input. Their answers must be equal.
 
 # %% tags=["nbval-check-output"]
+from hwkit import unet
 from hwkit.recipe import RECIPES
-from hwkit.unet import UNet
 
-networks = {name: UNet(RECIPES[name].model) for name in ("original", "cpu")}
-for name, model in networks.items():
-    print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
-    for part, _, shape, count in parts(model):
-        print(f"    {part:8} → {'×'.join(map(str, shape)):10} {count:9,}")
+mine, kits = UNet(), unet.UNet(RECIPES["original"].model)
+with torch.no_grad():
+    for ours, theirs in zip(mine.parameters(), kits.parameters(), strict=True):
+        ours.copy_(theirs.normal_(std=0.05))
+    x_t, t = torch.randn(4, 3, 28, 28), torch.tensor([1, 200, 400, 830])
+    print("the same answers:", torch.allclose(mine(x_t, t), kits(x_t, t), atol=1e-5))
 
 
 # %% [markdown]
-# Now the drawing. A box is as tall as the picture inside it and as wide as it has channels; the dashed arrows are the skips. Below each box: the shape that it puts out, and its
-# parameters. The time $t$ enters as sines and cosines, and is added in every residual block.
+# What does each part take in and put out, and what does it cost? A *hook* is a function that a part calls when it has
+# worked; here it notes the shapes. PyTorch itself counts the multiplications that an image takes.
 
 # %%
-def diagram(axes, boxes, title):
-    where, largest = {}, boxes[0][2][1]
-    for x, (name, side_in, (channels, side, _), count) in enumerate(boxes):
-        tall, wide = min(side_in, side) / largest, 0.2 + channels / 300
-        y = 1.4 * (tall - 1) - 0.9 * (name == "Middle")
-        axes.bar(x, tall, wide, y - tall / 2, color=figures.INK, alpha=0.85)
-        label = f"{name}\n{channels}×{side}×{side}\n{count:,}"
-        axes.text(x, y - tall / 2 - 0.06, label, ha="center", va="top", fontsize=9)
-        where[name] = (x, y, wide / 2)
-    arrows = [(a, b, "-") for a, b in zip(where, list(where)[1:], strict=False)]
-    for a, b, style in [*arrows, ("Down 1", "Up 1", "--"), ("Down 2", "Up 2", "--")]:
-        (x1, y1, w1), (x2, y2, w2) = where[a], where[b]
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parts(model):
+    found = {}
+    for name, part in model.named_children():
+
+        def note(part, inputs, output, name=name):
+            found[name] = (inputs[0].shape[1:], output.shape[1:])
+
+        part.register_forward_hook(note)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, model.channels, 28, 28), torch.tensor([1]))
+    flops = counter.get_flop_counts()  # a product and a sum are two
+    work = {name: sum(flops[f"UNet.{name}"].values()) / 2e6 for name in found}
+    return {name: (*found[name], work[name]) for name in found}
+
+
+# %% [markdown]
+# The table is of the original's network, on 28×28 pixels. Below it the same network with `patch=2`, on 14×14, and that
+# of the recipe `cpu`, which also has `patch=2`, and two blocks wherever this one has one.
+
+# %% tags=["nbval-check-output"]
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+rows = parts(UNet())
+for name, (taken, put, work) in rows.items():
+    shapes = [f"{'×'.join(map(str, shape)) or 't':>10}" for shape in (taken, put)]
+    print(f"{name:7}{' → '.join(shapes)}", end="")
+    print(f"{count(getattr(mine, name)):11,} parameters{work:7.1f} million")
+for patch in (1, 2):
+    work = sum(row[2] for row in parts(UNet(patch=patch)).values())
+    print(f"patch={patch}: {count(UNet(patch=patch)):,} parameters, {work:.0f} million")
+print(f"the recipe cpu: {count(unet.UNet(RECIPES['cpu'].model)):,} parameters")
+
+
+# %% [markdown]
+# Now the drawing. A box is as tall as the picture that it puts out, and as wide as it has channels; below it stand its
+# channels in → out. Dashed arrows are the skips, dotted ones the time, which goes into every block.
+
+# %%
+import itertools
+
+def diagram(axes, rows):
+    where, boxes = {}, [name for name in rows if name not in ("time", "shrink", "grow")]
+    for x, name in enumerate(boxes):
+        (c_in, *_), (c_out, side, _), _ = rows[name]
+        tall, wide = side / 28, 0.06 + c_out / 256
+        y = -1.1 * (side < 28) - 0.7 * (name == "middle")
+        axes.bar(x, tall, wide, y, color=figures.INK, alpha=0.85)
+        text = f"{name}\n{c_in} → {c_out}\n{side}×{side}"
+        axes.text(x, y - 0.06, text, ha="center", va="top", fontsize=9)
+        where[name] = (x - wide / 2, x + wide / 2, y + tall / 2)
+        if name not in ("stem", "head"):  # it is told the time
+            at, look = (x, y + tall), {"arrowstyle": "->", "linestyle": ":"}
+            axes.annotate("$t$", at, (x, at[1] + 0.3), ha="center", arrowprops=look)
+    path = [(*pair, "-") for pair in itertools.pairwise(boxes)]
+    for a, b, style in [*path, ("down1", "up1", "--"), ("down2", "up2", "--")]:
         look = {"arrowstyle": "->", "color": figures.ACCENT, "linestyle": style}
-        axes.annotate("", (x2 - w2, y2), (x1 + w1, y1), arrowprops=look)
-    axes.set(xlim=(-0.5, 6.5), ylim=(-2.7, 0.8))
-    axes.set_title(title, fontsize=11)
-    axes.axis("off")
+        start, end = (where[a][1], where[a][2]), (where[b][0], where[b][2])
+        axes.annotate("", end, start, arrowprops=look)
 
 
 # %% [markdown]
-# Both networks side by side would be crowded, so one below the other. (The function above is nothing to learn from; it only draws.)
+# The function above only draws; there is nothing of diffusion in it. Between `down1` and `down2` the picture shrinks,
+# between `up2` and `up1` it grows again.
 
 # %%
-from matplotlib.figure import Figure
-
-figure = Figure(figsize=(8.2, 7.6), layout="constrained")
-for axes, (name, model) in zip(figure.subplots(2), networks.items(), strict=True):
-    total = sum(p.numel() for p in model.parameters())
-    diagram(axes, parts(model), f"the network of the recipe {name!r}: {total:,} parameters")
+figure, axes = figures.plot("", size=(8.2, 4.4))
+diagram(axes, rows)
+axes.set(xlim=(-0.5, 6.5), ylim=(-2.5, 1.4))
+axes.axis("off")
 figure
 
 # %% [markdown]
-# **What to notice.** Most parameters sit at the bottom, where pictures are small and convolutions cheap; most of the *time* goes into the wide, large layers at the top. Folding
-# 2×2 pixels removes just those. There is no attention: at 14×14 or 7×7 a few 3×3 convolutions already see the whole digit.
+# **What to notice.** In the table: the three blocks at the bottom (`down2`, `middle`, `up2`) hold 72 % of the
+# parameters and do 47 % of the work; the rest of the work is on the large pictures, with few channels. Folding 2×2
+# pixels halves the sides of *every* picture, so all convolutions have a quarter of the places to visit: about a quarter
+# of the work, with nearly the same parameters. There is no attention: at 14×14 or 7×7 a few 3×3 convolutions see the
+# whole digit.
 
 # %% [markdown]
-# ## Act 3 · Twelve lines
+# ## Act 3 · The loop
 #
-# Here is the training loop of a diffusion model, all of it, with your `diffusion_loss`. There is no validation set, no label, no schedule. Draw images, draw times, draw noise,
-# descend.
+# Training draws images, times and noise, and descends. Two lines more make it steady. The first: each step throws the
+# weights about a little, and a *moving average* of the weights (**EMA**, exponential moving average) lies in the middle
+# of that. So we keep a second network, and draw it a little towards the first after each step. It is the one that
+# draws.
+
+# %% tags=["average"]
+def update_average(average, model, step, longest=0.9999, part=10):
+    keep = min(longest, (1 + step) / (part + step))  # of a tenth of the steps
+    with torch.no_grad():
+        for a, p in zip(average.parameters(), model.parameters(), strict=True):
+            a.lerp_(p, 1 - keep)  # a = keep · a + (1 − keep) · p
+
+
+# %% [markdown]
+# The second: **clipping**. Now and then a batch has a very large gradient, and one step could spoil the work of many.
+# `clip_grad_norm_` makes a gradient that is longer than 1 exactly as long as 1, and returns how long it was. This is
+# the whole loop, with your `diffusion_loss`.
 
 # %%
 from tqdm.auto import trange
 
 
-def fit(model, images, alpha_bar, prediction, weighting, steps, lr=1e-3, batch_size=64, seed=0):
-    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    alpha_bar, losses = alpha_bar.to(device, torch.float32), []
-    for _ in trange(steps, leave=False):
-        chosen = torch.randint(len(images), (batch_size,), generator=generator)
-        x_0 = normalize(images[chosen])[:, : model.config.channels].to(device)
-        t = torch.randint(1, len(alpha_bar), (batch_size,), generator=generator).to(device)
+def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
+    generator, average = torch.Generator().manual_seed(seed), copy.deepcopy(model)
+    optimizer, log = torch.optim.AdamW(model.parameters(), lr), []
+    table = alpha_bar.to(device, torch.float32)
+    for step in trange(steps, leave=False):
+        chosen = torch.randint(len(images), (batch,), generator=generator)
+        x_0 = normalize(images[chosen])[:, : model.channels].to(device)
+        t = torch.randint(1, T + 1, (batch,), generator=generator).to(device)
         eps = torch.randn(x_0.shape, generator=generator).to(device)
-        loss = diffusion_loss(model, x_0, t, eps, alpha_bar, prediction, weighting)
+        loss = diffusion_loss(model, x_0, t, eps, table, prediction, weighting)
         optimizer.zero_grad()
         loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.item())
-    return losses
+        update_average(average, model, step, part=40)  # the loss falls fast here
+        log.append((loss.item(), norm.item()))
+    return average, log
 
 
 # %% [markdown]
-# Try it: a small network (a quarter of the `cpu` recipe's), asked for $x_0$ with the min-SNR weight. On one CPU core, 600 steps of 64 images take about two minutes.
+# Try it with a small network: your U-Net with `BASE` channels, on 14×14. It is a seventh as large as that of the recipe
+# `cpu`, so that many of them can be trained.
 
 # %%
-from hwkit.unet import UNetConfig
+def small_network(seed, channels=3):
+    torch.manual_seed(seed)
+    return UNet(BASE, 2, channels).to(device, memory_format=torch.channels_last)
 
-
-def small_network(channels=3):
-    torch.manual_seed(SEED)
-    return UNet(UNetConfig(base=BASE, patch=2, channels=channels)).to(device)
-
-
-nets = {"x0": small_network()}
-losses = {"x0": fit(nets["x0"], images, alpha_bar, "x0", "min_snr", STEPS, seed=SEED)}
 
 # %% [markdown]
-# The loss of single batches jumps about (each draws other times, and some times are hard), so a mean over 25 steps is drawn over it. Beneath: what the network
-# now draws from pure noise.
+# Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
+# measured, as Act 5 will need many such fits.
+
+# %%
+import time
+
+model, started = small_network(SEED), time.perf_counter()
+average, log = fit(model, images, "x0", "min_snr", STEPS, seed=SEED)
+seconds = time.perf_counter() - started
+losses, norms = np.array(log).T
+share = count(model) / count(unet.UNet(RECIPES["cpu"].model))
+print(f"{count(model):,} parameters, {share:.0%} of the recipe cpu's; {seconds:.0f} s")
+
+# %% [markdown]
+# The loss of single batches jumps about: each draws other times, and some times are harder. So a mean over 25 steps is
+# drawn over it. The second curve is the length of the gradient; what lies above the dotted line was clipped.
+
+# %%
+figure, axes = figures.plot("step", "log scale", size=(6.4, 3.2))
+for values, color, name in (
+    (losses, figures.INK, "loss"),
+    (norms, figures.ACCENT, "gradient"),
+):
+    axes.plot(values, color=color, linewidth=0.5, alpha=0.5)
+    smooth = np.convolve(values, np.ones(25) / 25, "valid")
+    axes.plot(range(12, 12 + len(smooth)), smooth, color=color, label=name)
+axes.axhline(1, color=figures.INK, linewidth=0.8, linestyle=":")
+axes.set_yscale("log")
+axes.legend(frameon=False)
+half = STEPS // 2
+print(f"clipped: {(norms[:half] > 1).mean():.0%} of the first half's steps,", end=" ")
+print(f"{(norms[half:] > 1).mean():.0%} of the second's; longest {norms.max():.1f}")
+figure
+
+# %% [markdown]
+# What does the average do? Ask the last weights and their average the same questions: 512 digits, each with a time and
+# a noise of its own. A lower loss is a better answer.
+
+# %%
+def mistake(net, count=512):
+    generator = torch.Generator().manual_seed(1)
+    x_0, t = digits[:count], torch.randint(1, T + 1, (count,), generator=generator)
+    eps = torch.randn(x_0.shape, generator=generator)
+    asked = [part.to(device) for part in (x_0, t, eps, alpha_bar.float())]
+    with torch.no_grad():
+        return diffusion_loss(net, *asked, "x0", "min_snr").item()
+
+
+both = {"last weights": model, "average": average}
+for name, net in both.items():
+    print(f"{name:13} loss {mistake(net):.4f}")
+
+# %% [markdown]
+# And let both draw, from the same noise. (How a network draws is notebook 3's matter. Here `sample` does it, in 25
+# steps.)
 
 # %%
 from hwkit.diffusion import Denoiser
@@ -284,28 +567,34 @@ from hwkit.mnist.batches import to_uint8
 from hwkit.sampling import ImageNoise, sample, times
 
 
-def draw(net, prediction, count=16, steps=25):
-    x_T = ImageNoise(SEED, range(1, count + 1), (net.config.channels, 28, 28), device)()
-    *_, last = sample(Denoiser(net.eval(), schedule, prediction), x_T, times(T, steps), alpha_bar)
-    return to_uint8(last.x_t).cpu()
+def draw(net, prediction, count=12, steps=25):
+    x_T = ImageNoise(SEED, range(1, count + 1), (net.channels, 28, 28), device)()
+    denoise = Denoiser(net.eval(), schedule, prediction)
+    *_, last = sample(denoise, x_T, times(T, steps), alpha_bar)
+    return to_uint8(last.x_t).expand(-1, 3, -1, -1).cpu()
 
-
-figure, axes = figures.plot("step", "loss (log scale)", size=(6.4, 2.8))
-axes.plot(losses["x0"], color=figures.MUTED, linewidth=0.5)
-smooth = np.convolve(losses["x0"], np.ones(25) / 25, "valid")
-axes.plot(range(12, STEPS - 12), smooth, color=figures.ACCENT)
-axes.set_yscale("log")
-display(figure, figures.sample_sheet(draw(nets["x0"], "x0"), columns=16))
 
 # %% [markdown]
-# **What to notice.** The first hundred steps bring most of the loss, and nearly none of the beauty: to know that digits are black pictures with something bright in the middle is easy. After
-# two minutes there are strokes. What comes after is slow, and the curve hardly shows it.
+# The upper row is drawn by the weights as the last step left them, the lower row by their average. Look for strokes
+# that are whole in one and broken in the other.
+
+# %%
+figures.labelled_rows({name: draw(net, "x0") for name, net in both.items()})
+
+# %% [markdown]
+# **What to notice.** *Clipping* acts on the first steps, where gradients are long, and hardly ever after: it is an
+# insurance. *The average* answers a little better than the last weights, in the printed losses. It must not look back
+# too far, though: while the loss still falls fast, an old average lags behind (exercise 4). *The curve:* most of the
+# loss is gone after the first hundred steps, because it is easy to learn that digits are black with something bright in
+# the middle. Strokes come later, when the curve hardly moves. So do not judge a training by its loss alone.
 
 # %% [markdown]
 # ## Act 4 · The run
 #
-# The kit's `train` is your loop, and what an evening on Colab needs besides: a moving average of the weights (EMA), a falling learning rate, checkpoints that appear whole, and an exact resume. It yields a record for each
-# epoch, after which it calls the hook that you give it. If the run stands there already, it goes on, or says that it is finished.
+# The kit's `train` is your loop, and what an evening on Colab needs besides: a learning rate that rises at first and
+# falls to zero at the end, checkpoints, an exact resume. (The recipe `cpu` also has a second optimizer for the
+# convolutions, Muon, in `hwkit/muon.py`.) If a run stands in the folder already, it goes on; `train(…, resume=False)`
+# starts anew.
 
 # %%
 from hwkit.files import runs
@@ -318,36 +607,57 @@ for _ in train(recipe, images, run, device, after_epoch=preview(run, recipe, dev
 notebook.keep(run)
 
 # %% [markdown]
-# Each epoch left a line in `history.jsonl`, with points of the loss curve. The grey line is the mean of some steps, the red bars are the epochs.
+# Each epoch leaves a line in `history.jsonl`, with points of the loss curve. Printed is the loss early and late in this
+# run, each the mean of five points of the thin line.
 
 # %%
 from hwkit.runs.run import read_history
 
 history = read_history(run)
+curve = [loss for record in history for _, loss in record["curve"]]
+for part in (0.25, 0.5, 1):
+    end = max(5, round(part * len(curve)))
+    print(f"after {part:4.0%} of the run: loss {np.mean(curve[end - 5 : end]):.4f}")
 seen, minutes = history[-1]["images_seen"], history[-1]["seconds"] / 60
 figures.loss_curve(history, f"{seen:,} images, {minutes:.0f} min")
 
 # %% [markdown]
-# The loss says little about pictures, so the hook `preview` also draws one now and then: eight samples on their way from noise, from the EMA weights and **always from the same
-# noise**, so that epochs compare. Here are the first and the last.
+# The loss says little about pictures. So `preview` also draws eight samples on their way from noise, after the first
+# epoch, after the last, and now and then between, **always from the same noise**. Here are the first and the last of
+# them.
 
 # %%
+from matplotlib.figure import Figure
 from PIL import Image
-
 previews = sorted((run / "previews").glob("*.png"))
-figure = Figure(figsize=(9, 5), layout="constrained")
-for axes, path in zip(figure.subplots(1, 2), (previews[0], previews[-1]), strict=True):
+figure = Figure(figsize=(9, 9.4), layout="constrained")
+for axes, path in zip(figure.subplots(2), (previews[0], previews[-1]), strict=True):
     axes.imshow(Image.open(path))
+    axes.set_title(path.stem)
     axes.axis("off")
 figure
 
 # %% [markdown]
-# **What to notice.** The same noise leads to the same sketch in both, only cleaner in the later one: the weights move, the *map* from noise to digit stays much the same. And the loss of the later
-# epoch is lower by so little that you would not have guessed it.
+# **What to notice.** Compare the right-hand columns, row by row: in which rows do both networks make the same digit of
+# the same noise? Usually in some and not in all. The way from noise to digit is learned, and moves as long as the
+# network learns. And compare how much the pictures changed with how much the loss did.
 
 # %% [markdown]
-# Now the part that nobody shows: pull the plug. `PressStop` hands out digits like any tensor, and presses Jupyter's ■ in the middle of the second
-# epoch. A tiny network on 960 embedded digits will do.
+# The network is trained. Draw twenty-four images with the averaged weights of its best epoch; this is the picture from
+# the top. (Notebook 3 explains the sampler, and makes ten thousand.)
+
+# %% tags=["goal"]
+from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.runs.generate import images as make_images
+from hwkit.sampling import Sampler
+
+trained = load_denoiser(best_of(run), device)
+made = make_images(trained, Sampler("dpm++sde"), SEED, range(1, 25), device)
+figures.sample_sheet(made, columns=12, title="The first 24 images of this network")
+
+# %% [markdown]
+# Now pull the plug. `PressStop` hands out digits like any tensor, and presses Jupyter's ■ in the middle of the second
+# epoch. A tiny network on 960 of the kit's digits will do.
 
 # %%
 import signal
@@ -371,8 +681,9 @@ class PressStop:
 
 
 # %% [markdown]
-# Three runs of the same recipe: one undisturbed; one stopped after 45 of its 60 batches; and the same one called again. If a single random number, momentum or average were lost on the way, the weights
-# would differ. Compare them bit by bit.
+# Three runs of the same recipe: one without a break; one that is stopped after 45 of its 60 batches; and that one
+# called again. If a random number, a momentum or an average were lost on the way, the weights would differ. Compare
+# them bit by bit.
 
 # %%
 import shutil
@@ -394,16 +705,16 @@ print("the same weights:", all(torch.equal(a[name], b[name]) for name in a))
 
 
 # %% [markdown]
-# **What to notice.** *The same*, not *about the same*. Everything random in the kit is computed from (seed, epoch) or (seed, step), and all the rest is in `latest.pt`. On Colab with Drive, losing the session costs you some minutes.
+# **What to notice.** *The same*, not *about the same*. All that is random in the kit is computed from (seed, epoch) or
+# (seed, step), and the rest stands in `latest.pt`. A Colab session that ends takes its own disk with it: what you lose
+# then is the training since the last copy to Drive, and all of it if Drive is not mounted.
 
 # %% [markdown]
-# ## Act 5 · Why asking for the image is better here
+# ## Act 5 · An experiment: what makes a short training good?
 #
-# The digit is grey, its three channels are equal. The noise is not. Split any picture into the mean of its channels (*grey*) and the rest (*colour*):
-#
-# $$\varepsilon = \varepsilon_\text{grey} + \varepsilon_\text{colour}.$$
-#
-# How much of each is there in the noise, and how much in the digits?
+# The recipe `cpu` differs from the original: it asks for $\hat x_0$, not $\hat\varepsilon$, and weighs by min-SNR. Is
+# that better, and why? One suspect is *colour*. A digit is grey, its three channels are equal. The noise is not. Split
+# an image into the mean of its channels (*grey*) and the rest (*colour*):
 
 # %% tags=["nbval-check-output"]
 def split(x):
@@ -413,106 +724,206 @@ def split(x):
 
 for name, x in (("noise", eps), ("digits", digits)):
     grey, colour = (part.square().mean().item() for part in split(x))
-    print(f"{name:6} grey {grey / (grey + colour):.2f}, colour {colour / (grey + colour):.2f}")
+    whole = grey + colour
+    print(f"{name:6} grey {grey / whole:.2f}, colour {colour / whole:.2f}")
 
 # %% [markdown]
-# **What to notice.** Two thirds of the noise is colour, and none of the digits is. A network that is asked for $\varepsilon$ has to *copy* that colour, pixel by pixel, from its input
-# to its output, at every pixel and every $t$. A network that is asked for $x_0$ may throw it away at its first layer.
+# Two thirds of the noise is colour. A network that is asked for $\varepsilon$ has to *copy* it, pixel by pixel, from
+# its input to its output. A network that is asked for $x_0$ may forget it in its first layer.
+#
+# But a suspicion is no proof. If two trainings differ in three things, nobody knows which one mattered. So change **one
+# thing at a time**: target ($x_0$ or $\varepsilon$) × weight (uniform or min-SNR) × images (colour or grey, with one
+# channel) are eight trainings, and each is repeated with `SEEDS` seeds, to see how much is chance.
 
 # %% [markdown]
-# If that is the reason, then two things must follow. The same small network, asked for $\varepsilon$, must do worse in the same 600 steps. And on *grey* pictures, with one channel and hence no
-# colour noise, most of its handicap must be gone. So train both, and wait another few minutes.
+# **Guess first.** Write down which of the eight you think best and worst, and what colour does. Then let this cell say
+# how long the experiment will take here. If that is too long for you, lower `SEEDS` or `STEPS` above.
 
 # %%
-nets["epsilon"] = small_network()
-losses["epsilon"] = fit(nets["epsilon"], images, alpha_bar, "epsilon", "uniform", STEPS, seed=SEED)
-nets["epsilon, grey"] = small_network(channels=1)
-grey = nets["epsilon, grey"]
-losses["epsilon, grey"] = fit(grey, images, alpha_bar, "epsilon", "uniform", STEPS, seed=SEED)
+from hwkit.runs.speed import duration
+
+targets, weights, kinds = ("x0", "epsilon"), ("uniform", "min_snr"), ("colour", "grey")
+eight = list(itertools.product(targets, weights, kinds))
+nets = {("x0", "min_snr", "colour", SEED): average}  # this one is done: Act 3
+todo = [(*way, SEED + k) for k in range(SEEDS) for way in eight]
+print(f"{len(todo) - 1} fits, about {duration(seconds * (len(todo) - 1))} here")
 
 # %% [markdown]
-# Sixteen samples of each, all from the noise of the same images' numbers (the grey one has a noise of its own, of one channel). Their losses cannot be compared, as each measures
-# something else. Pictures can.
-
-# %% tags=["goal"]
-rows = {name: draw(net, name.split(",")[0]).expand(-1, 3, -1, -1) for name, net in nets.items()}
-title = f"{STEPS} steps each. Asked for the image; for the noise; for the noise, in grey"
-figures.sample_sheet(torch.cat(list(rows.values())), columns=16, title=title)
-
-# %% [markdown]
-# Where does it go wrong? Noise 256 unseen digits to a time $t$, let each network answer, turn the answer into $\hat x_0$, and split its error as above. The grey
-# network is left out: it has no colour to be wrong about.
+# All use the same loop, the same number of steps and the same learning rate. If you stop the cell (■), run it again:
+# what is done is not done twice.
 
 # %%
-held_out = normalize(embedded[-256:])
-noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(1))
+for way in todo:
+    if way not in nets:
+        prediction, weighting, kind, seed = way
+        model = small_network(seed, channels=3 if kind == "colour" else 1)
+        nets[way], _ = fit(model, images, prediction, weighting, STEPS, seed=seed)
+
+# %% [markdown]
+# Losses of different targets cannot be compared. Images can. So each network draws `SAMPLES` images, and the kit's
+# classifier says which of them it takes for a digit at all. (It is a program, and more easily pleased than you: look at
+# the rows, too.)
+
+# %%
+from hwkit.measure.features import classify, digit_features
+
+share, stains = {}, {}
+for way, net in nets.items():
+    made = draw(net, way[0], SAMPLES)
+    share[way] = 100 * (classify(digit_features(made)) < 10).mean()
+    stains[way] = split(made.float())[1].square().mean().sqrt().item()
+for way in eight:
+    found = [share[(*way, SEED + k)] for k in range(SEEDS)]
+    each = ", ".join(f"{value:.0f}" for value in found)
+    colour = np.mean([stains[(*way, SEED + k)] for k in range(SEEDS)])
+    print("{:8}{:8}{:7}".format(*way), end="")
+    print(f"digits {np.mean(found):3.0f} % ({each}), colour {colour:.1f} of 255")
+
+# %% [markdown]
+# The same as a picture: a dot for each seed, a mark at their mean, and a bar from the lowest to the highest.
+
+# %%
+figure, axes = figures.plot(
+    "images that the classifier takes for a digit (%)", size=(7, 3.6)
+)
+for y, way in enumerate(reversed(eight)):
+    found = np.array([share[(*way, SEED + k)] for k in range(SEEDS)])
+    color = figures.ACCENT if way[0] == "x0" else figures.INK
+    axes.plot(found, [y] * SEEDS, "o", color=color, alpha=0.4, markersize=5)
+    axes.plot([found.min(), found.max()], [y, y], color=color)
+    axes.plot(found.mean(), y, "|", color=color, markersize=14, markeredgewidth=2)
+axes.set_yticks(range(8), [" · ".join(way) for way in reversed(eight)])
+axes.set_xlim(-3, 103)
+figure
+
+# %% [markdown]
+# And what each choice does while the other two stay as they are: four comparisons for each, with the largest difference
+# between two seeds of one training beside them, as a measure of chance.
+
+# %%
+mean = {way: np.mean([share[(*way, SEED + k)] for k in range(SEEDS)]) for way in eight}
+for place, (a, b) in enumerate((targets, weights, kinds)):
+    for way in eight:
+        if way[place] == a:
+            rest = ", ".join(way[:place] + way[place + 1 :])
+            gain = mean[way] - mean[(*way[:place], b, *way[place + 1 :])]
+            print(f"{a} instead of {b}: {gain:+4.0f} points ({rest})")
+seeds = [[share[(*way, SEED + k)] for k in range(SEEDS)] for way in eight]
+print(f"chance: seeds of one training differ by up to {np.ptp(seeds, 1).max():.0f}")
+
+# %% [markdown]
+# **What to notice.** Read the lines as the answer to three questions; a difference smaller than the last line says
+# nothing.
+#
+# 1. *Is $x_0$ the better target?* The four lines "x0 instead of epsilon".
+# 2. *Is colour the reason?* If it were the whole reason, those lines would be near zero on grey images. If it were no
+#    reason, $\varepsilon$ would do as badly on grey as in colour. Something between means: a part of it.
+# 3. *Is min-SNR better in a short training?* The four lines "uniform instead of min_snr". A minus speaks for min-SNR.
+#
+# Keep what you found, not what you hoped: with other steps, networks or data it may come out differently.
+
+# %% [markdown]
+# Now see them: the first twelve images of the four trainings with uniform weight, all from the first seed. (The grey
+# networks have a noise of their own, of one channel.)
+
+# %%
+rows = {}
+for name, kind in itertools.product(targets, kinds):
+    rows[f"{name}, {kind}"] = draw(nets[name, "uniform", kind, SEED], name)
+figures.labelled_rows(rows)
+
+# %% [markdown]
+# Where on the way does it go wrong? Noise 256 digits to a time $t$, let a network answer, turn its answer into
+# $\hat x_0$, and split the error of $\hat x_0$ into grey and colour. (The digits are MNIST training digits: this is
+# about *how* it errs, not about new digits.)
+
+# %%
+some = digits[-256:]
+noise = torch.randn(some.shape, generator=torch.Generator().manual_seed(1))
 ts, errors = list(range(30, T, 100)), {}
-for name in ("x0", "epsilon"):
-    denoise = Denoiser(nets[name].eval(), schedule, name)
+for name in targets:
+    denoise = Denoiser(nets[name, "uniform", "colour", SEED].eval(), schedule, name)
     for t in ts:
-        with torch.no_grad():
-            x0_hat, _ = denoise(q_sample(held_out, alpha_bar[t].item(), noise).to(device), t)
-        for part, kind in zip(split(x0_hat.cpu() - held_out), ("grey", "colour"), strict=True):
-            errors.setdefault((name, kind), []).append(part.square().mean().sqrt().item())
+        x0_hat, _ = denoise(q_sample(some, alpha_bar[t].item(), noise).to(device), t)
+        both = zip(("grey", "colour"), split(x0_hat.cpu() - some), strict=True)
+        for kind, part in both:
+            rms = part.square().mean().sqrt().item()
+            errors.setdefault((name, kind), []).append(rms)
 
 # %% [markdown]
-# Drawn is the root mean square error of $\hat x_0$ against $t$: the grey part as a line, the colour part dotted. (A picture is in $[-1, 1]$, so an error of 1 is as
-# good as not having looked.)
+# Drawn is the root mean square of the error against $t$: the grey part with filled marks, the colour part dotted.
+# (Pixels live in $[-1, 1]$; who always answers "the mean of all pixels" has an error of 0.62.)
 
 # %%
 figure, axes = figures.plot("t", r"error of $\hat x_0$ (RMS)", size=(6.8, 3.4))
 for (name, kind), values in errors.items():
     color = figures.ACCENT if name == "x0" else figures.INK
-    label = f"{'image' if name == 'x0' else 'noise'} asked for, {kind}"
-    axes.plot(ts, values, "-o" if kind == "grey" else ":o", color=color, markersize=4, label=label)
+    style = {"grey": "-o", "colour": ":s"}[kind]
+    axes.plot(ts, values, style, color=color, label=f"asked for {name}, {kind}")
 axes.legend(frameon=False, fontsize=9)
+ratio = np.array(errors["epsilon", "colour"]) / errors["epsilon", "grey"]
+shown = (f"t={t}: {r:.2f}" for t, r in zip(ts, ratio, strict=True))
+print("ε: colour error / grey error:", *shown)
 figure
 
 # %% [markdown]
-# **What to notice.** The network that is asked for the image makes no error in colour at all: its last layer starts at zero, and grey targets pull its three channels alike. The other one is wrong in colour nearly as much
-# as in shape, and more so with growing $t$, because an error of $\hat\varepsilon$ counts $1/\sqrt{\mathrm{SNR}}$ times in $\hat x_0$. There its samples begin, and there their stains come from.
-
-# %% [markdown]
-# Two numbers, for `SAMPLES` samples each: how far a pixel's channels are apart, and how many samples the kit's classifier takes for a digit at all (notebook 5 tells more of it).
-
-# %%
-from hwkit.measure.features import classify, digit_features
-
-for name, net in nets.items():
-    made = draw(net, name.split(",")[0], count=SAMPLES).expand(-1, 3, -1, -1)
-    colour = split(made.float())[1].square().mean().sqrt().item()
-    read = (classify(digit_features(made)) < 10).mean()
-    print(f"{name:14} colour {colour:5.1f} of 255, taken for a digit {read:4.0%}")
-
-# %% [markdown]
-# **What to notice.** On grey pictures the noise is a fair question: that network has no colour to copy, and its strokes hold together much better. So it is the *three channels* of this homework that make
-# $\hat x_0$ the better target for a small budget. With 175 epochs on a GPU, $\hat\varepsilon$ learns to copy colour too: the original shows that.
+# **What to notice.** The network that is asked for the image makes no error in colour, at any $t$. Its last layer
+# starts at zero and all three channels are asked for the same, so they stay equal. The other one errs in both parts,
+# and more and more with $t$. That has a reason which is no matter of colour: an error of $\hat\varepsilon$ counts
+# $1/\sqrt{\mathrm{SNR}}$ times in $\hat x_0$, which is 67 at $t = 830$ (clipping to $[-1, 1]$ limits the damage). And
+# at $t = 830$ the drawing begins. With 175 epochs on a GPU $\hat\varepsilon$ becomes good enough for that: the original
+# shows it.
 
 # %% [markdown]
 # ## Summary
 #
 # - Training is one question, asked at random: here is $x_t$, here is $t$; what was $\varepsilon$ (or $x_0$, or $v$)?
-# - The predictions are equivalent for a sampler, but not for a learner: the weight of an error and the work that a network has to do differ.
-# - The original's network has four times as many pixels to look at as the `cpu` recipe's; neither has attention.
-# - The loop is twelve lines. The rest (EMA, decay, checkpoints, resume) is what makes it an evening without surprises.
-# - A run that was interrupted ends in the same weights, bit for bit.
+#   The squared error comes from a bound on the likelihood; its weight over $t$ is a choice.
+# - For a sampler the three targets are the same. For a learner they are not: see your table.
+# - The network is two paths with skips, made of one residual block, which is also told the time.
+# - The loop is twenty lines, EMA and clipping among them. The rest makes it an evening without surprises: a run that
+#   was interrupted ends in the same weights, bit for bit.
+# - One change at a time, several seeds, and a look at the images: otherwise you do not know what helped.
 #
-# **Next:** [03_sampling](03_sampling.ipynb), where you write the steps that turn these weights into pictures.
+# **Next:** [03_sampling](03_sampling.ipynb), with the steps that turn these weights into images.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(think)* Why does the loss of single batches jump so much, and why is its mean at $t$ near $T$ no sign of a bad network?
-# 2. *(code)* Train `small_network()` with `prediction="v"` and `"min_snr"`. Is $v$ as good as $x_0$ here? Explain it with the split into grey and colour.
-# 3. *(code)* Draw the loss against $t$: noise 512 digits to each of 20 times, and plot the three predictions' errors. Where would more training steps pay most?
-# 4. *(code)* Sample the `cpu` run once with `best.pt` and once with `ema_best.pt`. How much of the picture is the average's doing? (Notebook 5 measures it.)
-# 5. *(think)* `images[chosen]` draws with replacement, the kit's `train` goes through a permutation. When does that matter?
-# 6. *(code)* Train `RECIPE = "original-cosine"` for as long as you have patience, and compare its previews with those of `"original"`.
+# 1. *(think, 10 minutes)* Why does the loss of single batches jump so much? Why is a high loss at $t$ near $T$ no sign
+#    of a bad network?
+# 2. *(code, 10 minutes)* Fit `small_network(SEED)` with the target `"v"`, uniform weight. Put its score into the
+#    picture of Act 5. Explain it with the split into grey and colour.
+# 3. *(code, 20 minutes)* Draw the loss against $t$: noise 512 digits to each of 20 times, and plot the errors of
+#    $\hat x_0$ for two targets. Where would more training steps pay most?
+# 4. *(code, 10 minutes)* In `fit`, let the average look back over a tenth of the steps (`part=10`, as the kit's long
+#    runs do). Which is better now, the average or the last weights? And what changes if you clip at 0.01 instead of 1?
+# 5. *(think, 5 minutes)* `images[chosen]` draws with replacement, the kit's `train` goes through a permutation. When
+#    does that matter?
+# 6. *(break it, 10 minutes)* Train with the right $t$, but tell the network $t - 1$ when it draws. Can you see it? Then
+#    tell it $t - 50$.
+#
+# <details><summary>Hints</summary>
+#
+# 1: a batch of 64 holds other times each time; at $t$ near $T$ nobody can know $x_0$, so the best answer still has a
+# large error. 2: $v$ holds $\sqrt{\bar\alpha_t}\,\varepsilon$: its colour is largest where $t$ is small, that of
+# $\varepsilon$ is the same everywhere. 3: `mistake` shows how to ask at given times. 4: compare with the two lines that
+# `mistake` printed. 5: think of 60 images instead of 60,000. 6: wrap the network:
+# `lambda x, t: net(x, (t - 50).clamp(min=1))`.
+#
+# </details>
 
 # %% [markdown]
 # ## References
 #
-# - J. Ho, A. Jain, P. Abbeel. *Denoising Diffusion Probabilistic Models.* NeurIPS 2020. [arXiv:2006.11239](https://arxiv.org/abs/2006.11239). Algorithm 1 and equation 14.
-# - T. Salimans, J. Ho. *Progressive Distillation for Fast Sampling of Diffusion Models.* ICLR 2022. [arXiv:2202.00512](https://arxiv.org/abs/2202.00512). Predictions and their weights.
-# - T. Hang et al. *Efficient Diffusion Training via Min-SNR Weighting Strategy.* ICCV 2023. [arXiv:2303.09556](https://arxiv.org/abs/2303.09556).
+# - J. Ho, A. Jain, P. Abbeel. *Denoising Diffusion Probabilistic Models.* NeurIPS 2020.
+#   [arXiv:2006.11239](https://arxiv.org/abs/2006.11239). Algorithm 1, equations 5 to 14, appendix B.
+# - J. Sohl-Dickstein et al. *Deep Unsupervised Learning using Nonequilibrium Thermodynamics.* ICML 2015.
+#   [arXiv:1503.03585](https://arxiv.org/abs/1503.03585). Why the way back is Gaussian.
+# - T. Salimans, J. Ho. *Progressive Distillation for Fast Sampling of Diffusion Models.* ICLR 2022.
+#   [arXiv:2202.00512](https://arxiv.org/abs/2202.00512). Targets and their weights.
+# - T. Hang et al. *Efficient Diffusion Training via Min-SNR Weighting Strategy.* ICCV 2023.
+#   [arXiv:2303.09556](https://arxiv.org/abs/2303.09556).
+# - D. Kingma et al. *Variational Diffusion Models.* NeurIPS 2021. [arXiv:2107.00630](https://arxiv.org/abs/2107.00630).
+#   The bound's weight.
 # - O. Ronneberger, P. Fischer, T. Brox. *U-Net.* MICCAI 2015. [arXiv:1505.04597](https://arxiv.org/abs/1505.04597).

@@ -22,14 +22,17 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from hwkit import notebook
+from hwkit.recipe import RECIPES
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import best_of, load
 from hwkit.runs.generate import generate, read_manifest
 from hwkit.sampling import Sampler
 from hwkit.show import figures
 from hwkit.show.slider import SEQUENCES, SliderFrames
+from hwkit.unet import UNet, UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = KIT / "notebooks"
@@ -179,6 +182,47 @@ def test_every_equation_is_written_out_in_one_notebook_as_it_stands_in_the_libra
     ]
     assert len(written) == len(dict(written)), "twice"
     assert dict(written) == library
+
+
+def test_the_network_written_out_in_notebook_2_is_the_kits():
+    """With the same weights, in the same order, the same answers: of the original's size, folded, and grey."""
+    scope = {"torch": torch}
+    for cell in code_cells(source("02_training"), "network"):
+        exec(cell.source, scope)
+    generator = torch.Generator().manual_seed(0)
+    for arguments, config in (
+        ({}, RECIPES["original"].model),
+        ({"base": 32, "patch": 2}, UNetConfig(base=32, patch=2)),
+        ({"base": 16, "patch": 2, "channels": 1}, UNetConfig(base=16, patch=2, channels=1)),
+    ):
+        written, kits = scope["UNet"](**arguments), UNet(config)
+        assert all(not p.any() for p in list(written.parameters())[-2:]), "a new network says 0"
+        with torch.no_grad():
+            for ours, theirs in zip(written.parameters(), kits.parameters(), strict=True):
+                ours.copy_(theirs.normal_(std=0.05, generator=generator))
+            x_t = torch.randn(3, config.channels, 28, 28, generator=generator)
+            t = torch.tensor([1, 415, 830])
+            assert kits(x_t, t).std() > 0.01
+            assert torch.allclose(written(x_t, t), kits(x_t, t), atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [0, 9, 1000, 10**6])
+def test_the_average_written_out_in_notebook_2_is_the_kits(step):
+    scope = {"torch": torch}
+    for cell in code_cells(source("02_training"), "average"):
+        exec(cell.source, scope)
+    average, model = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    before, now = average.weight.item(), model.weight.item()
+    scope["update_average"](average, model, step, longest=RECIPES["cpu"].ema)
+    keep = RECIPES["cpu"].ema_decay(step)
+    assert average.weight.item() == pytest.approx(keep * before + (1 - keep) * now, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_line_of_code_is_wider_than_its_cell(name):
+    """88 characters fit at 1,000 pixels. The first cell, which holds an address, is nothing to be read."""
+    wide = [line for cell in code_cells(source(name))[1:] for line in cell.source.splitlines() if len(line) > 88]
+    assert not wide
 
 
 # Colab
