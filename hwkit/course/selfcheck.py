@@ -1,0 +1,267 @@
+"""`check(q_sample)`: is what a student wrote right? If not, what is wrong, in words that teach and do not give it away.
+
+    from hwkit.course.selfcheck import check, progress
+
+An answer is tried on the inputs of its task (`tasks.py`). One that gives the same numbers as a known wrong answer
+(`mistakes.py`) gets that one's hint; another, where it is wrong, and which factor. A check that fails again in the same
+way says more, in three levels. Nothing is raised at a student, no network is asked, and it takes less than a second.
+"""
+
+import ast
+import contextlib
+import copy
+import inspect
+import os
+import re
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import hwkit
+from hwkit.course.compare import close, entries, factors, of_another_kind, plain, where
+from hwkit.course.mistakes import MISTAKES
+from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Unfit
+from hwkit.files import read_json, runs, write_json
+
+KEPT = "selfcheck.json"  # in the folder of the runs
+FOREIGN = (  # whose lines are no student's
+    f"{Path(hwkit.__file__).parent}{os.sep}",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
+
+ticks: dict[str, bool] = {}  # by the name of the task: whether its last check passed
+failures: dict[str, tuple[str, int]] = {}  # by the name of the task: how it failed last, and how often in a row
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a function gave nothing to compare: a sentence, and what kind of stop it is."""
+
+    kind: str  # blank, unfit, error, in place
+    text: str = field(compare=False)
+    cause: str = ""  # the exception without line and numbers: the same in all that stop for this reason
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found; true where it passed. `kind`: passed, or in which way it failed (a mistake by its name)."""
+
+    passed: bool
+    kind: str
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _ipython_display_(self) -> None:
+        """Nothing: `check` has printed it already."""
+
+
+def check(function: Callable, task: str | None = None, seed: int = 0) -> Result:
+    """Tries a student's function or class, prints what was found, and returns it; never raises for what they wrote.
+
+    The task is found by the function's name, or named by its number or name (`task="3.2"`). `seed` draws the inputs.
+    """
+    chosen = find(function, task)
+    if isinstance(chosen, str):
+        result = Result(False, "unknown", f"✗ {chosen}")
+    else:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                result = judge(chosen, function, seed)
+            except Exception as error:  # a value that cannot even be compared must not stop a student's notebook
+                result = failed(chosen, "unfit", f"What it gives cannot be compared ({said(error)}).")
+        remember(chosen, result)
+    print(result)
+    return result
+
+
+def find(function: Callable, task: str | None) -> Task | str:
+    """The task that a function is an answer to, or a sentence that says why there is none."""
+    if not callable(function):
+        return (
+            f"check wants a function, as in check(q_sample), but was given an object of type {type(function).__name__}."
+        )
+    name = task if task is not None else getattr(function, "__name__", type(function).__name__)
+    for found in TASKS:
+        if str(name) in (found.name, found.number):
+            return found
+    return f"There is no task {name!r}. progress() lists them; check(function, task='1.2') names one."
+
+
+def judge(task: Task, function: Callable, seed: int) -> Result:
+    """Tries a function on all cases of a task."""
+    if text := other_signature(task, function):
+        return failed(task, "signature", text)
+    torch.default_generator.manual_seed(seed)  # of the CPU alone: a GPU's is not put back afterwards
+    cases = list(task.cases(torch.Generator().manual_seed(seed)))
+    seen = [attempt_on_copy(task, function, case) for case in cases]
+    right = [attempt(task, task.answer, case) for case in cases]
+    wrong = [i for i, (got, want) in enumerate(zip(seen, right, strict=True)) if not agree(task, got, want)]
+    stop = next((got for got in seen if isinstance(got, Stop)), None)
+    if stop and stop.kind in ("blank", "in place"):
+        return failed(task, stop.kind, stop.text)
+    order = sorted(range(len(cases)), key=lambda i: i not in wrong)  # where another mistake is soon told apart
+    for mistake in MISTAKES[task.name] if wrong else ():
+        if all(agree(task, seen[i], attempt(task, mistake.function, cases[i])) for i in order):
+            return failed(task, mistake.name, mistake.hints)
+    if stop:
+        tried = f" (Tried with {cases[seen.index(stop)]}.)" if stop.kind == "error" else ""
+        return failed(task, stop.kind, f"{stop.text}{tried}")
+    for got, want in zip(seen, right, strict=True):
+        if text := wrong_kind(task, got, want):
+            return failed(task, "kind", text)
+    cut = [name for got, want in zip(seen, right, strict=True) for name in want if is_cut_off(got[name], want[name])]
+    if not wrong and cut:
+        text = "by .detach(), .item(), torch.tensor(…) or no_grad, so that nothing could be learned from it"
+        return failed(task, "kind", f"The values are right, but {cut[0]} has lost its gradients, {text}.")
+    if not wrong:
+        return Result(True, "passed", f"✓ {task}: {task.verified}.")
+    if not agree(task, attempt(task, function, cases[wrong[0]], seed + 1), seen[wrong[0]]):
+        text = "Two calls with the same inputs gave two results: draw nothing at random, all noise is an argument."
+        return failed(task, "random", text)
+    return failed(task, "wrong", faults(task, list(zip(cases, seen, right, strict=True))))
+
+
+def attempt(task: Task, function: Callable, case: Case, seed: int = 0) -> dict | Stop:
+    """What a function gives for a case, by name; or what stopped it."""
+    torch.default_generator.manual_seed(seed)
+    try:
+        return task.play(task, function, case)
+    except Unfit as error:
+        return Stop("unfit", str(error), str(error))
+    except (Exception, SystemExit) as error:
+        return stopped(task, error)
+
+
+def attempt_on_copy(task: Task, function: Callable, case: Case) -> dict | Stop:
+    """`attempt` of a function that might change its inputs, which it must not."""
+    own = copy.deepcopy(case)
+    seen = attempt(task, function, own)
+    pairs = zip([*case.args, *case.kwargs.values()], [*own.args, *own.kwargs.values()], strict=True)
+    if not all(close(now, before, 0.0) for before, now in pairs if isinstance(before, Tensor | np.ndarray)):
+        text = "by an operation in place, such as += or one whose name ends in an underscore: make a new one"
+        return Stop("in place", f"It changes a tensor or array that was given to it, {text}.")
+    return seen
+
+
+def stopped(task: Task, error: BaseException) -> Stop:
+    """An exception as a sentence, with the student's line that raised it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
+    line = f", in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
+    if isinstance(error, NotImplementedError) and (not line or "raise NotImplementedError" in line):
+        return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
+    return Stop("error", f"It stopped with {said(error)}{line}.", re.sub(r"\d+", "#", said(error)))
+
+
+def said(error: BaseException) -> str:
+    """'TypeError: what was wrong': of a message the first line, and not all of it where it is very long."""
+    return traceback.format_exception_only(error)[-1].strip().split("\n")[0][:200]
+
+
+def other_signature(task: Task, function: Callable) -> str | None:
+    """A sentence where the function does not take the task's arguments, or takes them in another order."""
+    try:
+        own = inspect.signature(function)
+    except (TypeError, ValueError):  # of what is built in
+        return None
+    (wanted,) = (node.args for node in ast.parse(f"def {task.signature}: ...").body)
+    names = [argument.arg for argument in wanted.args]
+    first = names[: len(names) - len(wanted.defaults)]  # are given by place, the others by name
+    if set(own.parameters) == set(names) and list(own.parameters) != names:
+        return f"Its arguments stand in another order: it is called as {task.signature}."
+    try:
+        own.bind(*first, **dict.fromkeys(names[len(first) :]))
+    except TypeError as error:
+        return f"It is called as {task.signature}, which yours, with {own}, does not take ({error})."
+    return None
+
+
+# Hints
+
+
+def failed(task: Task, kind: str, text: str | tuple[str, ...]) -> Result:
+    """A failure as a result. Of several hints each is told when the task has failed in this way once more."""
+    last, count = failures.get(task.name, ("", 0))
+    count = count + 1 if last == kind else 1
+    failures[task.name] = kind, count
+    if isinstance(text, str):
+        return Result(False, kind, f"✗ {task}: {text}")
+    level = min(count, len(text))
+    end = f"Read again: {task.equation}, in notebook {task.notebook}."
+    more = "Check again for the next." if level < len(text) else end
+    return Result(False, kind, f"✗ {task}: {text[level - 1]}\n  Hint {level} of {len(text)}. {more}")
+
+
+def wrong_kind(task: Task, got: dict, want: dict) -> str | None:
+    """A sentence on the first value that is of another type, shape, dtype or device than the right one."""
+    for name, value in want.items():
+        if text := of_another_kind(got[name], value, task.double):
+            return f"{name} {text}."
+    return None
+
+
+def is_cut_off(got, want) -> bool:
+    """Whether a tensor has lost the gradients that the right one has."""
+    return isinstance(want, Tensor) and want.requires_grad and not got.requires_grad
+
+
+def agree(task: Task, got: dict | Stop, want: dict | Stop) -> bool:
+    """Whether two attempts gave the same numbers, or were stopped by the same."""
+    if isinstance(got, Stop) or isinstance(want, Stop):
+        return got == want
+    return all(close(got[name], value, task.tolerance) for name, value in want.items())
+
+
+def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
+    """Three hints on an answer that is wrong in a way that the kit does not know; see `compare.py`."""
+    case, got, want = next(each for each in tries if not agree(task, *each[1:]))
+    name = next(name for name, value in want.items() if not close(got[name], value, task.tolerance))
+    first = f"{name} {where([(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])}."
+    if not all(plain(g[name]).isfinite().all() for _, g, _ in tries):
+        second = "It holds NaN or infinite values: is there a division by 0, or the root of less than 0?"
+    else:
+        second = factors(task, name, tries) if task.parts else ""
+        second = second or f"Take {case}: {entries(got[name], want[name], task.tolerance)}"
+    way = "Call it with all pictures 0 but one: what comes out is that one's factor. " if task.parts else ""
+    return first, f"{first} {second}", f"{first} {second} {way}Compare with {task.equation}, by hand, for {case}."
+
+
+# Progress
+
+
+def remember(task: Task, result: Result) -> None:
+    """Keeps the tick in memory, and with the runs where that can be written."""
+    ticks[task.name] = result.passed
+    if result:
+        failures.pop(task.name, None)
+    with contextlib.suppress(OSError, ValueError):
+        write_json(runs() / KEPT, kept() | ticks)
+
+
+def kept() -> dict[str, bool]:
+    """The ticks of other notebooks, as far as they can be read."""
+    try:
+        found = read_json(runs() / KEPT)
+    except (OSError, ValueError):
+        return {}
+    return {name: found[name] is True for name in BY_NAME if name in found} if isinstance(found, dict) else {}
+
+
+def progress() -> None:
+    """Prints the tasks as a table, with a tick at each whose last check passed."""
+    done = kept() | ticks
+    for task in TASKS:
+        print(f"{'✓' if done.get(task.name) else '·'} {task.number}  {task.name:<18} {task.title:<50} {task.notebook}")
+    print(f"{sum(done.values())} of {len(TASKS)} tasks")
