@@ -9,8 +9,8 @@ In the .py a task's answer stands between two marks; the words after the first a
         return …
         ### END SOLUTION
 
-A Markdown cell tagged `solution` is only for the worked edition, and below one tagged `question` the student edition has
-a cell for the answer. A file that a student has begun to fill in is never overwritten.
+Below the task stands a cell that calls `check` of hwkit.course.selfcheck. A Markdown cell tagged `solution` is only for
+the worked edition, and below one tagged `question` the student edition has a cell for the answer. A file that a student has begun to fill in is never overwritten.
 """
 
 import argparse
@@ -24,9 +24,10 @@ import nbformat
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 RULE = (
-    "The library that these notebooks use holds most answers: look there only after you have tried."
+    "The library that these notebooks use holds most answers: if you look one up, say so in your report, "
+    "and explain the line there in your own words."
 )
-EDITION = "*Student edition: {tasks} tasks are yours to fill in. {rule}*"
+TO_FILL_IN = {0: "nothing is to be filled in here", 1: "1 task is yours to fill in"}
 
 
 def blanked(code: str) -> str:
@@ -75,7 +76,8 @@ def student(worked, rule: str = RULE):
             )
     first = next(cell for cell in cells if cell.cell_type == "markdown")
     badge, _, rest = first.source.partition("\n")
-    first.source = f"{badge}\n\n{EDITION.format(tasks=tasks, rule=rule)}\n{rest}"
+    todo = TO_FILL_IN.get(tasks, f"{tasks} tasks are yours to fill in")
+    first.source = f"{badge}\n\n*Student edition: {todo}. {rule}*\n{rest}"
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number:02d}"
     notebook.cells = cells
