@@ -105,7 +105,8 @@ def described(figure: Figure) -> str:
         words += [axes.get_title(), axes.get_title("left"), *(text.get_text() for text in axes.texts)]
         words += [f"{axes.get_ylabel()} against {axes.get_xlabel()}"] * bool(axes.get_xlabel())
         words += [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
-    return figure.get_label() or "; ".join(filter(None, dict.fromkeys(words))) or "pictures side by side"
+    said = figure.get_label() or "; ".join(filter(None, dict.fromkeys(words))) or "pictures side by side"
+    return said.replace("$", "")  # the marks of a formula
 
 
 def find_run(name: str | None = None) -> Path:

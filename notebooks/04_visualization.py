@@ -371,7 +371,7 @@ write_bytes(run / "figures" / "diffusion.png", buffer.getvalue())
 write_bytes(run / "figures" / "diffusion.gif", gif.getvalue())
 notebook.keep(run)
 what = "Eight samples of DDIM, two rows of four, on their way from noise to digits"
-Picture(buffer.getvalue(), alt=what)
+Picture(buffer.getvalue(), metadata={"alt": what})
 
 # %% [markdown]
 # **What to notice.** Most of the film shows noise. What you see happen in the last part was decided in the middle.

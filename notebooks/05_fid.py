@@ -267,6 +267,7 @@ figures.digit_histogram_figure(record.classes, floors()["classes"])
 wanted = device == "cuda" if INCEPTION is None else INCEPTION
 if wanted:
     notebook.graded_number(folder, SOURCE)
+    notebook.keep(run)
 else:
     print("Not run: INCEPTION = True runs it. With a GPU expect some minutes, without")
     print("one an hour or more (estimates). Inception's weights are 90 MB to download.")
@@ -284,7 +285,8 @@ else:
 from hwkit.measure.curve import curve
 
 kept = run / "figures" / "fid_curve.json"
-*_, whole = curve(best_of(run), kept, n=IMAGES, device=device)
+for whole in curve(best_of(run), kept, n=IMAGES, device=device):
+    notebook.keep(run, minutes=5)
 best = min(whole.points, key=lambda point: point.value)
 for point in whole.points:
     more, error = point.value - best.value, np.hypot(point.error, best.error)
