@@ -157,8 +157,7 @@ figure
 # %% [markdown]
 # **What to notice.** The dashed line is steep: the original's loss counts an error of $\hat x_0$ at $t = 1$, where
 # nobody sees the noise, ten thousand times more than the same error at $t = 250$, where the shape of the digit is
-# decided. In a long training there is time for both. Whether the cap helps in a *short* one is a question for an
-# experiment: Act 5.
+# decided. Whether the cap helps, in a short training above all, is a question for an experiment: Act 5.
 
 # %% [markdown]
 # Put together this is the loss of algorithm 1 of Ho et al. (its line 5; the other lines draw $x_0$, $t$ and
@@ -554,8 +553,8 @@ def update_weights(model, ema, optimizer, loss, clip=1.0, decay=0.999):
 check(update_weights)
 
 # %% [markdown]
-# This is the whole loop, with your loss, your draw and your update. The digits are drawn by a generator of their own, so
-# each training sees the same ones.
+# This is the whole loop, with the loss of Act 1, and the draw and the update above. The digits are drawn by a generator
+# of their own, so that trainings of one seed see the same ones.
 
 # %%
 from tqdm.auto import trange
@@ -578,8 +577,8 @@ def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
 
 
 # %% [markdown]
-# Try it with a small network: your U-Net with `BASE` channels, on 14×14. It is a seventh as large as that of the recipe
-# `cpu`, so that many of them can be trained.
+# Try it with a small network: the U-Net of Act 2 with `BASE` channels, on 14×14. It is a seventh as large as that of
+# the recipe `cpu`, so that many of them can be trained.
 
 # %%
 def small_network(seed, channels=3):

@@ -575,9 +575,10 @@ for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde")):
 print(f"as many real digits score {floor_at(COMPARE):.2f}")
 
 # %% [markdown]
-# **What to notice.** Is the difference larger than the errors behind the ±? If it is, the sampler with noise makes
-# better images, in fewer evaluations. If it is not, these images cannot tell you, and more of them might. (Only values
-# of equally many images may be compared: with fewer images the number comes out higher, for real digits too.)
+# **What to notice.** Is the difference larger than the errors behind the ±? If it is not, these images cannot tell you,
+# and more of them might. If it is, the lower line makes the better images. Is it `dpm++sde`, which also asks the
+# network less often? Then fresh noise pays for your network, too. (Only values of equally many images may be compared:
+# with fewer images the number comes out higher, for real digits too.)
 
 # %% [markdown]
 # One thing more before the long work: it may be interrupted at any time. Called again, `generate` makes only what is
@@ -588,9 +589,8 @@ import shutil
 
 practice = run / "practice"
 shutil.rmtree(practice, ignore_errors=True)
-make = partial(
-    generate, weights, practice, sampler=Sampler("ddim", 10), batch=20, device=device
-)
+options = {"sampler": Sampler("ddim", 10), "batch": 20, "device": device}
+make = partial(generate, weights, practice, **options)
 print("made:", make(n=60))
 for lost in ("00007.png", "00021.png", "00060.png"):
     (practice / lost).unlink()
@@ -623,11 +623,8 @@ from hwkit.measure import check as folder_check
 
 for row in folder_check.rows(folder, count):
     sign = {True: "✓", False: "✗", None: "–"}[row.passed]
-    print(
-        textwrap.fill(
-            f"{sign} {row.what:<16} {row.found}", 88, subsequent_indent=" " * 19
-        )
-    )
+    line = f"{sign} {row.what:<16} {row.found}"
+    print(textwrap.fill(line, 88, subsequent_indent=" " * 19))
     if row.passed is False:
         print(textwrap.fill(f"→ {row.mend}", 88, subsequent_indent="  "))
 

@@ -194,10 +194,10 @@ def test_the_guess_outweighs_the_noise_near_t_50():
     assert guess[0] == pytest.approx(1) and noise[0] == 0, "the image is the guess"
 
 
-def left_of_a_mistake(name: str, start: int, steps: int = 20) -> float:
-    """How much of a mistake of 20 % at `start` is there at the end, of numbers from N(0, 0.617²), exactly.
+def spreads(name: str, start: int, steps: int = 20) -> tuple[float, float]:
+    """What a sampler makes of numbers from N(0, 0.617²), as a part of 0.617: without a mistake, and with one of 20 %.
 
-    A step is linear, so variances are enough: x_s = a x_t + noise, with a the step's own answer to x_t = 1.
+    The mistake is made at the time `start`: x_t is 20 % too large.
     """
 
     def perfect(x_t, t):
@@ -215,8 +215,13 @@ def left_of_a_mistake(name: str, start: int, steps: int = 20) -> float:
             return torch.randn(100_000, dtype=torch.float64, generator=generator)
 
         *_, end = sample(perfect, noise() * wide, ts, LINEAR, Sampler(name).step, noise)
-        ends.append(end.x_t.std().item())
-    return ends[1] / ends[0] - 1
+        ends.append(end.x_t.std().item() / SPREAD)
+    return ends[0], ends[1]
+
+
+def left_of_a_mistake(name: str, start: int) -> float:
+    right, wrong = spreads(name, start)
+    return wrong / right - 1
 
 
 def test_without_noise_a_mistake_arrives_and_with_noise_it_is_corrected():
@@ -225,6 +230,9 @@ def test_without_noise_a_mistake_arrives_and_with_noise_it_is_corrected():
         assert left_of_a_mistake(name, 415) == pytest.approx(0.2, abs=1e-6)
     for name in ("ddpm", "dpm++sde"):
         assert left_of_a_mistake(name, 415) < 0.02
+    says("03", "There `ddpm` is off by a tenth")
+    assert spreads("ddpm", 415)[0] == pytest.approx(0.9, abs=0.02)
+    assert spreads("dpm++sde", 415)[0] == pytest.approx(1, abs=0.05)
     says("03", "6: about 14 %")
     assert left_of_a_mistake("dpm++sde", 119) == pytest.approx(0.14, abs=0.01)
 
