@@ -82,7 +82,7 @@ print(f"The network predicts {trained.prediction!r}. {schedule}")
 
 # %% tags=["core"]
 def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
-    """(x̂_0, ε̂), each of x_t's shape; `prediction` is "epsilon", "x0" or "v" (eq. 15)."""
+    """(x̂_0, ε̂), each of x_t's shape; predicted: "epsilon", "x0" or "v" (eq. 15)."""
     ### BEGIN SOLUTION 3.1: solve the equation for what the network did not say
     signal, noise = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5
     if prediction == "epsilon":

@@ -177,7 +177,7 @@ def test_the_student_edition_is_in_step(name):
 def test_no_line_of_a_solution_is_in_a_student_file(name):
     worked, students = pair(name)
     lines = {line.strip() for code in worked for _, body in SOLUTION.findall(code) for line in body.split("\n")}
-    elsewhere = {line.strip() for code in worked for line in SOLUTION.sub("", code).split("\n")}  # `with torch.no_grad():`
+    elsewhere = {line.strip() for code in worked for line in SOLUTION.sub("", code).split("\n")}  # torch.no_grad()
     shown = {line.strip() for code in students for line in code.split("\n")}
     assert not (lines - elsewhere) & shown and all(len(line) < 22 for line in lines & elsewhere)
     assert not re.search(r"BEGIN SOLUTION|END SOLUTION", "\n".join(students))
