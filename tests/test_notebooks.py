@@ -574,6 +574,20 @@ def test_elsewhere_the_notebooks_are_those_of_this_folder_and_nothing_is_downloa
     assert capsys.readouterr().out == f"{tmp_path / 'a.zip'}: 0.0 MB\n"
 
 
+def test_a_student_edition_that_was_begun_is_handed_in_for_its_notebook(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "KIT", tmp_path)
+    shutil.copytree(NOTEBOOKS / "student", tmp_path / "notebooks" / "student")
+    for name in NAMES:
+        shutil.copy(NOTEBOOKS / f"{name}.ipynb", tmp_path / "notebooks")
+    assert notebook.own_notebooks() == [tmp_path / "notebooks" / f"{name}.ipynb" for name in NAMES]
+    mine = tmp_path / "notebooks" / "student" / "03_sampling.ipynb"
+    content = nbformat.read(mine, as_version=4)
+    content.cells[2].execution_count = 1
+    nbformat.write(content, mine)
+    found = notebook.own_notebooks()
+    assert found[2] == mine and [path.stem for path in found] == NAMES
+
+
 # Which run a notebook looks at
 
 
