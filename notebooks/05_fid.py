@@ -286,6 +286,7 @@ from hwkit.measure.curve import curve
 
 kept = run / "figures" / "fid_curve.json"
 for whole in curve(best_of(run), kept, n=IMAGES, device=device):
+    print(whole.points[-1].sampler, "is measured")
     notebook.keep(run, minutes=5)
 best = min(whole.points, key=lambda point: point.value)
 for point in whole.points:
