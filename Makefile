@@ -6,6 +6,7 @@
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
 #
 # For who changes the kit: make notebooks ONLY=03 (runs them, saves outputs), sync (.py and .ipynb of each pair), lint,
+# course (the student edition, notebooks/student/; RULE="a sentence on the library's answers"),
 # and badges REPO=owner/name REF=main (where the notebooks' badges and clone addresses point).
 #
 # All make .venv first. Options of make report:
@@ -25,7 +26,7 @@ OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIP
 nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && HWKIT_RUNS="$$small/runs" PYTHONPATH="$(CURDIR)" \
 	$(1)/python -m pytest --nbval-lax -p no:cacheprovider "$$small"; status=$$?; rm -rf "$$small"; exit $$status
 
-.PHONY: report lab figures test test-colab test-browser soak bench bench-long notebooks sync badges lint clean
+.PHONY: report lab figures test test-colab test-browser soak bench bench-long notebooks sync course badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -59,6 +60,9 @@ bench-long: $(BIN)/.installed-bench # hours; goes on where it stopped
 
 notebooks: $(BIN)/.installed-tests
 	$(BIN)/python notebooks/build.py execute $(ONLY)
+
+course: $(BIN)/.installed
+	$(BIN)/python notebooks/editions.py $(if $(RULE),--rule "$(RULE)")
 
 sync: $(BIN)/.installed
 	$(BIN)/python notebooks/build.py sync

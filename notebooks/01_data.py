@@ -50,7 +50,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("01_data", drive=True)  # False: nothing is kept on Drive
@@ -221,11 +221,34 @@ white, black = (
 )  # (T + 1, 40) each
 
 # %% [markdown]
+# How much of the image is left after $t$ steps? Each multiplies it by $\sqrt{1-\beta_i}$, so all of them by
+# $\sqrt{\bar\alpha_t}$ with $\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)$. Write down the table of all
+# $\bar\alpha_t$, from $\bar\alpha_0 = 1$ on.
+
+# %%
+def alpha_bar_table(beta):
+    """β_1 … β_T (T,) → ᾱ_0 … ᾱ_T (T + 1,), with ᾱ_0 = 1 (Ho et al., above eq. 4)."""
+    ### BEGIN SOLUTION 1.1: the product of all 1 − β up to each time
+    one = torch.ones(1, dtype=beta.dtype)
+    return torch.cat([one, (1 - beta).cumprod(0)])
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Is it right? `check` tries what you wrote on inputs of its own. Where something is wrong it says what, and more when
+# you call it again; it does not give the answer away. A cell like this stands below each task of the six notebooks.
+
+# %%
+from hwkit.course.selfcheck import check
+
+check(alpha_bar_table)
+
+# %% [markdown]
 # Draw the eighty paths, with the band in which 95 % of them should lie at each time. The band comes from the next
 # equation; for now, look how long the two colours can be told apart.
 
 # %%
-alpha_bar = torch.cat([torch.ones(1), (1 - beta).cumprod(0)])  # (T + 1,), with ᾱ_0 = 1
+alpha_bar = alpha_bar_table(beta)  # (T + 1,)
 mean, spread = alpha_bar.sqrt(), 2 * (1 - alpha_bar).sqrt()
 figure, axes = figures.plot("t", "pixel value", size=(7.5, 3.6))
 for start, walks, color in ((1, white, figures.ACCENT), (-1, black, figures.INK)):
@@ -244,8 +267,7 @@ figure
 # preserving*: pixels with variance 1 keep it. (Our digits begin with less. Exercise 1 asks what happens to them.)
 
 # %% [markdown]
-# Steps of Gaussian noise add up to Gaussian noise, so the first $t$ steps can be made in **one jump**. With
-# $\bar\alpha_t = \prod_{i \le t} (1 - \beta_i)$,
+# Steps of Gaussian noise add up to Gaussian noise, so the first $t$ steps can be made in **one jump**:
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1-\bar\alpha_t}\; \varepsilon, \qquad
 # \varepsilon \sim \mathcal N(0, I). \tag{Ho et al., eq. 4}$$
@@ -254,8 +276,14 @@ figure
 
 # %% tags=["core"]
 def q_sample(x_0, alpha_bar_t, eps):
+    """x_t, of the shape of x_0 and eps; ᾱ_t is a number, or (B, 1, 1, 1) (eq. 4)."""
+    ### BEGIN SOLUTION 1.2: the image and the noise, each with its factor
     return alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) ** 0.5 * eps
+    ### END SOLUTION
 
+
+# %%
+check(q_sample)
 
 # %% [markdown]
 # Does the jump agree with the steps? At every time the mean should be $\sqrt{\bar\alpha_t}$ and the standard deviation

@@ -38,7 +38,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("02_training", drive=True)  # False: nothing is kept on Drive
@@ -84,6 +84,8 @@ alpha_bar, T = schedule.alpha_bar, schedule.T
 
 # %% tags=["core"]
 def target(x_0, alpha_bar_t, eps, prediction):
+    """What the network is asked for: "epsilon", "x0" or "v" (Salimans & Ho, §4)."""
+    ### BEGIN SOLUTION 2.1: the target for each of the three
     if prediction == "epsilon":
         return eps
     if prediction == "x0":
@@ -93,7 +95,13 @@ def target(x_0, alpha_bar_t, eps, prediction):
     raise ValueError(
         f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'."
     )
+    ### END SOLUTION
 
+
+# %%
+from hwkit.course.selfcheck import check
+
+check(target)
 
 # %% [markdown]
 # Not all times need the same attention. With $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$, an error of
@@ -103,6 +111,11 @@ def target(x_0, alpha_bar_t, eps, prediction):
 
 # %% tags=["core"]
 def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
+    """The weight of each image's error, in alpha_bar_t's shape (Hang et al., eq. 5).
+
+    With "uniform" it is 1; with "min_snr" an error of x_0 weighs min(SNR, gamma).
+    """
+    ### BEGIN SOLUTION 2.2: the weight of an error of ε, x_0 or v
     if weighting == "uniform":
         return torch.ones_like(alpha_bar_t)
     if weighting != "min_snr":
@@ -111,7 +124,11 @@ def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
         )
     snr = alpha_bar_t / (1 - alpha_bar_t)
     return snr.clamp(max=gamma) / {"epsilon": snr, "x0": 1, "v": snr + 1}[prediction]
+    ### END SOLUTION
 
+
+# %%
+check(loss_weight)
 
 # %% [markdown]
 # See what the cap does. Plotted is the weight that an error of $\hat x_0$ gets at each time: in the original's loss, in
@@ -157,13 +174,19 @@ from hwkit.diffusion import q_sample
 def diffusion_loss(
     model, x_0, t, eps, alpha_bar, prediction="epsilon", weighting="uniform"
 ):
+    """A scalar: x_0, eps (B, C, H, W), t (B,), alpha_bar (T + 1,) (algorithm 1)."""
+    ### BEGIN SOLUTION 2.3: noise, ask, compare, weigh, take the mean
     alpha_bar_t = alpha_bar[t].to(x_0.dtype)[:, None, None, None]  # (B, 1, 1, 1)
     output = model(q_sample(x_0, alpha_bar_t, eps), t)
     squared_error = (
         output.to(x_0.dtype) - target(x_0, alpha_bar_t, eps, prediction)
     ) ** 2
     return (loss_weight(alpha_bar_t, prediction, weighting) * squared_error).mean()
+    ### END SOLUTION
 
+
+# %%
+check(diffusion_loss)
 
 # %% [markdown]
 # **Two remarks on $t$.** Here $t$ runs from 1 to $T$, and $t = 0$ is the clean image, which is never asked about. Many
@@ -249,7 +272,7 @@ for prediction in ("epsilon", "x0"):
 # ## Act 2 · The network
 #
 # It takes an image and a time, and returns an image. First the time: one number $t$ becomes many, sines and cosines of
-# it, slow ones and quick ones, as a clock has hands. Two small layers make of them what every block below is told.
+# it, slow ones and quick ones, as a clock has hands (Vaswani et al., §3.5).
 
 # %% tags=["network"]
 import copy, math
@@ -257,17 +280,31 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def time_embedding(t, dim):
+    """t (B,) → (B, dim): sines, then cosines, of t / 10000^(i/h), i < h = dim/2."""
+    ### BEGIN SOLUTION 2.4: the angles, their sines and their cosines
+    steps = torch.arange(dim // 2, device=t.device) / (dim // 2)
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * steps)  # (B, dim / 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    ### END SOLUTION
+
+
+# %%
+check(time_embedding)
+
+# %% [markdown]
+# Two small layers make of these numbers what every block below is told. They are learned; the sines and cosines are
+# not.
+
+# %% tags=["network"]
 class TimeEmbedding(nn.Module):
     def __init__(self, dim, dim_out):
         super().__init__()
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 2) / (dim // 2))
-        self.register_buffer("frequencies", frequencies, persistent=False)
-        last = nn.Linear(dim_out, dim_out), nn.SiLU()
+        self.dim, last = dim, (nn.Linear(dim_out, dim_out), nn.SiLU())
         self.mlp = nn.Sequential(nn.Linear(dim, dim_out), nn.SiLU(), *last)
 
-    def forward(self, t):  # (B,)
-        angles = t.float()[:, None] * self.frequencies  # (B, dim / 2)
-        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))  # (B, dim_out)
+    def forward(self, t):
+        return self.mlp(time_embedding(t, self.dim))  # (B, dim_out)
 
 
 # %% [markdown]
@@ -299,11 +336,17 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x, emb):
+        """x (B, c_in, H, W) and emb (B, time_dim) → (B, c_out, H, W) (appendix B)."""
+        ### BEGIN SOLUTION 2.5: the input, plus a correction that is told the time
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + self.time(emb)[:, :, None, None]  # the same for all pixels
         h = self.conv2(F.silu(self.norm2(h)))
         return self.skip(x) + h
+        ### END SOLUTION
 
+
+# %%
+check(ResBlock)
 
 # %% [markdown]
 # Why a **U-Net**? To know that this is a 7, one must see the whole digit; to draw it, one must place single pixels. So
@@ -336,6 +379,8 @@ class Parts(nn.Module):
 # %% tags=["network"]
 class UNet(Parts):
     def forward(self, x, t):
+        """x (B, C, H, W) and times t (B,) → a tensor of x's shape (appendix B)."""
+        ### BEGIN SOLUTION 2.6: down, through the middle, and up, with the skips
         emb = self.time(t)
         fine = self.down1(self.stem(F.pixel_unshuffle(x, self.patch)), emb)
         coarse = self.down2(self.shrink(fine), emb)
@@ -343,7 +388,11 @@ class UNet(Parts):
         h = self.up2(torch.cat([h, coarse], dim=1), emb)
         h = self.up1(torch.cat([self.grow(h), fine], dim=1), emb)
         return F.pixel_shuffle(self.head(h), self.patch)
+        ### END SOLUTION
 
+
+# %%
+check(UNet.forward, task="2.6")
 
 # %% [markdown]
 # Is this the network that the original trains, and that the kit calls `hwkit.unet.UNet`? Give both the same weights
@@ -452,23 +501,60 @@ figure
 # %% [markdown]
 # ## Act 3 · The loop
 #
-# Training draws images, times and noise, and descends. Two lines more make it steady. The first: each step throws the
-# weights about a little, and a *moving average* of the weights (**EMA**, exponential moving average) lies in the middle
-# of that. So we keep a second network, and draw it a little towards the first after each step. It is the one that
-# draws.
+# Training draws images, times and noise, and descends. First the draw for a batch: a time for each image, and a noise
+# for each value (algorithm 1, lines 3 and 4).
+
+# %%
+def draw_t_and_eps(x_0, T):
+    """x_0 (B, C, H, W) → times t (B,) in {1, …, T}, and ε ~ N(0, I) of x_0's shape."""
+    ### BEGIN SOLUTION 2.7: draw both, on the device of x_0
+    t = torch.randint(1, T + 1, (len(x_0),), device=x_0.device)
+    return t, torch.randn_like(x_0)
+    ### END SOLUTION
+
+
+# %%
+check(draw_t_and_eps)
+
+# %% [markdown]
+# Two lines more make the descent steady. The first: each step throws the weights about a little, and a *moving average*
+# of the weights (**EMA**, exponential moving average) lies in the middle of that. So we keep a second network, and draw it a little towards the first after each step. It is the one that
+# draws. How much of itself it keeps grows with the steps: it looks back over a tenth of them.
 
 # %% tags=["average"]
-def update_average(average, model, step, longest=0.9999, part=10):
-    keep = min(longest, (1 + step) / (part + step))  # of a tenth of the steps
-    with torch.no_grad():
-        for a, p in zip(average.parameters(), model.parameters(), strict=True):
-            a.lerp_(p, 1 - keep)  # a = keep · a + (1 − keep) · p
+def ema_decay(step, longest=0.9999, part=10):
+    return min(longest, (1 + step) / (part + step))
 
 
 # %% [markdown]
 # The second: **clipping**. Now and then a batch has a very large gradient, and one step could spoil the work of many.
-# `clip_grad_norm_` makes a gradient that is longer than 1 exactly as long as 1, and returns how long it was. This is
-# the whole loop, with the `diffusion_loss` of Act 1.
+# `nn.utils.clip_grad_norm_` makes a gradient that is longer than 1 exactly as long as 1, and returns how long it was.
+# Both belong to one update.
+
+# %%
+def update_weights(model, ema, optimizer, loss, clip=1.0, decay=0.999):
+    """One update for a loss (a scalar); returns the gradient's length before clipping.
+
+    Of each weight a of the average, `decay` stays; the rest comes from the model's.
+    """
+    ### BEGIN SOLUTION 2.8: gradient, clipping, step, average (algorithm 1, line 5)
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    with torch.no_grad():
+        for a, p in zip(ema.parameters(), model.parameters(), strict=True):
+            a.lerp_(p, 1 - decay)
+    return norm
+    ### END SOLUTION
+
+
+# %%
+check(update_weights)
+
+# %% [markdown]
+# This is the whole loop, with the loss of Act 1, and the draw and the update above. The digits are drawn by a generator
+# of their own, so that trainings of one seed see the same ones.
 
 # %%
 from tqdm.auto import trange
@@ -476,19 +562,16 @@ from tqdm.auto import trange
 
 def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
     generator, average = torch.Generator().manual_seed(seed), copy.deepcopy(model)
+    torch.manual_seed(seed)  # of times and noise
     optimizer, log = torch.optim.AdamW(model.parameters(), lr), []
     table = alpha_bar.to(device, torch.float32)
     for step in trange(steps, leave=False):
         chosen = torch.randint(len(images), (batch,), generator=generator)
         x_0 = normalize(images[chosen])[:, : model.channels].to(device)
-        t = torch.randint(1, T + 1, (batch,), generator=generator).to(device)
-        eps = torch.randn(x_0.shape, generator=generator).to(device)
+        t, eps = draw_t_and_eps(x_0, T)
         loss = diffusion_loss(model, x_0, t, eps, table, prediction, weighting)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        update_average(average, model, step, part=40)  # the loss falls fast here
+        decay = ema_decay(step, part=40)  # the loss falls fast here
+        norm = update_weights(model, average, optimizer, loss, decay=decay)
         log.append((loss.item(), norm.item()))
     return average, log
 

@@ -38,7 +38,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("03_sampling", drive=True)  # False: nothing is kept on Drive
@@ -82,6 +82,8 @@ print(f"The network predicts {trained.prediction!r}. {schedule}")
 
 # %% tags=["core"]
 def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
+    """(x̂_0, ε̂), each of x_t's shape; predicted: "epsilon", "x0" or "v" (eq. 15)."""
+    ### BEGIN SOLUTION 3.1: solve the equation for what the network did not say
     signal, noise = alpha_bar_t**0.5, (1 - alpha_bar_t) ** 0.5
     if prediction == "epsilon":
         return (x_t - noise * output) / signal, output
@@ -92,7 +94,13 @@ def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
     raise ValueError(
         f"prediction is {prediction!r}, but must be 'epsilon', 'x0' or 'v'."
     )
+    ### END SOLUTION
 
+
+# %%
+from hwkit.course.selfcheck import check
+
+check(predict_x0_eps)
 
 # %% [markdown]
 # Test it before you trust it. Noise ten real digits, one of each class, and pretend that the network is perfect: its
@@ -133,6 +141,8 @@ class Denoiser:
 
     @torch.no_grad()
     def __call__(self, x_t, t):
+        """(x̂_0, ε̂), each of x_t's shape (B, C, H, W); t is one whole number."""
+        ### BEGIN SOLUTION 3.2: ask the network, translate, clip, translate again
         alpha_bar_t = self.schedule.alpha_bar[t].item()
         times = torch.full((len(x_t),), t, device=x_t.device)
         output = self.model(x_t, times).to(x_t.dtype)
@@ -142,7 +152,11 @@ class Denoiser:
                 x0_hat.clamp(-1, 1), x_t, alpha_bar_t, "x0"
             )
         return x0_hat, eps_hat
+        ### END SOLUTION
 
+
+# %%
+check(Denoiser)
 
 # %% [markdown]
 # Now ask it. The ten digits are noised to four strengths. Below each row of $x_t$ stands what the network sees in it in
@@ -182,6 +196,8 @@ figures.labelled_rows({**rows, "the truth": x_0})
 def ddpm_step(
     x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"
 ):
+    """x_s, of x_t's shape (eq. 7); `variance` is "posterior" or "beta" (§3.2)."""
+    ### BEGIN SOLUTION 3.3: the mean, and noise of the right size
     alpha = alpha_bar_t / alpha_bar_s  # α_t, or the product of the α between s and t
     beta = 1 - alpha
     mean = (
@@ -194,7 +210,11 @@ def ddpm_step(
     if variance == "beta":
         return mean + beta**0.5 * noise
     raise ValueError(f"variance is {variance!r}, but must be 'posterior' or 'beta'.")
+    ### END SOLUTION
 
+
+# %%
+check(ddpm_step)
 
 # %% [markdown]
 # In most tutorials the mean looks different: it is written with $\hat\varepsilon$ (Ho et al., eq. 11),
@@ -202,15 +222,30 @@ def ddpm_step(
 # $$\mu = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\, \hat\varepsilon \Big), \qquad
 # \alpha_t = 1 - \beta_t.$$
 #
-# It is eq. 7 with $\hat x_0$, in other letters. Check it with any $x_t$ and any $\hat\varepsilon$, at three times.
+# It is eq. 7 with $\hat x_0$, in other letters. Write it down as it stands, with $\alpha_t = \bar\alpha_t/\bar\alpha_s$.
+
+# %%
+def ddpm_mean_eps(x_t, eps_hat, alpha_bar_t, alpha_bar_s):
+    """The mean of x_s, of x_t's shape, from ε̂ (eq. 11)."""
+    ### BEGIN SOLUTION 3.4: the mean by eq. 11
+    alpha = alpha_bar_t / alpha_bar_s
+    return (x_t - (1 - alpha) / (1 - alpha_bar_t) ** 0.5 * eps_hat) / alpha**0.5
+    ### END SOLUTION
+
+
+# %%
+check(ddpm_mean_eps)
+
+# %% [markdown]
+# Are eq. 7 and eq. 11 one? Compare them with any $x_t$ and any $\hat\varepsilon$, at three times: the means must be the
+# same.
 
 # %% tags=["nbval-check-output"]
 from hwkit.schedule import linear
 ab = linear(830).alpha_bar.tolist()
 x_t, eps_hat = torch.randn(2, 10, 3, 28, 28, generator=torch.Generator().manual_seed(2))
 for t in (830, 415, 2):
-    alpha = ab[t] / ab[t - 1]
-    eq_11 = (x_t - (1 - alpha) / (1 - ab[t]) ** 0.5 * eps_hat) / alpha**0.5
+    eq_11 = ddpm_mean_eps(x_t, eps_hat, ab[t], ab[t - 1])
     x0_hat, _ = predict_x0_eps(eps_hat, x_t, ab[t], "epsilon")
     eq_7 = ddpm_step(x_t, x0_hat, eps_hat, ab[t], ab[t - 1], noise=0)
     print(f"t = {t}: the same mean: {torch.allclose(eq_7, eq_11, atol=1e-4)}")
@@ -296,12 +331,18 @@ figures.diffusion_grid([frame._replace(x_t=frame.x_t[:4]) for frame in way])
 
 # %% tags=["core"]
 def ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0):
+    """x_s, of x_t's shape (Song et al., eq. 12, 16); without noise where η = 0."""
+    ### BEGIN SOLUTION 3.5: the guess, the direction to x_t, and fresh noise
     sigma = eta * (
         ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
     )
     x_s = alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s - sigma**2) ** 0.5 * eps_hat
     return x_s + sigma * noise if sigma > 0 else x_s
+    ### END SOLUTION
 
+
+# %%
+check(ddim_step)
 
 # %% [markdown]
 # With $\eta = 0$ nothing is random any more: the image follows from $x_T$ alone. With $\eta = 1$ it must be the DDPM
@@ -318,13 +359,24 @@ the_same = torch.allclose(there, expected, atol=1e-5)
 print("η = 0 goes back the way that the noise came:", the_same)
 
 # %% [markdown]
-# Now with the network: `STEPS` steps instead of all, from the *same* twelve $x_T$. The times go from $T$ to 0, both
-# included. (Many programs count in whole strides: 50 strides of 16 begin at $t = 784$, not at 830. With 50 steps that
+# Which times? `STEPS` steps instead of all, evenly from $T$ to 0, both included, rounded to whole numbers. (Many programs count in whole strides: 50 strides of 16 begin at $t = 784$, not at 830. With 50 steps that
 # does little harm; with few steps they begin far too low.)
 
 # %%
-from hwkit.sampling import times
+def times(T, steps):
+    """`steps` + 1 falling whole numbers, evenly spaced, from T to 0 (§4.2)."""
+    ### BEGIN SOLUTION 3.6: T first, 0 last
+    return torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().int().tolist()
+    ### END SOLUTION
 
+
+# %%
+check(times)
+
+# %% [markdown]
+# Now with the network, from the *same* twelve $x_T$ as DDPM, and once more, to see whether anything is random.
+
+# %%
 print(times(T, STEPS)[:5], "…", times(T, STEPS)[-3:])
 *_, last = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
 *_, again = sample(denoise, x_T, times(T, STEPS), alpha_bar, step=ddim_step)
@@ -365,7 +417,7 @@ figures.labelled_rows(rows, above=[f"{10 * k}°" for k in range(10)])
 # you run the cell, guess from which row on it is good enough for you.
 
 # %%
-import time
+import math, time
 
 rows = {}
 for steps in (2, 5, 10, 20, 50, 100):
@@ -427,6 +479,31 @@ figure
 # **What to notice.** Which solver needs how many evaluations for the same distance? Go from DDIM's last point to the
 # left, until you meet the other lines. But *distance to the exact solution* is not *quality*. The exact solution is the
 # exact image of an imperfect network. That brings us to the last question before the ten thousand images.
+
+# %% [markdown]
+# **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M). `past` holds what the steps
+# before had, as pairs $(\bar\alpha, \hat x_0)$, the newest last; it is empty in the first step. (Nothing below needs
+# this one: you may leave it out.)
+
+# %%
+def second_order_step(
+    x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=()
+):
+    """x_s, of x_t's shape, without noise (Lu et al., algorithm 2)."""
+    ### BEGIN SOLUTION 3.7: carry the guess to the middle of the step
+    if past and alpha_bar_s < 1:
+        a_r, before = past[-1]
+        λ_r, λ_t, λ_s = (
+            0.5 * math.log(a / (1 - a)) for a in (a_r, alpha_bar_t, alpha_bar_s)
+        )
+        x0_hat = x0_hat + (x0_hat - before) / (λ_t - λ_r) * (λ_s - λ_t) / 2
+    eps_hat = (x_t - alpha_bar_t**0.5 * x0_hat) / (1 - alpha_bar_t) ** 0.5
+    return alpha_bar_s**0.5 * x0_hat + (1 - alpha_bar_s) ** 0.5 * eps_hat
+    ### END SOLUTION
+
+
+# %%
+check(second_order_step)
 
 # %% [markdown]
 # ## Act 5 · Ten thousand PNGs
@@ -536,15 +613,15 @@ count = len(numbered(folder))
 print(f"{count:,} images in {folder}, by {Sampler(**read_manifest(folder)['sampler'])}")
 
 # %% [markdown]
-# Would the course accept them? `check` looks as a strict assistant would: number, names, size, mode, duplicates, copies
+# Would the course accept them? The kit's check of a folder looks as a strict assistant would: number, names, size, mode, duplicates, copies
 # of training images, and whether all ten digits are there. ("No copies" allows a few: of unseen real digits, too, one
 # in a thousand is as near to a training image.) It works on any folder: `python -m hwkit check FOLDER`.
 
 # %%
 import textwrap
-from hwkit.measure import check
+from hwkit.measure import check as folder_check
 
-for row in check.rows(folder, count):
+for row in folder_check.rows(folder, count):
     sign = {True: "✓", False: "✗", None: "–"}[row.passed]
     line = f"{sign} {row.what:<16} {row.found}"
     print(textwrap.fill(line, 88, subsequent_indent=" " * 19))
@@ -586,9 +663,8 @@ figures.sample_sheet(first, columns=12, title=f"The first {len(first)} images")
 #    hardly visible with 830?
 # 4. *(break it, 10 minutes)* Set `clip=False` in the `Denoiser`. For which kind of prediction does that matter most,
 #    and at which times?
-# 5. *(code, 30 minutes)* Write DPM-Solver++(2M) yourself from algorithm 2 of the paper: a function that remembers by
-#    its argument `past`, like the kit's. Put it into the plot of Act 4: twice the steps should divide the distance by
-#    four.
+# 5. *(code, 10 minutes)* Put your `second_order_step` of Act 4 into the plot there, beside the kit's solvers: twice the
+#    steps should divide the distance by four.
 # 6. *(code, 10 minutes)* In the experiment with the 20 %, make the mistake at $t = 119$ instead of 415. How much is
 #    left now with `dpm++sde`? What does that say about *when* a network must not err?
 #

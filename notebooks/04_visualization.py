@@ -35,7 +35,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("04_visualization", drive=True)  # False: nothing is kept on Drive
@@ -69,12 +69,28 @@ alpha_bar, T = denoise.schedule.alpha_bar, denoise.schedule.T
 #
 # $$t_k = T\,\big(1 - \tfrac{k}{7}\big), \qquad k = 0, \dots, 7.$$
 #
-# DDIM with 50 steps does not stop at all of these by itself, so its nearest stop is moved onto each.
+# Write them down, rounded to whole numbers.
+
+# %%
+def nodes(T, count=8):
+    """`count` falling whole numbers, evenly spaced, from T to 0."""
+    ### BEGIN SOLUTION 4.1: the times of the columns
+    return [round(T * (1 - k / (count - 1))) for k in range(count)]
+    ### END SOLUTION
+
+
+# %%
+from hwkit.course.selfcheck import check
+
+check(nodes)
+
+# %% [markdown]
+# DDIM with 50 steps does not stop at all of these by itself. So its nearest stop is moved onto each of them, and it
+# still makes 50 steps.
 
 # %% tags=["nbval-check-output"]
-from hwkit.sampling import nodes, times
+from hwkit.sampling import times
 
-print([round(830 * (1 - k / 7)) for k in range(8)])
 print(nodes(830))
 ddim_times = times(830, 50, through=nodes(830))
 through = set(nodes(830)) <= set(ddim_times)

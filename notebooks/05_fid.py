@@ -36,7 +36,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("05_fid", drive=True)  # False: nothing is kept on Drive
@@ -105,18 +105,37 @@ figure
 #
 # $$d^2 = |\mu_1 - \mu_2|^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big).$$
 #
-# The trace of a matrix root is the sum of the roots of its eigenvalues, so it fits in a few lines.
+# It needs of each cloud two things only: the mean of each feature, and the covariance of each two.
 
 # %%
-from hwkit.measure.distances import statistics
+def statistics(features):
+    """Features (N, D) → mean (D,) and covariance (D, D) (Heusel et al., §3)."""
+    ### BEGIN SOLUTION 5.1: mean and covariance over the N rows
+    return features.mean(axis=0), np.cov(features, rowvar=False)
+    ### END SOLUTION
 
 
-def frechet(features_1, features_2):
-    (mu_1, sigma_1), (mu_2, sigma_2) = statistics(features_1), statistics(features_2)
-    roots = np.sqrt(np.linalg.eigvals(sigma_1 @ sigma_2).real.clip(0))
-    traces = np.trace(sigma_1) + np.trace(sigma_2) - 2 * roots.sum()
-    return ((mu_1 - mu_2) ** 2).sum() + traces
+# %%
+from hwkit.course.selfcheck import check
 
+check(statistics)
+
+# %% [markdown]
+# The trace of a matrix root is the sum of the roots of the matrix's eigenvalues, so the distance fits in a few lines. (Rounding can make
+# an eigenvalue a little negative or complex.)
+
+# %%
+def frechet_distance(mu1, sigma1, mu2, sigma2):
+    """d², a number, from means (D,) and covariances (D, D) (Heusel et al., eq. 6)."""
+    ### BEGIN SOLUTION 5.2: the means' distance, and the three traces
+    roots = np.sqrt(np.linalg.eigvals(sigma1 @ sigma2).real.clip(0))
+    traces = np.trace(sigma1) + np.trace(sigma2) - 2 * roots.sum()
+    return float(((mu1 - mu2) ** 2).sum() + traces)
+    ### END SOLUTION
+
+
+# %%
+check(frechet_distance)
 
 # %% [markdown]
 # Test it where the answer is known. A cloud of points moved by (3, 4) is at exactly $d^2 = 25$. A cloud stretched to twice its size in
@@ -124,14 +143,17 @@ def frechet(features_1, features_2):
 # rounding does no harm.
 
 # %% tags=["nbval-check-output"]
-from hwkit.measure.distances import frechet_distance
+from hwkit.measure import distances
+
+def between(cloud, other):
+    return frechet_distance(*statistics(cloud), *statistics(other))
 
 cloud = np.random.default_rng(0).standard_normal((100_000, 2))
-print(f"moved by (3, 4): {frechet(cloud, cloud + np.array([3, 4])):.2f}")
-print(f"stretched by 2:  {frechet(cloud, cloud * np.array([2, 1])):.2f}")
+print(f"moved by (3, 4): {between(cloud, cloud + np.array([3, 4])):.2f}")
+print(f"stretched by 2:  {between(cloud, cloud * np.array([2, 1])):.2f}")
 other = np.random.default_rng(1).standard_normal((500, 2)) @ [[1, 0.5], [0, 2]]
-kit = frechet_distance(*statistics(cloud), *statistics(other))
-print("as the kit has it:", abs(frechet(cloud, other) - kit) < 1e-8)
+kit = distances.frechet_distance(*statistics(cloud), *statistics(other))
+print("as the kit has it:", abs(between(cloud, other) - kit) < 1e-8)
 
 # %% [markdown]
 # ## Act 2 · FID on digits

@@ -11,6 +11,7 @@ What `sync` and `execute` replace is kept beside it, as NAME.before-sync.ipynb, 
 import base64
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def tags(cell) -> list[str]:
 
 
 def badges(repository: str, ref: str = "main") -> None:
-    """Rewrites owner/name and the ref in the badge and in the clone address of every pair."""
+    """Rewrites owner/name and the ref in badge and clone address of every pair, and makes the student edition anew."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         sys.exit(f"{repository!r} is not of the form owner/name.")
     if not re.fullmatch(r"[\w./-]+", ref):
@@ -171,6 +172,7 @@ def badges(repository: str, ref: str = "main") -> None:
         clone = r"(git clone -q -b )[\w./-]+( https://github\.com/)[\w.-]+/[\w.-]+"
         text = re.sub(clone, rf"\g<1>{ref}\g<2>{repository}", text)
         path.write_text(text, "utf-8")
+    subprocess.run([sys.executable, HERE / "editions.py"], check=True)  # their badges are made of these
 
 
 if __name__ == "__main__":

@@ -206,8 +206,17 @@ def play_block(task, function, case):
 
 def unet_cases(g):
     for where, config in (("patch = 1", UNetConfig(base=16)), ("patch = 2", UNetConfig(base=16, patch=2))):
-        network = vivid(UNet(config), g)
+        network = with_names_of_notebook(vivid(UNet(config), g))
         yield Case(where, (network, normal(g, 2, 3, 4, 8), torch.tensor([3, 700])))
+
+
+def with_names_of_notebook(network: UNet) -> UNet:
+    """A U-Net of two levels whose parts also have the names of notebook 2, where no list of levels is needed."""
+    (first, second), (last, after) = network.down, network.up
+    network.patch, network.shrink, network.grow = network.config.patch, second.downsample, last.upsample
+    network.down1, network.down2 = first.blocks, second.blocks
+    network.up2, network.up1 = last.blocks, after.blocks
+    return network
 
 
 def draw_cases(g):
