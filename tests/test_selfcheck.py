@@ -70,7 +70,9 @@ def test_a_students_function_can_stand_where_the_librarys_does():
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [(name, form) for name, forms in RIGHT.items() for form in forms], ids=lambda x: str(x)
+    ("name", "form"),
+    [(name, form) for name, forms in RIGHT.items() for form in forms],
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_a_right_answer_passes_in_other_forms(name, form):
     assert timed(form, name), selfcheck.failures
