@@ -71,12 +71,12 @@ def test_a_disk_that_is_full_when_images_are_written(vivid_checkpoint, tmp_path)
 
 def test_a_disk_that_is_full_when_a_figure_is_written(run, capsys):
     (run / "figures").mkdir()
-    (run / "figures" / "diffusion_grid_ddpm.png").write_bytes(b"the old one")
+    (run / "figures" / "network.png").write_bytes(b"the old one")
     with limited(20_000):
         assert main(["figures", "--run", str(run)]) == 2
     said = capsys.readouterr().err
-    assert "diffusion_grid_ddpm.png was not written" in said and "Traceback" not in said
-    assert (run / "figures" / "diffusion_grid_ddpm.png").read_bytes() == b"the old one"
+    assert "network.png was not written" in said and "Traceback" not in said
+    assert (run / "figures" / "network.png").read_bytes() == b"the old one"
     assert soak.partial(run) == []
 
 

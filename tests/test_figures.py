@@ -357,7 +357,7 @@ def test_the_sample_sheet_shows_what_was_generated(vivid_checkpoint, tmp_path, m
         [path] = [p for p in draw_figures(tmp_path, vivid_checkpoint, tmp_path, seed=3) if p.name == "samples.png"]
         return hundred(path)
 
-    assert (samples() == 77).all() and made[0][1:4] == (Sampler(), 3, range(1, 101)), "fresh ones"
+    assert (samples() == 77).all() and made[0][1:4] == (Sampler("dpm++sde"), 3, range(1, 101)), "fresh ones"
     (tmp_path / "generate").mkdir()
     for k in range(1, 102):
         Image.new("RGB", (28, 28), (k, 0, 0)).save(tmp_path / "generate" / f"{k:05d}.png")
