@@ -20,7 +20,7 @@ WEIGHTS = "weights"  # how a file without weights calls the one beside it
 
 
 class PlainGroupNorm(nn.Module):
-    """`nn.GroupNorm` of operators that ONNX has, with weights (C, 1, 1): so they stay as they are, and keep their names.
+    """`nn.GroupNorm` of operators that ONNX has, with weights (C, 1, 1), so that they keep their names.
 
     torch.onnx would fold its own (C,) into nameless constants, which nobody could replace by other weights.
     """

@@ -34,6 +34,7 @@ ORT = "onnxruntime-web-1.30.0"
 ORT_URL = f"https://registry.npmjs.org/onnxruntime-web/-/{ORT}.tgz"
 ORT_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm has it
 SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"  # in the package's dist/
+OTHERS = (CPU.model, ORIGINAL.model)  # networks that students train, and may drop on the page
 DIGITS_EACH = 4  # of each class, for the reader to begin with
 
 
@@ -65,9 +66,9 @@ def write_page(content: Mapping, out: Path, name: str) -> int:
 
 
 def networks(config: UNetConfig) -> tuple[dict[str, bytes], dict]:
-    """The graphs, without weights, of this network and of those that students train and may drop on the page."""
+    """The graphs, without weights, of this network and of OTHERS."""
     files, facts = {}, []
-    for number, each in enumerate(dict.fromkeys((config, CPU.model, ORIGINAL.model))):
+    for number, each in enumerate(dict.fromkeys((config, *OTHERS))):
         model, file = UNet(each), f"network_{number}.onnx"
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter)  # torch.onnx would merge those that are alike, as zeros are

@@ -7,6 +7,11 @@ import { say } from "./words.js"
 
 const SIDE = 28, PIXELS = SIDE * SIDE, RADIUS = 1.35 // of the brush, in pixels
 
+/** Digit `place` as ink. @param {Uint8Array} images @param {number} place */
+function of_mnist(images, place) {
+  return Float32Array.from(images.subarray(place * PIXELS, (place + 1) * PIXELS), value => value / 255)
+}
+
 export class DrawSection {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
@@ -49,19 +54,16 @@ export class DrawSection {
       let next = 0
       button.textContent = String(label)
       button.type = "button"
-      button.onclick = () => {
-        const start = places[next++ % places.length] * PIXELS
-        this.take(Float32Array.from(digits.images.subarray(start, start + PIXELS), value => value / 255))
-      }
+      button.onclick = () => this.take(of_mnist(digits.images, places[next++ % places.length]))
       parent.append(button)
     }
-    element("draw-t").max = String(this.page.T)
-    parent.children[3].click()
+    this.ink = of_mnist(digits.images, digits.labels.indexOf(3))
+    this.paint()
   }
 
   /** @param {Float32Array} ink */
   take(ink) {
-    this.ink.set(ink)
+    this.ink = ink
     this.paint()
     this.noise()
   }

@@ -21,7 +21,7 @@ export class ForkSection {
 
   label() {
     const frame = this.page.sample?.state()
-    this.origin.say(frame ? `xₜ, t = ${frame.t}` : "xₜ")
+    this.origin.say(frame ? `${say("fork_state")}: xₜ, t = ${frame.t}` : "xₜ")
   }
 
   /** The state on the screen above. @param {any} frame */

@@ -46,6 +46,7 @@ export class Page {
     this.known = { ...known, name }
     this.schedule = SCHEDULES[known.schedule](known.T)
     element("draw-t").max = String(this.T)
+    this.mistakes.key = "" // its right row is another network's
     this.sample.offer()
     this.sample.run()
     this.draw.noise()
@@ -55,8 +56,11 @@ export class Page {
 
   about() {
     if (!this.known) return
-    const { name, T, schedule, prediction, parameters } = this.known, predicts = { x0: "x̂₀", epsilon: "ε̂", v: "v̂" }[/** @type {"x0" | "epsilon" | "v"} */ (this.known.prediction)]
-    element("status").textContent = say("about", { name, T, schedule, predicts: predicts ?? prediction, parameters: (parameters / 1e6).toFixed(1) })
+    const { name, T, schedule, prediction, parameters } = this.known
+    const signs = /** @type {Record<string, string>} */ ({ x0: "x̂₀", epsilon: "ε̂", v: "v̂" })
+    const size = { millions: (parameters / 1e6).toFixed(1), ten_thousands: Math.round(parameters / 1e4) }
+    element("status").textContent = say("about", { name, T, schedule: say(schedule), predicts: signs[prediction], ...size })
+    element("status").classList.remove("warning")
   }
 
   /** The state of the left sampler changed. @param {any} frame */

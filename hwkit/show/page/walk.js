@@ -1,24 +1,10 @@
 /** Section "walk": from one noise to another, and the images on the way. */
 
 import { Picture, digit, element, likeliest, number, pictures } from "./show.js"
-import { ImageNoise } from "./noise.js"
+import { ImageNoise, between } from "./noise.js"
 import { say } from "./words.js"
 
 const COUNT = 9
-
-/**
- * Between a (0) and b (1): along the sphere on which such noise lies ("slerp"), or straight ("linear").
- * @param {Float32Array} a @param {Float32Array} b @param {number} part @param {string} kind
- */
-export function between(a, b, part, kind) {
-  let dot = 0, aa = 0, bb = 0
-  for (let i = 0; i < a.length; i++) dot += a[i] * b[i], aa += a[i] ** 2, bb += b[i] ** 2
-  const angle = Math.acos(Math.min(Math.max(dot / Math.sqrt(aa * bb), -1), 1))
-  const straight = kind === "linear" || Math.sin(angle) < 1e-6
-  const of_a = straight ? 1 - part : Math.sin((1 - part) * angle) / Math.sin(angle)
-  const of_b = straight ? part : Math.sin(part * angle) / Math.sin(angle)
-  return a.map((x, i) => of_a * x + of_b * b[i])
-}
 
 export class WalkSection {
   /** @param {import("./page.js").Page} page */

@@ -7,7 +7,7 @@ export const WORDS = {
     intro: "A small network that turns noise into handwritten digits, running in your browser. Nothing you draw or load leaves this device.",
     other_language: "中文",
     loading: "Loading the network, about 10 MB …",
-    about: "{name}: {parameters} million weights, predicts {predicts}, {schedule} schedule with T = {T}. It runs here, in one thread.",
+    about: "{name}: {millions} million weights, predicts {predicts}, {schedule} schedule with T = {T}. It runs here, in one thread.",
     no_wasm: "This browser cannot run the network: it has no WebAssembly, or cannot unpack a file. A current Firefox, Chrome, Edge or Safari can.",
     trouble_fetch: "A file of this page did not arrive ({detail}). Reload the page; if that does not help, build the site again.",
     trouble_broken: "{file} is broken or is not a file of the kit's weights ({detail}). Make it again: python -m hwkit export",
@@ -49,7 +49,7 @@ export const WORDS = {
     bend: "Bend the schedule",
     bend_predict: "Make T small, or β small at the end. What is left of the digit at t = T, and what will sampling make of noise that is said to be such a state?",
     bend_see: "x_T should be noise, so √ᾱ_T must be near 0. Where it is not, sampling begins with something that the network never saw at that time: it takes the noise for a picture. The network itself is the same; for each step it is told the time at which its own schedule has as much noise.",
-    bend_name: "Kind", linear: "linear β", cosine: "cosine", bend_start: "first β", bend_end: "last β",
+    bend_name: "Kind", linear: "linear", cosine: "cosine", bend_start: "first β", bend_end: "last β",
     bend_warning: "√ᾱ_T = {left}: so much of the image is left at T. That is too much; aim at less than 0.05.",
     bend_fine: "√ᾱ_T = {left}: nearly nothing of the image is left at T. That is as it should be.",
     bend_run: "Sample by both", own_schedule: "its own", bent_schedule: "bent",
@@ -67,7 +67,7 @@ export const WORDS = {
     walk_predict: "Two noises make two digits. On the way between them, will the digits change little by little, or jump?",
     walk_see: "Long stretches are one digit that changes its slant and width; then within one or two steps it is another. The straight line passes through noise that is too weak: its middle images are paler or are no digits.",
     walk_a: "From image", walk_b: "To image", walk_kind: "Way", slerp: "on the sphere", straight: "straight line", walk_at: "Place",
-    walk_result: "The digit changes {changes} times on the way.",
+    walk_result: "Changes of the digit on the way: {changes}.",
 
     own: "Your own network",
     own_predict: "Train for one minute, then for ten, and load both. Which of the sections above will show the difference best?",
@@ -84,7 +84,7 @@ export const WORDS = {
     intro: "這個小小的神經網路會把雜訊變成手寫數字，而且就在你的瀏覽器裡執行。你畫的、載入的東西都不會離開這台裝置。",
     other_language: "English",
     loading: "正在載入神經網路，約 10 MB …",
-    about: "{name}：{parameters} 百萬個權重，預測 {predicts}，{schedule} 排程，T = {T}。它就在這裡以單一執行緒執行。",
+    about: "{name}：{ten_thousands} 萬個權重，預測 {predicts}，{schedule} 排程，T = {T}。它就在這裡以單一執行緒執行。",
     no_wasm: "這個瀏覽器無法執行神經網路：它沒有 WebAssembly，或無法解壓縮檔案。請改用新版的 Firefox、Chrome、Edge 或 Safari。",
     trouble_fetch: "這個網頁有一個檔案沒有載入（{detail}）。請重新整理；如果還是不行，請重新建立網站。",
     trouble_broken: "{file} 已損壞，或不是本套件的權重檔（{detail}）。請重新產生：python -m hwkit export",
@@ -126,7 +126,7 @@ export const WORDS = {
     bend: "彎曲排程",
     bend_predict: "把 T 調小，或把最後的 β 調小。t = T 時數字還剩多少？如果硬說雜訊就是那個狀態，取樣會得到什麼？",
     bend_see: "x_T 應該是雜訊，所以 √ᾱ_T 必須接近 0。不接近 0 時，取樣的起點是神經網路在那個時間從沒看過的東西：它會把雜訊當成圖。神經網路本身沒有變；每一步告訴它的時間，是它自己的排程中雜訊一樣多的時間。",
-    bend_name: "種類", linear: "線性 β", cosine: "餘弦", bend_start: "第一個 β", bend_end: "最後的 β",
+    bend_name: "種類", linear: "線性", cosine: "餘弦", bend_start: "第一個 β", bend_end: "最後的 β",
     bend_warning: "√ᾱ_T = {left}：到了 T，影像還剩這麼多。太多了，最好小於 0.05。",
     bend_fine: "√ᾱ_T = {left}：到了 T，影像幾乎不剩。這樣才對。",
     bend_run: "兩種都取樣", own_schedule: "原本的", bent_schedule: "彎曲的",
@@ -144,7 +144,7 @@ export const WORDS = {
     walk_predict: "兩份雜訊產生兩個數字。走在兩者之間，數字會慢慢變，還是突然跳？",
     walk_see: "很長一段都是同一個數字，只有斜度和寬度在變；然後在一兩步之內就變成另一個。直線會經過太弱的雜訊：中間的影像比較淡，或不是數字。",
     walk_a: "從第幾張", walk_b: "到第幾張", walk_kind: "路線", slerp: "沿球面", straight: "直線", walk_at: "位置",
-    walk_result: "一路上數字變了 {changes} 次。",
+    walk_result: "一路上數字改變的次數：{changes}。",
 
     own: "你自己的網路",
     own_predict: "訓練一分鐘，再訓練十分鐘，兩個都載入看看。上面哪一節最看得出差別？",
@@ -157,7 +157,7 @@ export const WORDS = {
   },
 }
 
-const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language
+const asked = new URLSearchParams(globalThis.location?.search).get("lang") ?? globalThis.navigator?.language ?? "en"
 let spoken = asked.startsWith("zh") ? "zh" : "en"
 
 export const language = () => spoken
