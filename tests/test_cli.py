@@ -35,7 +35,7 @@ from hwkit.runs.checkpoint import EXPORTED, export, load, recipe_of
 from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
-COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "export", "fid", "fid-curve", "check")
+COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "page", "export", "fid", "fid-curve", "check")
 QUICK = ["--quick", "--protocol", "digits"]
 TRAIN = ["train", "smoke", "--batch-size", "8", "--T", "20", "--epochs", "1"]
 

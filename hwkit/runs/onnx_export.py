@@ -16,7 +16,6 @@ from hwkit.runs.checkpoint import recipe_of
 from hwkit.unet import UNet
 
 NEEDED = ("onnx", "onnxscript")  # see requirements-page.txt
-WEIGHTS = "weights"  # how a file without weights calls the one beside it
 
 
 class PlainGroupNorm(nn.Module):
@@ -73,39 +72,45 @@ def onnx_model(model: nn.Module, inputs: Mapping[str, Tensor], output: str):
     return proto
 
 
-def onnx_unet(model: UNet):
-    """The U-Net as an `onnx.ModelProto`: `x` (B, C, 28, 28) and `t` (B,) int64 → `output`, of x's shape."""
-    x = torch.randn(2, model.config.channels, 28, 28)
-    return onnx_model(model, {"x": x, "t": torch.tensor([1, 2])}, "output")
+def unet_inputs(model: UNet) -> dict[str, Tensor]:
+    """An example of what the U-Net takes: two images and their times."""
+    return {"x": torch.randn(2, model.config.channels, 28, 28), "t": torch.tensor([1, 2])}
 
 
-def without_weights(proto, names) -> tuple[bytes, list[tuple[str, list[int]]]]:
-    """The model as a file without the weights of these names, and (name, shape) of each in the order it wants them in.
+def without_weights(model: nn.Module, inputs: Mapping[str, Tensor], output: str):
+    """All networks of this shape as an ONNX file (bytes) without weights, and (name, shape) of each that it wants.
 
-    They are to be given as one block of float32, in ONNX's words as the external data "weights".
+    They are to be given in that order as one block of float32, in ONNX's words as the external data "weights".
     """
-    graph, tensors, offset = copy.deepcopy(proto), [], 0
-    for tensor in graph.graph.initializer:
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)  # torch.onnx would merge those that are alike, as zeros are
+    proto, names = onnx_model(model, inputs, output), {name for name, _ in model.named_parameters()}
+    tensors, offset = [], 0
+    for tensor in proto.graph.initializer:
         if tensor.name in names:
             size = 4 * torch.Size(tensor.dims).numel()
             tensor.ClearField("raw_data")
             tensor.ClearField("float_data")
             tensor.data_location = tensor.EXTERNAL
-            for key, value in (("location", WEIGHTS), ("offset", offset), ("length", size)):
+            for key, value in (("location", "weights"), ("offset", offset), ("length", size)):
                 entry = tensor.external_data.add()
                 entry.key, entry.value = key, str(value)
             tensors.append((tensor.name, list(tensor.dims)))
             offset += size
-    if lost := set(names) - {name for name, _ in tensors}:
+    if lost := names - {name for name, _ in tensors}:
         raise ValueError(f"This version of torch.onnx renames weights ({', '.join(sorted(lost)[:3])}): take another.")
-    return graph.SerializeToString(), tensors
+    return proto.SerializeToString(), tensors
 
 
 def export_onnx(content: Mapping, path: Path) -> None:
-    """Writes a loaded checkpoint's network as ONNX, with its facts (recipe, epoch, loss, …) as metadata "hwkit"."""
+    """Writes a loaded checkpoint's network as ONNX, with its facts (recipe, epoch, loss, …) as metadata "hwkit".
+
+    `x` (B, C, 28, 28) and `t` (B,) int64 → `output`, of x's shape; float32.
+    """
     model = UNet(recipe_of(content).model)
     model.load_state_dict(content["weights"])
-    proto = onnx_unet(model)
+    proto = onnx_model(model, unet_inputs(model), "output")
     facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume")}
     entry = proto.metadata_props.add()
     entry.key, entry.value = "hwkit", json.dumps(facts)

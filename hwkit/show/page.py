@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hwkit.files import expanded, write_bytes, write_json
@@ -26,7 +25,7 @@ from hwkit.measure import features
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import CPU, ORIGINAL
 from hwkit.runs import checkpoint as checkpoints
-from hwkit.runs.onnx_export import onnx_model, onnx_unet, without_weights
+from hwkit.runs.onnx_export import unet_inputs, without_weights
 from hwkit.unet import UNet, UNetConfig
 
 SOURCES = Path(__file__).with_name("page")
@@ -70,18 +69,14 @@ def networks(config: UNetConfig) -> tuple[dict[str, bytes], dict]:
     files, facts = {}, []
     for number, each in enumerate(dict.fromkeys((config, *OTHERS))):
         model, file = UNet(each), f"network_{number}.onnx"
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter)  # torch.onnx would merge those that are alike, as zeros are
-        files[f"data/{file}"], tensors = without_weights(onnx_unet(model), {key for key, _ in model.named_parameters()})
+        files[f"data/{file}"], tensors = without_weights(model, unet_inputs(model), "output")
         facts.append({"file": file, "model": asdict(each), "tensors": tensors})
     return files, {"networks": facts}
 
 
 def classifier() -> tuple[dict[str, bytes], dict]:
     """The kit's digit classifier: its graph without weights, and its weights."""
-    model, weights = PageClassifier(), load_file(features.WEIGHTS)
-    proto = onnx_model(model, {"x": torch.zeros(2, 3, 28, 28)}, "logits")
-    graph, tensors = without_weights(proto, set(weights))
+    graph, tensors = without_weights(PageClassifier(), {"x": torch.zeros(2, 3, 28, 28)}, "logits")
     files = {"data/classifier.onnx": graph, f"data/{features.WEIGHTS.name}": features.WEIGHTS.read_bytes()}
     return files, {"classifier": {"file": "classifier.onnx", "weights": features.WEIGHTS.name, "tensors": tensors}}
 

@@ -20,7 +20,7 @@ from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import ORIGINAL
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import load_denoiser
-from hwkit.runs.onnx_export import onnx_unet, without_weights
+from hwkit.runs.onnx_export import unet_inputs, without_weights
 from hwkit.sampling import ImageNoise, sample, times
 from hwkit.show.page import runtime
 from hwkit.solvers import dpm_solver_step
@@ -169,7 +169,7 @@ def test_half_precision_costs_less_than_a_hundredth(tmp_path, prediction):
     site = tmp_path / "site"
     checkpoint.save(tmp_path / "a.pt", recipe, model.state_dict())
     checkpoint.export(checkpoint.load(tmp_path / "a.pt"), site / "data" / "weights.safetensors")
-    graph, tensors = without_weights(onnx_unet(model), {name for name, _ in model.named_parameters()})
+    graph, tensors = without_weights(model, unet_inputs(model), "output")
     (site / "data" / "network.onnx").write_bytes(graph)
     facts = {"networks": [{"file": "network.onnx", "model": asdict(config), "tensors": tensors}]}
     denoise, cases = recipe.denoiser(model.eval()), []
