@@ -163,7 +163,10 @@ export class DrawSection {
     if (this.asking) return void (this.again = true) // one question at a time, however quick the hand is
     this.asking = true
     this.page.engine.ask("denoise", { x_t, t }).done
-      .then(found => this.guessed(found.x0_hat, x_0, found.classes[0]), error => this.page.trouble(error))
+      .then(
+        found => number("draw-t") && this.guessed(found.x0_hat, x_0, found.classes[0]), // at 0 it is known already
+        error => this.page.trouble(error),
+      )
       .finally(() => {
         this.asking = false
         if (this.again) this.noise()

@@ -48,10 +48,10 @@ const KINDS = {
   },
 
   /** Takes other weights of the kit; where they are refused, those from before stay. */
-  async weights({ buffer, base }) {
+  async weights({ buffer, base }, job) {
     const read = (/** @type {string} */ path) => fetched(new URL(path, base))
     const denoiser = await load_denoiser(loaded.ort, loaded.site, read, buffer)
-    for (const job of jobs.values()) stop(job)
+    for (const other of jobs.values()) if (other !== job) stop(other)
     await loaded.denoiser.network.release()
     loaded.denoiser = denoiser
     return facts()
