@@ -192,3 +192,14 @@ def test_half_precision_costs_less_than_a_hundredth(tmp_path, prediction):
 
 def test_every_word_is_there_in_both_languages(tmp_path):
     node("words.test.mjs", {}, tmp_path)
+
+
+# Types
+
+
+def test_the_types_that_the_scripts_name_hold():
+    """By TypeScript, strictly; it also finds what is not used."""
+    tsc = HERE / "node_modules" / ".bin" / "tsc"
+    assert tsc.exists(), "this test needs TypeScript: make test-browser installs it (npm install in tests/browser)"
+    done = subprocess.run([str(tsc), "-p", str(HERE)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

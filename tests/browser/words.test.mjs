@@ -32,7 +32,7 @@ test("what is Chinese is Chinese, and Taiwan's", () => {
 test("every word that is asked for is there, and every word is asked for", () => {
   const asked = new Set([...html.matchAll(/data-word="(\w+)"/g)].map(match => match[1]))
   const code = sources.join("\n")
-  for (const [, key] of code.matchAll(/\bsay\("(\w+)"/g)) asked.add(key)
+  for (const [, key] of code.matchAll(/\b(?:say\(|tell\("[\w-]+", )"(\w+)"/g)) asked.add(key)
   for (const key of asked) assert.ok(key in WORDS.en, key)
   for (const key of Object.keys(WORDS.en)) assert.ok(asked.has(key) || key.startsWith("trouble_") || code.includes(`"${key}"`), `${key} is not used`)
 })

@@ -1,6 +1,6 @@
 /** Section "bend": another schedule for the same network, which is told the time at which its own has as much noise. */
 
-import { Curve, Picture, digit, element, number, pictures } from "./show.js"
+import { Curve, Picture, digit, element, number, pictures, tell } from "./show.js"
 import { SCHEDULES } from "./schedule.js"
 import { ImageNoise } from "./noise.js"
 import { q_sample } from "./steps.js"
@@ -45,7 +45,7 @@ export class BendSection {
     element("bend-start-value").textContent = start.toPrecision(2)
     element("bend-end-value").textContent = end.toPrecision(2)
     for (const id of ["bend-start", "bend-end"]) element(id).disabled = name === "cosine"
-    element("bend-said").textContent = say(left > TOO_MUCH ? "bend_warning" : "bend_fine", { left: left.toFixed(4) })
+    tell("bend-said", left > TOO_MUCH ? "bend_warning" : "bend_fine", { left: left.toFixed(4) })
     element("bend-said").classList.toggle("warning", left > TOO_MUCH)
     this.curve.draw(schedule, this.page.schedule)
     this.curve.move(T, schedule.alpha_bar[T])

@@ -1,6 +1,6 @@
 /** Section "mistakes": what is done right, and below it the same noise with mistakes, which are switched on one by one. */
 
-import { element, likeliest, number, pictures } from "./show.js"
+import { element, likeliest, number, pictures, tell } from "./show.js"
 import { MISTAKES } from "./mistakes.js"
 import { say } from "./words.js"
 
@@ -44,7 +44,7 @@ export class MistakeSection {
       job.done.catch(error => this.page.trouble(error))
       this.jobs[side] = job
     }
-    element("mistakes-said").textContent = say("working")
+    tell("mistakes-said", "working")
   }
 
   /** @param {number} side @param {any} frame */
@@ -56,6 +56,6 @@ export class MistakeSection {
     const [right, wrong] = this.last
     if (!right || !wrong) return
     const rms = Math.sqrt(right.x_t.reduce((/** @type {number} */ sum, /** @type {number} */ x, /** @type {number} */ i) => sum + (x - wrong.x_t[i]) ** 2, 0) / right.x_t.length)
-    element("mistakes-said").textContent = say("mistakes_result", { rms: rms.toFixed(3), t: frame.t })
+    tell("mistakes-said", "mistakes_result", { rms: rms.toFixed(3), t: frame.t })
   }
 }

@@ -1,6 +1,6 @@
 /** Section "draw": a digit of the reader's own, noised to any t, guessed back, and run back to 0. */
 
-import { Picture, digit, element, number, pictures } from "./show.js"
+import { Picture, digit, element, number, pictures, tell } from "./show.js"
 import { ImageNoise } from "./noise.js"
 import { q_sample } from "./steps.js"
 import { say } from "./words.js"
@@ -17,7 +17,8 @@ export class DrawSection {
   constructor(page) {
     this.page = page
     this.pad = element("pad")
-    this.ink = new Float32Array(PIXELS) // 0 to 1
+    /** From 0 to 1. @type {Float32Array} */
+    this.ink = new Float32Array(PIXELS)
     this.cursor = [14, 14]
     this.seed = 1
     this.shown = { xt: new Picture(element("draw-xt")), x0: new Picture(element("draw-x0")), error: new Picture(element("draw-error")) }
@@ -83,7 +84,7 @@ export class DrawSection {
       this.take(light ? grey.map(value => 1 - value) : grey)
       element("draw-said").textContent = ""
     } catch {
-      element("draw-said").textContent = say("no_image", { file: file.name })
+      tell("draw-said", "no_image", { file: file.name })
     }
   }
 
@@ -180,13 +181,13 @@ export class DrawSection {
     this.shown.x0.draw(x0_hat)
     this.shown.error.draw(error)
     const rms = Math.sqrt(x_0.reduce((sum, x, i) => sum + (x0_hat[i] - x) ** 2, 0) / x_0.length)
-    element("draw-said").textContent = say("draw_error", { rms: rms.toFixed(3), digit: classes ? digit(classes) : "–" })
+    tell("draw-said", "draw_error", { rms: rms.toFixed(3), digit: classes ? digit(classes) : "–" })
   }
 
   /** From x_t back to 0, by the ancestral sampler in 20 steps of the whole way. */
   run() {
     const t = number("draw-t")
-    if (!t) return void (element("draw-result").textContent = say("draw_zero"))
+    if (!t) return tell("draw-result", "draw_zero")
     this.job?.stop()
     const sampler = { name: element("draw-sampler").value, steps: 20, eta: 0 }
     const before = this.page.engine.ask("classify", { x: this.x_0() }).done
@@ -197,7 +198,7 @@ export class DrawSection {
       element("draw-result").textContent = `t = ${frame.t}`
       if (!frame.last) return
       const was = (await before)?.classes[0]
-      element("draw-result").textContent = say("draw_result", { before: digit(was), after: digit(frame.classes[0]) })
+      tell("draw-result", "draw_result", { before: digit(was), after: digit(frame.classes[0]) })
     })
     this.job.done.catch(error => this.page.trouble(error))
   }

@@ -1,6 +1,6 @@
 /** Section "fork": eight continuations of the state on the screen, and how many of them agree. */
 
-import { Picture, element, likeliest, number, pictures } from "./show.js"
+import { Picture, element, likeliest, number, pictures, tell } from "./show.js"
 import { say } from "./words.js"
 
 const COUNT = 8
@@ -47,7 +47,7 @@ export class ForkSection {
       seed: this.seed++, numbers: this.pictures.map((_, n) => n + 1), x_t, from: frame.t, classify: true,
     }
     if (request.sampler.name === "ddim") request.sampler.eta = 0
-    element("fork-said").textContent = say("working")
+    tell("fork-said", "working")
     this.job = this.page.engine.ask("sample", request, found => this.took(found, frame.t))
     this.job.done.catch(error => this.page.trouble(error))
   }
@@ -63,6 +63,6 @@ export class ForkSection {
     for (const each of best) counts.set(each, (counts.get(each) ?? 0) + 1)
     const [winner, agree] = [...counts].sort((a, b) => b[1] - a[1])[0]
     const words = { agree, of: COUNT, digit: winner === 10 ? say("no_digit") : winner, from, t }
-    element("fork-said").textContent = say(last ? "fork_result" : "fork_so_far", words)
+    tell("fork-said", last ? "fork_result" : "fork_so_far", words)
   }
 }

@@ -50,7 +50,7 @@ export function read_safetensors(buffer) {
     const { __metadata__: metadata, ...entries } = header
     const tensors = new Map()
     for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
-      const data = buffer.slice(8 + size + begin, 8 + size + end), length = shape.reduce((a, b) => a * b, 1)
+      const data = buffer.slice(8 + size + begin, 8 + size + end), length = product(shape)
       const values = dtype === "F16" ? of_halves(new Uint16Array(data)) : dtype === "F32" ? new Float32Array(data) : null
       if (!values || values.length !== length) throw new Error(`${name}: ${dtype}, ${data.byteLength} bytes`)
       if (!all_finite(values)) throw new Error(`${name}: not finite`)
@@ -72,6 +72,9 @@ export function of_halves(halves) {
   }
   return values
 }
+
+/** The number of values. @param {number[]} shape */
+export const product = shape => shape.reduce((a, b) => a * b, 1)
 
 /** Whether no value is infinite or NaN: so is their sum, unless it overflows. @param {Float32Array} values */
 function all_finite(values) {
@@ -99,7 +102,7 @@ export class Network {
     let offset = 0
     for (const [name, shape] of wants.tensors) {
       const { values } = /** @type {{values: Float32Array}} */ (tensors.get(name))
-      if (values.length !== shape.reduce((a, b) => a * b, 1)) throw new Trouble("broken", name)
+      if (values.length !== product(shape)) throw new Trouble("broken", name)
       block.set(values, offset)
       offset += values.length
     }
@@ -130,7 +133,7 @@ export class Denoiser {
     this.prediction = prediction
     this.facts = facts
     this.shape = [facts.recipe.model.channels, 28, 28]
-    this.size = this.shape.reduce((a, b) => a * b, 1)
+    this.size = product(this.shape)
   }
 
   /**

@@ -1,7 +1,6 @@
 /** Section "own": the reader's own export instead of the page's weights. It is read in this browser and goes nowhere. */
 
-import { element } from "./show.js"
-import { say } from "./words.js"
+import { element, tell, words_of } from "./show.js"
 
 export class OwnSection {
   /** @param {import("./page.js").Page} page */
@@ -22,14 +21,14 @@ export class OwnSection {
   async load(file) {
     if (!file) return
     const said = element("own-said")
-    said.textContent = say("working")
+    tell("own-said", "working")
     said.classList.remove("warning")
     try {
       const known = await this.page.engine.ask("weights", { buffer: await file.arrayBuffer() }).done
       this.page.knows(known, file.name)
-      said.textContent = say("own_loaded", { file: file.name })
+      tell("own-said", "own_loaded", { file: file.name })
     } catch (error) {
-      said.textContent = this.page.words_of(error, file.name)
+      tell("own-said", ...words_of(error, file.name))
       said.classList.add("warning")
     }
   }

@@ -9,23 +9,14 @@ import { OwnSection } from "./own.js"
 import { SampleSection } from "./sampler.js"
 import { WalkSection } from "./walk.js"
 import { SCHEDULES } from "./schedule.js"
-import { Trouble } from "./network.js"
-import { element } from "./show.js"
+import { element, retell, tell, words_of } from "./show.js"
 import { dress, language, say, speak } from "./words.js"
 
 export class Page {
-  constructor() {
-    this.engine = new Engine(new URL(".", location.href))
-    this.began = performance.now()
-  }
-
-  get T() {
-    return this.schedule.T
-  }
-
-  async start() {
-    element("status").textContent = say("loading")
-    const known = await this.engine.ask("load").done
+  /** @param {Engine} engine @param {any} known what the worker says of the network and the digits */
+  constructor(engine, known) {
+    this.engine = engine
+    this.known = known
     this.schedule = SCHEDULES[known.schedule](known.T)
     this.sample = new SampleSection(this)
     this.draw = new DrawSection(this)
@@ -34,11 +25,13 @@ export class Page {
     this.mistakes = new MistakeSection(this)
     this.walk = new WalkSection(this)
     this.own = new OwnSection(this)
-    this.digits = known.digits
     this.draw.offer(known.digits)
     this.knows(known, known.name)
-    document.body.classList.add("ready")
     for (const fieldset of document.querySelectorAll("fieldset[disabled]")) fieldset.removeAttribute("disabled")
+  }
+
+  get T() {
+    return this.schedule.T
   }
 
   /** What is known of the network that is in use now. @param {any} known @param {string} name */
@@ -55,17 +48,16 @@ export class Page {
   }
 
   about() {
-    if (!this.known) return
     const { name, T, schedule, prediction, parameters } = this.known
     const signs = /** @type {Record<string, string>} */ ({ x0: "x̂₀", epsilon: "ε̂", v: "v̂" })
     const size = { millions: (parameters / 1e6).toFixed(1), ten_thousands: Math.round(parameters / 1e4) }
-    element("status").textContent = say("about", { name, T, schedule: say(schedule), predicts: signs[prediction], ...size })
+    tell("status", "about", { name, T, schedule: say(schedule), predicts: signs[prediction], ...size })
     element("status").classList.remove("warning")
   }
 
   /** The state of the left sampler changed. @param {any} frame */
   state(frame) {
-    this.fork?.state(frame)
+    this.fork.state(frame)
   }
 
   /** What a section is at. @param {string} section @param {string} words */
@@ -75,31 +67,28 @@ export class Page {
 
   /** The first images are there. */
   showed() {
-    this.ready ??= Math.round(performance.now() - this.began)
-    document.body.dataset.first = String(this.ready)
+    document.body.dataset.first ??= String(Math.round(performance.now()))
   }
 
   /** @param {unknown} error */
   trouble(error) {
-    element("status").textContent = this.words_of(error)
-    element("status").classList.add("warning")
-  }
-
-  /** One sentence of what went wrong. @param {unknown} error @param {string} [file] */
-  words_of(error, file = "") {
-    const detail = error instanceof Error ? error.message : String(error)
-    return say(`trouble_${error instanceof Trouble ? error.key : "failed"}`, { file: file || "ema_latest.safetensors", detail })
+    warn(error)
   }
 
   /** All words again, in the other language. */
   relabel() {
-    dress()
-    for (const section of [this.sample, this.draw, this.fork, this.bend, this.mistakes, this.walk]) section?.label()
-    if (this.bend) this.bend.show()
-    if (this.sample?.state()) this.sample.show(this.sample.at, this.sample.following)
-    this.sample?.offer()
-    this.about()
+    for (const section of [this.sample, this.draw, this.fork, this.bend, this.mistakes, this.walk]) section.label()
+    this.bend.show()
+    if (this.sample.state()) this.sample.show(this.sample.at, this.sample.following)
+    this.sample.offer()
+    if (!element("status").classList.contains("warning")) this.about()
   }
+}
+
+/** @param {unknown} error */
+function warn(error) {
+  tell("status", ...words_of(error))
+  element("status").classList.add("warning")
 }
 
 element("not-started").remove()
@@ -109,13 +98,15 @@ dress()
 let page
 element("language").onclick = () => {
   speak(language() === "en" ? "zh" : "en")
-  page ? page.relabel() : dress()
+  dress()
+  retell()
+  page?.relabel()
 }
 if (typeof WebAssembly !== "object" || typeof DecompressionStream !== "function") {
-  element("status").dataset.word = "no_wasm"
+  tell("status", "no_wasm")
   element("status").classList.add("warning")
-  dress()
 } else {
-  page = new Page()
-  page.start().catch(error => page?.trouble(error))
+  tell("status", "loading")
+  const engine = new Engine(new URL(".", location.href))
+  engine.ask("load").done.then(known => { page = new Page(engine, known) }).catch(error => warn(error))
 }

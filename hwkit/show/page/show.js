@@ -1,5 +1,6 @@
 /** Small things that the sections share: pictures, the curve of a schedule, elements by name. */
 
+import { Trouble } from "./network.js"
 import { say } from "./words.js"
 
 /** @param {string} id @returns {any} */
@@ -7,6 +8,26 @@ export const element = id => {
   const found = document.getElementById(id)
   if (!found) throw new Error(`no element ${id}`)
   return found
+}
+
+/** What was said last in which element. @type {Map<string, [string, Record<string, any>]>} */
+const told = new Map()
+
+/** Says something in an element, in the language of the page. @param {string} id @param {string} key @param {Record<string, any>} [values] */
+export function tell(id, key, values = {}) {
+  told.set(id, [key, values])
+  element(id).textContent = say(key, values)
+}
+
+/** Says all of it again, in the other language. */
+export function retell() {
+  for (const [id, [key, values]] of told) tell(id, key, values)
+}
+
+/** What went wrong, as `tell` takes it. @param {unknown} error @param {string} [file] @returns {[string, Record<string, any>]} */
+export function words_of(error, file = "ema_latest.safetensors") {
+  const detail = error instanceof Error ? error.message : String(error)
+  return [`trouble_${error instanceof Trouble ? error.key : "failed"}`, { file, detail }]
 }
 
 /** The number in an input, kept to its bounds. @param {string} id */

@@ -2,13 +2,13 @@
  * The equations, by the names that hwkit/diffusion.py and hwkit/solvers.py give them. Images are flat arrays of values
  * in [−1, 1], any number of them one after another; a step goes from time t to an earlier time s and knows no network.
  *
- * @typedef {Float32Array | Float64Array} Values
+ * @typedef {Float32Array} Values
  * @typedef {[number, Values][]} Past (ᾱ, x̂_0) of the steps before, the latest last
  */
 
 /** An array like `x` whose value i is f(i). @param {Values} x @param {(i: number) => number} f @returns {Values} */
 function each(x, f) {
-  const y = x instanceof Float32Array ? new Float32Array(x.length) : new Float64Array(x.length)
+  const y = new Float32Array(x.length)
   for (let i = 0; i < x.length; i++) y[i] = f(i)
   return y
 }

@@ -1,6 +1,6 @@
 /** Section "walk": from one noise to another, and the images on the way. */
 
-import { Picture, digit, element, likeliest, number, pictures } from "./show.js"
+import { Picture, digit, element, likeliest, number, pictures, tell } from "./show.js"
 import { ImageNoise, between } from "./noise.js"
 import { say } from "./words.js"
 
@@ -51,7 +51,8 @@ export class WalkSection {
       this.frame = frame
       this.strip.forEach((picture, n) => picture.draw(frame.x_t, n))
       this.label()
-      element("walk-said").textContent = frame.last ? say("walk_result", { changes: changes(frame.classes) }) : `t = ${frame.t}`
+      if (frame.last) tell("walk-said", "walk_result", { changes: changes(frame.classes) })
+      else element("walk-said").textContent = `t = ${frame.t}`
     })
     this.job.done.catch(error => this.page.trouble(error))
   }

@@ -84,7 +84,7 @@ export const WORDS = {
     intro: "這個小小的神經網路會把雜訊變成手寫數字，而且就在你的瀏覽器裡執行。你畫的、載入的東西都不會離開這台裝置。",
     other_language: "English",
     loading: "正在載入神經網路，約 10 MB …",
-    about: "{name}：{ten_thousands} 萬個權重，預測 {predicts}，{schedule} 排程，T = {T}。它就在這裡以單一執行緒執行。",
+    about: "{name}：{ten_thousands} 萬個權重，預測 {predicts}，{schedule}排程，T = {T}。它就在這裡以單一執行緒執行。",
     no_wasm: "這個瀏覽器無法執行神經網路：它沒有 WebAssembly，或無法解壓縮檔案。請改用新版的 Firefox、Chrome、Edge 或 Safari。",
     trouble_fetch: "這個網頁有一個檔案沒有載入（{detail}）。請重新整理；如果還是不行，請重新建立網站。",
     trouble_broken: "{file} 已損壞，或不是本套件的權重檔（{detail}）。請重新產生：python -m hwkit export",

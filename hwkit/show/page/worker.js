@@ -3,7 +3,7 @@
  * two evaluations the worker looks for messages: so jobs take turns, and one that is cancelled ends at once.
  */
 
-import { Classifier, Denoiser, Trouble, load_denoiser, start } from "./network.js"
+import { Classifier, Denoiser, Trouble, load_denoiser, product, start } from "./network.js"
 import { ImageNoise } from "./noise.js"
 import { needs_noise, sample, step_of, times } from "./sampling.js"
 import { step_with, times_with } from "./mistakes.js"
@@ -109,7 +109,7 @@ function facts() {
     T: schedule.T, schedule: schedule.name, prediction, epoch, loss, images_seen, recipe: recipe.name,
     parameters: site.networks
       .find(({ model }) => model === recipe.model)?.tensors
-      .reduce((sum, [, shape]) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      .reduce((sum, [, shape]) => sum + product(shape), 0),
   }
 }
 
