@@ -113,7 +113,8 @@ $(BIN)/.installed-browser: $(BIN)/.installed-tests tests/browser/requirements.tx
 		{ apt-get update && apt-get install -y --no-install-recommends chromium; }
 	@command -v npm >/dev/null || ! command -v apt-get >/dev/null || \
 		{ apt-get update && apt-get install -y --no-install-recommends nodejs npm; }
-	@command -v npm >/dev/null || { echo "The tests of the page need the commands node (18 or later) and npm: install them, then make test-browser again."; exit 1; }
+	@command -v npm >/dev/null || \
+		{ echo "The tests of the page need node (18 or later) and npm: install them, then make test-browser again."; exit 1; }
 	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --loglevel=error
 	@command -v chromium >/dev/null || { echo "The tests in a browser need the command chromium: install it, then make test-browser again."; exit 1; }
 	@touch $@

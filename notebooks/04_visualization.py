@@ -149,6 +149,11 @@ size = (run / "figures" / "slider.html").stat().st_size
 print(f"{run / 'figures' / 'slider.html'}: {size / 1e6:.1f} MB")
 
 # %% [markdown]
+# **And where the network itself runs in the browser?** `make page`, or `python -m hwkit page --out site`, builds such a page from your run: draw a digit of your own and noise it, fork
+# any state, bend the schedule, or drop your `ema_latest.safetensors` on it (`python -m hwkit export` makes that file). Put the folder on any static host; `.github/workflows/page.yml`
+# does so on GitHub Pages.
+
+# %% [markdown]
 # ## Act 3 · Under the surface
 #
 # $x_t$ is mostly noise, by construction: $1-\bar\alpha_t$ of its variance. What the network *believes* is $\hat x_0$. Here both are shown for two of the samples, $x_t$ above and $\hat x_0$ below,

@@ -29,16 +29,25 @@ test("x̂_0 is PyTorch's", async () => {
 
 test("x̂_0 and ε̂ agree on x_t", async () => {
   for (const { t, x_t } of cases.inputs) {
-    const [x0_hat, eps_hat] = await denoiser.denoise(Float32Array.from(x_t), t), share = denoiser.schedule.alpha_bar[t]
-    assert.ok(worst(x_t.map((_, i) => Math.sqrt(share) * x0_hat[i] + Math.sqrt(1 - share) * eps_hat[i]), x_t) < 1e-4)
+    const [x0_hat, eps_hat] = await denoiser.denoise(Float32Array.from(x_t), t),
+      share = denoiser.schedule.alpha_bar[t]
+    assert.ok(
+      worst(
+        x_t.map((_, i) => Math.sqrt(share) * x0_hat[i] + Math.sqrt(1 - share) * eps_hat[i]),
+        x_t,
+      ) < 1e-4,
+    )
   }
 })
 
 test("an image is the same alone and among others", async () => {
-  const [{ x_t, t }] = cases.inputs, size = denoiser.size, one = Float32Array.from(x_t).slice(0, size)
+  const [{ x_t, t }] = cases.inputs,
+    size = denoiser.size,
+    one = Float32Array.from(x_t).slice(0, size)
   const three = new Float32Array(3 * size)
   for (let n = 0; n < 3; n++) three.set(n === 1 ? one : one.map(x => -x), n * size)
-  const [alone] = await denoiser.denoise(one, t), [among] = await denoiser.denoise(three, t)
+  const [alone] = await denoiser.denoise(one, t),
+    [among] = await denoiser.denoise(three, t)
   assert.ok(worst(among.slice(size, 2 * size), [...alone]) < 1e-5)
 })
 
@@ -63,16 +72,37 @@ test("what is broken or foreign is refused", async () => {
     const size = Number(new DataView(weights).getBigUint64(0, true))
     const content = JSON.parse(new TextDecoder().decode(new Uint8Array(weights, 8, size)))
     change(content)
-    const bytes = new TextEncoder().encode(JSON.stringify(content)), out = new Uint8Array(8 + bytes.length + weights.byteLength - 8 - size)
+    const bytes = new TextEncoder().encode(JSON.stringify(content)),
+      out = new Uint8Array(8 + bytes.length + weights.byteLength - 8 - size)
     new DataView(out.buffer).setBigUint64(0, BigInt(bytes.length), true)
     out.set(bytes, 8)
     out.set(new Uint8Array(weights, 8 + size), 8 + bytes.length)
     return out.buffer
   }
-  await refused(header(content => { delete content.__metadata__ }), "foreign")
-  await refused(header(content => { delete content["stem.weight"] }), "shape")
-  await refused(header(content => { content["stem.bias"].data_offsets[1] -= 2 }), "broken")
-  await load_denoiser(ort, site, read, header(() => {})) // untouched, it loads
+  await refused(
+    header(content => {
+      delete content.__metadata__
+    }),
+    "foreign",
+  )
+  await refused(
+    header(content => {
+      delete content["stem.weight"]
+    }),
+    "shape",
+  )
+  await refused(
+    header(content => {
+      content["stem.bias"].data_offsets[1] -= 2
+    }),
+    "broken",
+  )
+  await load_denoiser(
+    ort,
+    site,
+    read,
+    header(() => {}),
+  ) // untouched, it loads
 })
 
 test("half precision", () => {

@@ -194,12 +194,16 @@ def test_every_word_is_there_in_both_languages(tmp_path):
     node("words.test.mjs", {}, tmp_path)
 
 
-# Types
+# Types and form
 
 
-def test_the_types_that_the_scripts_name_hold():
-    """By TypeScript, strictly; it also finds what is not used."""
-    tsc = HERE / "node_modules" / ".bin" / "tsc"
-    assert tsc.exists(), "this test needs TypeScript: make test-browser installs it (npm install in tests/browser)"
-    done = subprocess.run([str(tsc), "-p", str(HERE)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("tool", ["tsc", "prettier"])
+def test_the_scripts_are_typed_and_formed(tool):
+    """By TypeScript, strictly, which also finds what is not used; by Prettier, as tests/browser/package.json has it."""
+    command = HERE / "node_modules" / ".bin" / tool
+    assert command.exists(), f"this test needs {tool}: make test-browser installs it (npm install in tests/browser)"
+    files = [str(path) for folder in (PAGE, HERE) for path in folder.glob("*.*js")] + [str(PAGE / "style.css")]
+    config = ["--config", str(HERE / "package.json"), "--check", *files]
+    arguments = ["-p", str(HERE)] if tool == "tsc" else config
+    done = subprocess.run([str(command), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,9 @@ import { test } from "node:test"
 const page = process.env.HWKIT_PAGE
 const { WORDS } = await import(`${page}/words.js`)
 const names = words => [...words.matchAll(/\{(\w+)\}/g)].map(match => match[1])
-const sources = readdirSync(page).filter(name => name.endsWith(".js") && name !== "words.js").map(name => readFileSync(`${page}/${name}`, "utf8"))
+const sources = readdirSync(page)
+  .filter(name => name.endsWith(".js") && name !== "words.js")
+  .map(name => readFileSync(`${page}/${name}`, "utf8"))
 const html = readFileSync(`${page}/index.html`, "utf8")
 
 test("both languages have the same words, none of them empty", () => {
@@ -18,7 +20,11 @@ test("both languages have the same words, none of them empty", () => {
 test("both put the same values in", () => {
   const alike = { millions: "size", ten_thousands: "size" } // a language counts as it does
   for (const key of Object.keys(WORDS.en)) {
-    const [en, zh] = [WORDS.en, WORDS.zh].map(words => names(words[key]).map(name => alike[name] ?? name).sort())
+    const [en, zh] = [WORDS.en, WORDS.zh].map(words =>
+      names(words[key])
+        .map(name => alike[name] ?? name)
+        .sort(),
+    )
     assert.deepEqual(en, zh, key)
   }
 })
@@ -34,7 +40,8 @@ test("every word that is asked for is there, and every word is asked for", () =>
   const code = sources.join("\n")
   for (const [, key] of code.matchAll(/\b(?:say\(|tell\("[\w-]+", )"(\w+)"/g)) asked.add(key)
   for (const key of asked) assert.ok(key in WORDS.en, key)
-  for (const key of Object.keys(WORDS.en)) assert.ok(asked.has(key) || key.startsWith("trouble_") || code.includes(`"${key}"`), `${key} is not used`)
+  for (const key of Object.keys(WORDS.en))
+    assert.ok(asked.has(key) || key.startsWith("trouble_") || code.includes(`"${key}"`), `${key} is not used`)
 })
 
 test("every trouble has its sentence", () => {

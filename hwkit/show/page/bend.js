@@ -6,7 +6,8 @@ import { ImageNoise } from "./noise.js"
 import { q_sample } from "./steps.js"
 import { say } from "./words.js"
 
-const COLUMNS = 8, TOO_MUCH = 0.05 // of √ᾱ_T: x_T is then no longer like the noise that sampling begins with
+const COLUMNS = 8,
+  TOO_MUCH = 0.05 // of √ᾱ_T: x_T is then no longer like the noise that sampling begins with
 
 export class BendSection {
   /** @param {import("./page.js").Page} page */
@@ -29,7 +30,8 @@ export class BendSection {
   }
 
   bent() {
-    const start = 10 ** number("bend-start"), end = Math.max(10 ** number("bend-end"), start)
+    const start = 10 ** number("bend-start"),
+      end = Math.max(10 ** number("bend-end"), start)
     return { name: element("bend-name").value, T: number("bend-T"), start, end }
   }
 
@@ -39,7 +41,8 @@ export class BendSection {
   }
 
   show() {
-    const { name, T, start, end } = this.bent(), schedule = this.schedule()
+    const { name, T, start, end } = this.bent(),
+      schedule = this.schedule()
     const left = Math.sqrt(schedule.alpha_bar[T])
     element("bend-T-value").textContent = String(T)
     element("bend-start-value").textContent = start.toPrecision(2)
@@ -49,7 +52,8 @@ export class BendSection {
     element("bend-said").classList.toggle("warning", left > TOO_MUCH)
     this.curve.draw(schedule, this.page.schedule)
     this.curve.move(T, schedule.alpha_bar[T])
-    const x_0 = this.page.draw.x_0(), eps = new ImageNoise(0, [1], x_0.length).draw()
+    const x_0 = this.page.draw.x_0(),
+      eps = new ImageNoise(0, [1], x_0.length).draw()
     this.strip.forEach((picture, k) => {
       const t = Math.round((T * k) / (COLUMNS - 1))
       picture.draw(q_sample(x_0, schedule.alpha_bar[t], eps))
@@ -60,7 +64,8 @@ export class BendSection {
   /** One noise, by the network's own schedule and by the bent one. */
   run() {
     this.jobs.forEach(job => job.stop())
-    const seed = this.seed++, bent = this.bent()
+    const seed = this.seed++,
+      bent = this.bent()
     this.results.forEach(picture => picture.clear())
     this.label()
     this.jobs = [undefined, bent].map((schedule, side) => {

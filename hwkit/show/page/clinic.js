@@ -1,6 +1,6 @@
-/** Section "mistakes": what is done right, and below it the same noise with mistakes, which are switched on one by one. */
+/** Section "mistakes": what is done right, and below it the same noise with mistakes, switched on one by one. */
 
-import { element, likeliest, number, pictures, tell } from "./show.js"
+import { element, likeliest, number, pictures, rms, tell } from "./show.js"
 import { MISTAKES } from "./mistakes.js"
 import { say } from "./words.js"
 
@@ -23,11 +23,13 @@ export class MistakeSection {
   }
 
   label() {
-    this.rows.forEach((row, side) => row.forEach((picture, n) => {
-      const classes = this.last[side]?.classes?.[n]
-      const name = !classes ? "" : likeliest(classes) === 10 ? say("no_digit") : String(likeliest(classes))
-      picture.say(name, `${say(side ? "with_mistakes" : "done_right")}, ${n + 1}: ${name}`)
-    }))
+    this.rows.forEach((row, side) =>
+      row.forEach((picture, n) => {
+        const classes = this.last[side]?.classes?.[n]
+        const name = !classes ? "" : likeliest(classes) === 10 ? say("no_digit") : String(likeliest(classes))
+        picture.say(name, `${say(side ? "with_mistakes" : "done_right")}, ${n + 1}: ${name}`)
+      }),
+    )
   }
 
   /** The right row is made anew only where the sampler or the seed has changed. */
@@ -35,12 +37,15 @@ export class MistakeSection {
     const made = MISTAKES.filter(mistake => element(`mistake-${mistake}`).checked)
     const sampler = { name: element("mistakes-sampler").value, steps: number("mistakes-steps"), eta: 0 }
     const request = { sampler, seed: number("mistakes-seed"), numbers: [1, 2, 3, 4] }
-    const key = JSON.stringify(request), sides = key === this.key && this.last[0] ? [1] : [0, 1]
+    const key = JSON.stringify(request),
+      sides = key === this.key && this.last[0] ? [1] : [0, 1]
     this.key = key
     for (const side of sides) {
       this.jobs[side]?.stop()
       this.last[side] = null
-      const job = this.page.engine.ask("sample", { ...request, made: side ? made : [] }, frame => this.took(side, frame))
+      const job = this.page.engine.ask("sample", { ...request, made: side ? made : [] }, frame =>
+        this.took(side, frame),
+      )
       job.done.catch(error => this.page.trouble(error))
       this.jobs[side] = job
     }
@@ -55,7 +60,6 @@ export class MistakeSection {
     this.label()
     const [right, wrong] = this.last
     if (!right || !wrong) return
-    const rms = Math.sqrt(right.x_t.reduce((/** @type {number} */ sum, /** @type {number} */ x, /** @type {number} */ i) => sum + (x - wrong.x_t[i]) ** 2, 0) / right.x_t.length)
-    tell("mistakes-said", "mistakes_result", { rms: rms.toFixed(3), t: frame.t })
+    tell("mistakes-said", "mistakes_result", { rms: rms(right.x_t, wrong.x_t).toFixed(3), t: frame.t })
   }
 }

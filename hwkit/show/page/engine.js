@@ -16,7 +16,7 @@ export class Engine {
     this.base = base.href
     this.worker = new Worker(new URL("worker.js", base), { type: "module" })
     this.next = 1
-    /** @type {Map<number, {frame: (frame: any) => void, resolve: (value: any) => void, reject: (error: any) => void}>} */
+    /** @type {Map<number, Record<"frame" | "resolve" | "reject", (value: any) => void>>} */
     this.waiting = new Map()
     this.worker.onmessage = ({ data }) => this.#heard(data)
     this.worker.onerror = event => {
@@ -43,7 +43,7 @@ export class Engine {
     return { done, stop, pause: tell("pause"), go: tell("go") }
   }
 
-  /** @param {{id: number, frame?: any, done?: any, stopped?: boolean, trouble?: {key: string, detail: string}}} answer */
+  /** @param {{id: number, frame?: any, done?: any, stopped?: boolean, trouble?: Record<string, string>}} answer */
   #heard({ id, frame, done, stopped, trouble }) {
     const asked = this.waiting.get(id)
     if (!asked) return // it was stopped: what was under way is thrown away

@@ -44,7 +44,11 @@ export class ForkSection {
     for (let n = 0; n < COUNT; n++) x_t.set(frame.x_t, n * frame.x_t.length)
     const request = {
       sampler: { name: element("fork-sampler").value, steps: number("fork-steps"), eta: 1 },
-      seed: this.seed++, numbers: this.pictures.map((_, n) => n + 1), x_t, from: frame.t, classify: true,
+      seed: this.seed++,
+      numbers: this.pictures.map((_, n) => n + 1),
+      x_t,
+      from: frame.t,
+      classify: true,
     }
     if (request.sampler.name === "ddim") request.sampler.eta = 0
     tell("fork-said", "working")
@@ -55,14 +59,15 @@ export class ForkSection {
   /** @param {any} found @param {number} from */
   took({ t, x0_hat, classes, last }, from) {
     const best = classes.map(likeliest)
+    const name = (/** @type {number} */ each) => (each === 10 ? say("no_digit") : String(each))
     this.pictures.forEach((picture, n) => {
       picture.draw(x0_hat, n)
-      picture.say(best[n] === 10 ? say("no_digit") : String(best[n]), say("continuation", { n: n + 1, digit: best[n] === 10 ? say("no_digit") : best[n] }))
+      picture.say(name(best[n]), say("continuation", { n: n + 1, digit: name(best[n]) }))
     })
     const counts = new Map()
     for (const each of best) counts.set(each, (counts.get(each) ?? 0) + 1)
     const [winner, agree] = [...counts].sort((a, b) => b[1] - a[1])[0]
-    const words = { agree, of: COUNT, digit: winner === 10 ? say("no_digit") : winner, from, t }
+    const words = { agree, of: COUNT, digit: name(winner), from, t }
     tell("fork-said", last ? "fork_result" : "fork_so_far", words)
   }
 }

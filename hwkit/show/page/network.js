@@ -1,6 +1,6 @@
 /**
- * The networks in the page: their graphs were written by torch.onnx, their weights come as safetensors, and ONNX Runtime
- * Web computes, in one thread of WebAssembly.
+ * The networks in the page: torch.onnx wrote their graphs, their weights come as safetensors, and ONNX Runtime Web
+ * computes, in one thread of WebAssembly.
  */
 
 import { SCHEDULES } from "./schedule.js"
@@ -49,9 +49,18 @@ export function read_safetensors(buffer) {
     const header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(buffer, 8, size)))
     const { __metadata__: metadata, ...entries } = header
     const tensors = new Map()
-    for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
-      const data = buffer.slice(8 + size + begin, 8 + size + end), length = product(shape)
-      const values = dtype === "F16" ? of_halves(new Uint16Array(data)) : dtype === "F32" ? new Float32Array(data) : null
+    for (const [
+      name,
+      {
+        dtype,
+        shape,
+        data_offsets: [begin, end],
+      },
+    ] of Object.entries(entries)) {
+      const data = buffer.slice(8 + size + begin, 8 + size + end),
+        length = product(shape)
+      const values =
+        dtype === "F16" ? of_halves(new Uint16Array(data)) : dtype === "F32" ? new Float32Array(data) : null
       if (!values || values.length !== length) throw new Error(`${name}: ${dtype}, ${data.byteLength} bytes`)
       if (!all_finite(values)) throw new Error(`${name}: not finite`)
       tensors.set(name, { shape, values })
@@ -64,11 +73,14 @@ export function read_safetensors(buffer) {
 
 /** Half precision (IEEE 754 binary16) as float32. @param {Uint16Array} halves */
 export function of_halves(halves) {
-  const values = new Float32Array(halves.length), bits = new Uint32Array(values.buffer)
+  const values = new Float32Array(halves.length),
+    bits = new Uint32Array(values.buffer)
   for (let i = 0; i < halves.length; i++) {
-    const half = halves[i], exponent = half & 0x7c00, sign = (half & 0x8000) << 16
+    const half = halves[i],
+      exponent = half & 0x7c00,
+      sign = (half & 0x8000) << 16
     if (exponent === 0) values[i] = (half & 0x3ff) * (sign ? -(2 ** -24) : 2 ** -24)
-    else bits[i] = sign | ((half & 0x7fff) << 13) + (exponent === 0x7c00 ? 0x70000000 : 0x38000000)
+    else bits[i] = sign | (((half & 0x7fff) << 13) + (exponent === 0x7c00 ? 0x70000000 : 0x38000000))
   }
   return values
 }
@@ -107,14 +119,18 @@ export class Network {
       offset += values.length
     }
     const externalData = [{ path: "weights", data: new Uint8Array(block.buffer) }]
-    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all", externalData }
+    // What ORT would fuse makes these small networks no quicker, and takes it a second at the start.
+    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled", externalData }
     return new Network(ort, await ort.InferenceSession.create(new Uint8Array(graph), options))
   }
 
   /** @param {Record<string, any>} inputs @param {string} output @returns {Promise<Float32Array>} */
   run(inputs, output) {
     const found = this.last.then(() => this.session.run(inputs))
-    this.last = found.then(() => {}, () => {})
+    this.last = found.then(
+      () => {},
+      () => {},
+    )
     return found.then(outputs => outputs[output].data)
   }
 
@@ -137,23 +153,28 @@ export class Denoiser {
   }
 
   /**
-   * [x̂_0, ε̂]; x̂_0 is clipped to [−1, 1] and ε̂ derived from it again, unless a mistake is made. `told` is the time that
-   * the network is told, where that is not t; `alpha_bar_t` the share of the image, where the schedule is another's.
+   * [x̂_0, ε̂]; x̂_0 is clipped to [−1, 1] and ε̂ derived from it again, unless a mistake is made. `told` is the time
+   * that the network is told, where that is not t; `alpha_bar_t` the share of the image, by another schedule.
    * @param {Values} x_t @param {number} t
    * @param {{told?: number, alpha_bar_t?: number, made?: import("./mistakes.js").Mistake[]}} [how]
    */
   async denoise(x_t, t, { told = t, alpha_bar_t = this.schedule.alpha_bar[t], made = [] } = {}) {
-    const { Tensor } = this.network.ort, count = x_t.length / this.size
+    const { Tensor } = this.network.ort,
+      count = x_t.length / this.size
     const x = new Tensor("float32", Float32Array.from(x_t), [count, ...this.shape])
-    const times = new Tensor("int64", BigInt64Array.from({ length: count }, () => BigInt(told)), [count])
+    const times = new Tensor(
+      "int64",
+      BigInt64Array.from({ length: count }, () => BigInt(told)),
+      [count],
+    )
     const output = await this.network.run({ x, t: times }, "output")
     return predict_with(output, x_t, alpha_bar_t, this.prediction, made)
   }
 }
 
 /**
- * The denoiser that a .safetensors file of the kit holds. Trouble where it is broken, foreign, or of a shape whose graph
- * the page does not have.
+ * The denoiser that a .safetensors file of the kit holds. Trouble where it is broken, foreign, or of a shape whose
+ * graph the page does not have.
  * @param {any} ort @param {Site} site @param {Read} read @param {ArrayBuffer} buffer
  */
 export async function load_denoiser(ort, site, read, buffer) {
@@ -164,7 +185,8 @@ export async function load_denoiser(ort, site, read, buffer) {
   const graph = site.networks.find(({ tensors: wanted }) => fits(wanted, tensors))
   if (!graph) throw new Trouble("shape", JSON.stringify(facts.recipe.model))
   const network = await Network.create(ort, await read(`data/${graph.file}`), graph, tensors)
-  return new Denoiser(network, SCHEDULES[schedule](T), prediction, { ...facts, recipe: { ...facts.recipe, model: graph.model } })
+  const recipe = { ...facts.recipe, model: graph.model }
+  return new Denoiser(network, SCHEDULES[schedule](T), prediction, { ...facts, recipe })
 }
 
 /**
@@ -173,8 +195,10 @@ export async function load_denoiser(ort, site, read, buffer) {
  */
 function fits(wanted, tensors) {
   const trimmed = (/** @type {number[]} */ shape) => shape.join().replace(/,1,1$/, "")
-  return wanted.length === tensors.size
-    && wanted.every(([name, shape]) => trimmed(tensors.get(name)?.shape ?? []) === trimmed(shape))
+  return (
+    wanted.length === tensors.size &&
+    wanted.every(([name, shape]) => trimmed(tensors.get(name)?.shape ?? []) === trimmed(shape))
+  )
 }
 
 /** The kit's digit classifier: which digit an image holds, 10 for "no digit". */
@@ -203,6 +227,8 @@ export class Classifier {
 
 /** @param {number[]} logits */
 function softmax(logits) {
-  const top = Math.max(...logits), e = logits.map(x => Math.exp(x - top)), sum = e.reduce((a, b) => a + b)
+  const top = Math.max(...logits),
+    e = logits.map(x => Math.exp(x - top)),
+    sum = e.reduce((a, b) => a + b)
   return e.map(x => x / sum)
 }

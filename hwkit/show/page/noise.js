@@ -4,7 +4,8 @@
  * and its float32 normal distribution by the ziggurat (Marsaglia & Tsang 2000), which numpy keeps the same for good.
  */
 
-const MASK64 = (1n << 64n) - 1n, MASK128 = (1n << 128n) - 1n
+const MASK64 = (1n << 64n) - 1n,
+  MASK128 = (1n << 128n) - 1n
 const MULTIPLIER = (2549297995355413924n << 64n) + 4865540595714422341n
 
 /** numpy.random.default_rng([seed, k]), as far as ImageNoise uses it. */
@@ -30,7 +31,8 @@ export class Generator {
       return kept
     }
     this.#step()
-    const rotation = this.state >> 122n, folded = (this.state >> 64n) ^ (this.state & MASK64)
+    const rotation = this.state >> 122n,
+      folded = (this.state >> 64n) ^ (this.state & MASK64)
     const bits = ((folded >> rotation) | (folded << (64n - rotation))) & MASK64
     this.high = Number(bits >> 32n)
     return Number(bits & 0xffffffffn)
@@ -44,12 +46,16 @@ export class Generator {
   /** A number ~ N(0, 1), in float32. */
   normal() {
     for (;;) {
-      const bits = this.uint32(), layer = bits & 0xff, negative = (bits >>> 8) & 1, r = (bits >>> 9) & 0x7fffff
+      const bits = this.uint32(),
+        layer = bits & 0xff,
+        negative = (bits >>> 8) & 1,
+        r = (bits >>> 9) & 0x7fffff
       const x = Math.fround(r * WIDTH[layer]) * (negative ? -1 : 1)
       if (r < INSIDE[layer]) return x
       if (layer === 0) {
         for (;;) {
-          const tail = Math.fround(-Math.log1p(-this.float()) / R), y = -Math.log1p(-this.float())
+          const tail = Math.fround(-Math.log1p(-this.float()) / R),
+            y = -Math.log1p(-this.float())
           if (y + y > tail * tail) return Math.fround(R + tail) * ((r >>> 8) & 1 ? -1 : 1)
         }
       }
@@ -60,7 +66,7 @@ export class Generator {
 
 /** `new ImageNoise(seed, numbers).draw()` → N(0, I) for each image, one after another; each has its own generator. */
 export class ImageNoise {
-  /** @param {number} seed @param {number[]} numbers which images of the seed @param {number} size values an image has */
+  /** @param {number} seed @param {number[]} numbers of the images @param {number} size values that an image has */
   constructor(seed, numbers, size) {
     this.generators = numbers.map(k => new Generator([seed, k]))
     this.size = size
@@ -80,8 +86,10 @@ export class ImageNoise {
  * @param {Float32Array} a @param {Float32Array} b @param {number} part @param {string} kind
  */
 export function between(a, b, part, kind) {
-  let dot = 0, aa = 0, bb = 0
-  for (let i = 0; i < a.length; i++) dot += a[i] * b[i], aa += a[i] ** 2, bb += b[i] ** 2
+  let dot = 0,
+    aa = 0,
+    bb = 0
+  for (let i = 0; i < a.length; i++) ((dot += a[i] * b[i]), (aa += a[i] ** 2), (bb += b[i] ** 2))
   const angle = Math.acos(Math.min(Math.max(dot / Math.sqrt(aa * bb), -1), 1))
   const straight = kind === "linear" || Math.sin(angle) < 1e-6
   const of_a = straight ? 1 - part : Math.sin((1 - part) * angle) / Math.sin(angle)
@@ -127,8 +135,11 @@ function seed_words(entropy) {
 // The ziggurat: 255 layers of one area under the curve exp(−x²/2), layer 1 at the top; layer 0 is the base and the tail
 // beyond R, and has the same area.
 
-const R = 3.6541528853610088, AREA = 0.004928673233974658
-const WIDTH = new Float32Array(256), HEIGHT = new Float32Array(256), INSIDE = new Uint32Array(256)
+const R = 3.6541528853610088,
+  AREA = 0.004928673233974658
+const WIDTH = new Float32Array(256),
+  HEIGHT = new Float32Array(256),
+  INSIDE = new Uint32Array(256)
 
 {
   const end = new Float64Array(256) // the right end of each layer

@@ -1,4 +1,4 @@
-/** Section "own": the reader's own export instead of the page's weights. It is read in this browser and goes nowhere. */
+/** Section "own": the reader's own export instead of the page's weights, read in this browser and sent nowhere. */
 
 import { element, tell, words_of } from "./show.js"
 
@@ -6,9 +6,13 @@ export class OwnSection {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
     this.page = page
-    const zone = element("own-zone"), input = element("own-file")
+    const zone = element("own-zone"),
+      input = element("own-file")
     input.onchange = () => this.load(input.files[0])
-    zone.ondragover = (/** @type {DragEvent} */ event) => { event.preventDefault(); zone.classList.add("over") }
+    zone.ondragover = (/** @type {DragEvent} */ event) => {
+      event.preventDefault()
+      zone.classList.add("over")
+    }
     zone.ondragleave = () => zone.classList.remove("over")
     zone.ondrop = (/** @type {DragEvent} */ event) => {
       event.preventDefault()

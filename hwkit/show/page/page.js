@@ -108,5 +108,10 @@ if (typeof WebAssembly !== "object" || typeof DecompressionStream !== "function"
 } else {
   tell("status", "loading")
   const engine = new Engine(new URL(".", location.href))
-  engine.ask("load").done.then(known => { page = new Page(engine, known) }).catch(error => warn(error))
+  engine
+    .ask("load")
+    .done.then(known => {
+      page = new Page(engine, known)
+    })
+    .catch(error => warn(error))
 }

@@ -22,8 +22,8 @@ export class SampleSection {
     element("sample-run").onclick = () => this.run()
     element("sample-pause").onclick = () => this.pause(!this.paused)
     element("sample-t").oninput = (/** @type {any} */ event) => this.show(Number(event.target.value), false)
-    for (const id of ["sample-sampler-a", "sample-sampler-b", "sample-steps", "sample-eta", "sample-seed", "sample-image"]) {
-      element(id).onchange = () => this.run()
+    for (const name of ["sampler-a", "sampler-b", "steps", "eta", "seed", "image"]) {
+      element(`sample-${name}`).onchange = () => this.run()
     }
     element("sample-eta").oninput = () => this.label()
     this.label()
@@ -31,15 +31,18 @@ export class SampleSection {
 
   /** @param {number} side */
   sampler(side) {
-    const name = element(`sample-sampler-${SIDES[side]}`).value, steps = Number(element("sample-steps").value)
+    const name = element(`sample-sampler-${SIDES[side]}`).value,
+      steps = Number(element("sample-steps").value)
     return { name, steps: steps || this.page.T, eta: name in ETA ? number("sample-eta") : 0 }
   }
 
   label() {
     element("sample-eta-value").textContent = number("sample-eta").toFixed(1)
-    SIDES.forEach((_, side) => this.pictures[side].forEach((picture, k) => picture.say(
-      `${element(`sample-sampler-${SIDES[side]}`).selectedOptions[0].textContent}: ${k ? "x̂₀" : "xₜ"}`,
-    )))
+    SIDES.forEach((_, side) =>
+      this.pictures[side].forEach((picture, k) =>
+        picture.say(`${element(`sample-sampler-${SIDES[side]}`).selectedOptions[0].textContent}: ${k ? "x̂₀" : "xₜ"}`),
+      ),
+    )
     element("sample-pause").textContent = say(this.paused ? "go_on" : "pause")
     this.curve.draw(this.page.schedule)
   }
@@ -52,10 +55,16 @@ export class SampleSection {
     this.paused = false
     this.following = !calm()
     this.label()
-    const seed = number("sample-seed"), numbers = [number("sample-image")]
+    const seed = number("sample-seed"),
+      numbers = [number("sample-image")]
     this.jobs = SIDES.map((_, side) => {
-      const job = this.page.engine.ask("sample", { sampler: this.sampler(side), seed, numbers }, frame => this.took(side, frame))
-      job.done.then(() => this.ended(), error => this.page.trouble(error))
+      const job = this.page.engine.ask("sample", { sampler: this.sampler(side), seed, numbers }, frame =>
+        this.took(side, frame),
+      )
+      job.done.then(
+        () => this.ended(),
+        error => this.page.trouble(error),
+      )
       return job
     })
     this.buttons(true)
@@ -106,12 +115,14 @@ export class SampleSection {
     })
     const frame = this.frames[0][this.at] ?? this.frames[1][this.at]
     if (!frame) return
-    const range = element("sample-t"), { t, alpha_bar } = frame, T = this.page.T
+    const range = element("sample-t"),
+      { t, alpha_bar } = frame,
+      T = this.page.T
     range.value = String(this.at)
     range.setAttribute("aria-valuetext", `t = ${t}`)
     const snr = t ? three(alpha_bar / (1 - alpha_bar)) : "∞"
-    element("sample-numbers").textContent =
-      `t = ${t} / ${T} · ᾱₜ = ${three(alpha_bar)} · SNR = ${snr} · ${say("share")} √ᾱₜ = ${(100 * Math.sqrt(alpha_bar)).toFixed(1)} %`
+    const share = `${say("share")} √ᾱₜ = ${(100 * Math.sqrt(alpha_bar)).toFixed(1)} %`
+    element("sample-numbers").textContent = `t = ${t} / ${T} · ᾱₜ = ${three(alpha_bar)} · SNR = ${snr} · ${share}`
     this.curve.move(t, alpha_bar)
     this.page.state(this.state())
   }
@@ -128,4 +139,3 @@ export class SampleSection {
     if (element("sample-steps").selectedOptions[0]?.disabled) element("sample-steps").value = "0"
   }
 }
-

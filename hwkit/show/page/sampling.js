@@ -29,7 +29,8 @@ export function times(T, steps) {
 
 /** As torch and Python round: halves to the even neighbour. @param {number} x */
 function round_to_even(x) {
-  const low = Math.floor(x), part = x - low
+  const low = Math.floor(x),
+    part = x - low
   return part < 0.5 || (part === 0.5 && low % 2 === 0) ? low : low + 1
 }
 
@@ -56,7 +57,8 @@ export async function* sample(denoise, x_T, times, alpha_bar, step, noise = null
   /** @type {Past} */
   let past = []
   for (let i = 0; i + 1 < times.length; i++) {
-    const t = times[i], s = times[i + 1]
+    const t = times[i],
+      s = times[i + 1]
     const [x0_hat, eps_hat] = await denoise(x_t, t, s)
     yield { t, x_t, x0_hat }
     x_t = step(x_t, x0_hat, eps_hat, alpha_bar[t], alpha_bar[s], noise && noise(), past)

@@ -19,7 +19,8 @@ export class Schedule {
 
   /** The time at which the share of the image is nearest to that of `alpha_bar`; never 0. @param {number} alpha_bar */
   time_of(alpha_bar) {
-    let low = 1, high = this.T
+    let low = 1,
+      high = this.T
     while (high - low > 1) {
       const middle = (low + high) >> 1
       if (this.alpha_bar[middle] > alpha_bar) low = middle

@@ -13,7 +13,10 @@ export const element = id => {
 /** What was said last in which element. @type {Map<string, [string, Record<string, any>]>} */
 const told = new Map()
 
-/** Says something in an element, in the language of the page. @param {string} id @param {string} key @param {Record<string, any>} [values] */
+/**
+ * Says something in an element, in the language of the page.
+ * @param {string} id @param {string} key @param {Record<string, any>} [values]
+ */
 export function tell(id, key, values = {}) {
   told.set(id, [key, values])
   element(id).textContent = say(key, values)
@@ -24,7 +27,10 @@ export function retell() {
   for (const [id, [key, values]] of told) tell(id, key, values)
 }
 
-/** What went wrong, as `tell` takes it. @param {unknown} error @param {string} [file] @returns {[string, Record<string, any>]} */
+/**
+ * What went wrong, as `tell` takes it.
+ * @param {unknown} error @param {string} [file] @returns {[string, Record<string, any>]}
+ */
 export function words_of(error, file = "ema_latest.safetensors") {
   const detail = error instanceof Error ? error.message : String(error)
   return [`trouble_${error instanceof Trouble ? error.key : "failed"}`, { file, detail }]
@@ -32,7 +38,9 @@ export function words_of(error, file = "ema_latest.safetensors") {
 
 /** The number in an input, kept to its bounds. @param {string} id */
 export function number(id) {
-  const input = element(id), low = Number(input.min || 0), high = Number(input.max || Infinity)
+  const input = element(id),
+    low = Number(input.min || 0),
+    high = Number(input.max || Infinity)
   const value = Math.min(Math.max(Number(input.value) || 0, low), high)
   return input.step === "any" || input.step.includes(".") ? value : Math.round(value)
 }
@@ -62,7 +70,8 @@ export class Picture {
 
   /** Image `n` of many RGB images in [−1, 1]. @param {ArrayLike<number>} x @param {number} [n] */
   draw(x, n = 0) {
-    const image = new ImageData(28, 28), start = n * 2352
+    const image = new ImageData(28, 28),
+      start = n * 2352
     for (let i = 0; i < 784; i++) {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = (x[start + 784 * c + i] + 1) * 127.5
       image.data[4 * i + 3] = 255
@@ -82,19 +91,29 @@ export function pictures(id, count) {
   return Array.from({ length: count }, () => new Picture(parent))
 }
 
-const SVG = "http://www.w3.org/2000/svg", LEFT = 40, RIGHT = 388, TOP = 12, BOTTOM = 172
+const SVG = "http://www.w3.org/2000/svg",
+  LEFT = 40,
+  RIGHT = 388,
+  TOP = 12,
+  BOTTOM = 172
 
 /** The share of the image, √ᾱ_t, over the time, with a dot that moves on it. */
 export class Curve {
   /** @param {HTMLElement} parent */
   constructor(parent) {
     this.svg = this.#add("svg", { viewBox: "0 0 400 212", role: "img" }, parent)
-    for (const [share, word] of [[0, "0"], [0.5, "½"], [1, "1"]]) {
+    for (const [share, word] of [
+      [0, "0"],
+      [0.5, "½"],
+      [1, "1"],
+    ]) {
       const y = this.#y(/** @type {number} */ (share))
       this.#add("line", { x1: LEFT, x2: RIGHT, y1: y, y2: y, class: "grid" })
       this.#add("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }).textContent = String(word)
     }
-    this.ends = [LEFT, RIGHT].map(x => this.#add("text", { x, y: BOTTOM + 18, "text-anchor": x === LEFT ? "start" : "end" }))
+    this.ends = [LEFT, RIGHT].map(x =>
+      this.#add("text", { x, y: BOTTOM + 18, "text-anchor": x === LEFT ? "start" : "end" }),
+    )
     this.title = this.#add("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 34, "text-anchor": "middle" })
     this.lines = ["other", "curve"].map(name => this.#add("polyline", { class: name }))
     this.dot = this.#add("circle", { r: 6, class: "dot", cx: -20, cy: -20 })
@@ -114,7 +133,8 @@ export class Curve {
   }
 
   /**
-   * @param {import("./schedule.js").Schedule} schedule @param {import("./schedule.js").Schedule} [other] drawn behind it
+   * @param {import("./schedule.js").Schedule} schedule
+   * @param {import("./schedule.js").Schedule} [other] drawn behind it
    */
   draw(schedule, other) {
     this.T = Math.max(schedule.T, other?.T ?? 0)
@@ -149,10 +169,17 @@ export function digit(probabilities) {
   return `${best === 10 ? say("no_digit") : best} (${Math.round(100 * probabilities[best])} %)`
 }
 
+/** The root mean square difference. @param {Float32Array} a @param {Float32Array} b */
+export const rms = (a, b) => Math.sqrt(a.reduce((sum, x, i) => sum + (x - b[i]) ** 2, 0) / a.length)
+
 /** The number of the likeliest class. @param {number[]} probabilities */
 export const likeliest = probabilities => probabilities.indexOf(Math.max(...probabilities))
 
 /** A number with three digits that count. @param {number} x */
 export function three(x) {
-  return x >= 1000 ? Math.round(x).toLocaleString("en") : x >= 0.001 || x === 0 ? String(Number(x.toPrecision(3))) : x.toExponential(1)
+  return x >= 1000
+    ? Math.round(x).toLocaleString("en")
+    : x >= 0.001 || x === 0
+      ? String(Number(x.toPrecision(3)))
+      : x.toExponential(1)
 }

@@ -13,9 +13,13 @@ function each(x, f) {
   return y
 }
 
-/** x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε (Ho et al. 2020, eq. 4). @param {Values} x_0 @param {number} alpha_bar_t @param {Values} eps */
+/**
+ * x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε (Ho et al. 2020, eq. 4).
+ * @param {Values} x_0 @param {number} alpha_bar_t @param {Values} eps
+ */
 export function q_sample(x_0, alpha_bar_t, eps) {
-  const signal = Math.sqrt(alpha_bar_t), noise = Math.sqrt(1 - alpha_bar_t)
+  const signal = Math.sqrt(alpha_bar_t),
+    noise = Math.sqrt(1 - alpha_bar_t)
   return each(x_0, i => signal * x_0[i] + noise * eps[i])
 }
 
@@ -25,7 +29,8 @@ export function q_sample(x_0, alpha_bar_t, eps) {
  * @returns {[Values, Values]}
  */
 export function predict_x0_eps(output, x_t, alpha_bar_t, prediction) {
-  const signal = Math.sqrt(alpha_bar_t), noise = Math.sqrt(1 - alpha_bar_t)
+  const signal = Math.sqrt(alpha_bar_t),
+    noise = Math.sqrt(1 - alpha_bar_t)
   if (prediction === "epsilon") return [each(x_t, i => (x_t[i] - noise * output[i]) / signal), output]
   if (prediction === "x0") return [output, each(x_t, i => (x_t[i] - signal * output[i]) / noise)]
   return [each(x_t, i => signal * x_t[i] - noise * output[i]), each(x_t, i => noise * x_t[i] + signal * output[i])]
@@ -42,7 +47,8 @@ export function clamp(x, low, high) {
  * @param {number} alpha_bar_t @param {number} alpha_bar_s @param {Values} noise
  */
 export function ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise) {
-  const alpha = alpha_bar_t / alpha_bar_s, beta = 1 - alpha
+  const alpha = alpha_bar_t / alpha_bar_s,
+    beta = 1 - alpha
   const of_x0 = (Math.sqrt(alpha_bar_s) * beta) / (1 - alpha_bar_t)
   const of_xt = (Math.sqrt(alpha) * (1 - alpha_bar_s)) / (1 - alpha_bar_t)
   if (alpha_bar_s === 1) return each(x_t, i => of_x0 * x0_hat[i] + of_xt * x_t[i])
@@ -57,7 +63,8 @@ export function ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise)
  */
 export function ddim_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise = null, eta = 0) {
   const sigma = eta * Math.sqrt(((1 - alpha_bar_s) / (1 - alpha_bar_t)) * (1 - alpha_bar_t / alpha_bar_s))
-  const of_x0 = Math.sqrt(alpha_bar_s), of_eps = Math.sqrt(Math.max(1 - alpha_bar_s - sigma ** 2, 0))
+  const of_x0 = Math.sqrt(alpha_bar_s),
+    of_eps = Math.sqrt(Math.max(1 - alpha_bar_s - sigma ** 2, 0))
   if (!(sigma > 0) || !noise) return each(x_t, i => of_x0 * x0_hat[i] + of_eps * eps_hat[i])
   return each(x_t, i => of_x0 * x0_hat[i] + of_eps * eps_hat[i] + sigma * noise[i])
 }
@@ -75,7 +82,8 @@ export function log_snr(alpha_bar) {
  */
 export function dpm_solver_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise = null, past = [], eta = 0) {
   if (alpha_bar_s === 1) return x0_hat
-  const lambda_t = log_snr(alpha_bar_t), h = log_snr(alpha_bar_s) - lambda_t
+  const lambda_t = log_snr(alpha_bar_t),
+    h = log_snr(alpha_bar_s) - lambda_t
   let middle = x0_hat
   if (past.length) {
     const [alpha_bar_r, before] = past[past.length - 1]

@@ -42,7 +42,8 @@ export class WalkSection {
 
   run() {
     this.job?.stop()
-    const seed = number("walk-seed"), kind = element("walk-kind").value
+    const seed = number("walk-seed"),
+      kind = element("walk-kind").value
     const [a, b] = ["walk-a", "walk-b"].map(id => new ImageNoise(seed, [number(id)], 2352).draw())
     const x_t = new Float32Array(COUNT * a.length)
     for (let n = 0; n < COUNT; n++) x_t.set(between(a, b, n / (COUNT - 1), kind), n * a.length)

@@ -13,6 +13,7 @@ import { SCHEDULES } from "./schedule.js"
  * @typedef {import("./network.js").Site} Site
  * @typedef {import("./sampling.js").Sampler} Sampler
  * @typedef {{name: string, T: number, start: number, end: number}} Bent
+ * @typedef {{stopped: boolean, paused: boolean, go: () => void}} Job
  * @typedef {object} SampleRequest
  * @property {Sampler} sampler
  * @property {number} seed
@@ -28,10 +29,10 @@ import { SCHEDULES } from "./schedule.js"
  *   classifier: () => Promise<Classifier>}} */
 let loaded
 
-/** The jobs at work, by number. @type {Map<number, {stopped: boolean, paused: boolean, go: () => void}>} */
+/** The jobs at work, by number. @type {Map<number, Job>} */
 const jobs = new Map()
 
-/** @type {Record<string, (request: any, job: {stopped: boolean, paused: boolean, go: () => void}, tell: (frame: any) => void) => Promise<any>>} */
+/** @type {Record<string, (request: any, job: Job, tell: (frame: any) => void) => Promise<any>>} */
 const KINDS = {
   /** Fetches all that is needed, and says what the network is. */
   async load({ base }) {
@@ -39,7 +40,9 @@ const KINDS = {
     const site = JSON.parse(new TextDecoder().decode(await read("data/site.json")))
     const ort = await import(new URL(`runtime/${site.runtime.script}`, base).href)
     const [, weights, digits] = await Promise.all([
-      start(site, read, ort), read(`data/${site.weights}`), read(`data/${site.digits.file}`),
+      start(site, read, ort),
+      read(`data/${site.weights}`),
+      read(`data/${site.digits.file}`),
     ])
     const denoiser = await load_denoiser(ort, site, read, weights)
     let found = /** @type {Promise<Classifier> | null} */ (null)
@@ -69,7 +72,9 @@ const KINDS = {
 
   /** Frames as they are made. */
   async sample(/** @type {SampleRequest} */ request, job, tell) {
-    const { denoiser } = loaded, { sampler, made = [], bent } = request, own = denoiser.schedule
+    const { denoiser } = loaded,
+      { sampler, made = [], bent } = request,
+      own = denoiser.schedule
     const schedule = bent ? SCHEDULES[bent.name](bent.T, bent.start, bent.end) : own
     const source = new ImageNoise(request.seed, request.numbers, denoiser.size)
     const first = source.draw()
@@ -79,7 +84,8 @@ const KINDS = {
     const noise = needs_noise(sampler) || made.includes("noise") ? () => source.draw() : null
     const step = step_with(step_of(sampler), made)
     const denoise = (/** @type {any} */ x_t, /** @type {number} */ t, /** @type {number} */ s) => {
-      const alpha_bar_t = schedule.alpha_bar[t], asked = made.includes("shift") ? Math.max(s, 1) : t
+      const alpha_bar_t = schedule.alpha_bar[t],
+        asked = made.includes("shift") ? Math.max(s, 1) : t
       const told = bent ? own.time_of(schedule.alpha_bar[asked]) : asked
       return denoiser.denoise(x_t, t, { told, alpha_bar_t, made })
     }
@@ -90,7 +96,10 @@ const KINDS = {
       if (job.stopped) return {}
       tell({ ...frame, alpha_bar: schedule.alpha_bar[frame.t], last, classes, of: through.length })
       await turn()
-      while (job.paused && !job.stopped) await new Promise(resolve => { job.go = () => resolve(null) })
+      while (job.paused && !job.stopped)
+        await new Promise(resolve => {
+          job.go = () => resolve(null)
+        })
       if (job.stopped) return {}
     }
     return {}
@@ -104,28 +113,47 @@ async function classes_of(x) {
 
 /** What the page says of a network. */
 function facts() {
-  const { denoiser: { schedule, prediction, facts: { recipe, epoch, loss, images_seen } }, site } = loaded
+  const {
+    denoiser: {
+      schedule,
+      prediction,
+      facts: { recipe, epoch, loss, images_seen },
+    },
+    site,
+  } = loaded
   return {
-    T: schedule.T, schedule: schedule.name, prediction, epoch, loss, images_seen, recipe: recipe.name,
+    T: schedule.T,
+    schedule: schedule.name,
+    prediction,
+    epoch,
+    loss,
+    images_seen,
+    recipe: recipe.name,
     parameters: site.networks
-      .find(({ model }) => model === recipe.model)?.tensors
-      .reduce((sum, [, shape]) => sum + product(shape), 0),
+      .find(({ model }) => model === recipe.model)
+      ?.tensors.reduce((sum, [, shape]) => sum + product(shape), 0),
   }
 }
 
 /** @param {URL} url */
 async function fetched(url) {
-  const answer = await fetch(url).catch(error => { throw new Trouble("fetch", `${url.pathname}: ${error.message}`) })
+  const answer = await fetch(url).catch(error => {
+    throw new Trouble("fetch", `${url.pathname}: ${error.message}`)
+  })
   if (!answer.ok) throw new Trouble("fetch", `${url.pathname}: ${answer.status}`)
   return answer.arrayBuffer()
 }
 
 /** Lets messages in. */
-const turn = () => new Promise(resolve => {
-  const { port1, port2 } = new MessageChannel()
-  port1.onmessage = () => { port1.close(); resolve(null) }
-  port2.postMessage(null)
-})
+const turn = () =>
+  new Promise(resolve => {
+    const { port1, port2 } = new MessageChannel()
+    port1.onmessage = () => {
+      port1.close()
+      resolve(null)
+    }
+    port2.postMessage(null)
+  })
 
 /** @param {{stopped: boolean, go: () => void}} job */
 function stop(job) {
@@ -137,7 +165,7 @@ self.onmessage = async ({ data: { id, kind, ...request } }) => {
   const known = jobs.get(id)
   if (kind === "stop") return known && stop(known)
   if (kind === "pause") return known && (known.paused = true)
-  if (kind === "go") return known && (known.paused = false, known.go())
+  if (kind === "go") return known && ((known.paused = false), known.go())
   const job = { stopped: false, paused: false, go() {} }
   jobs.set(id, job)
   try {
