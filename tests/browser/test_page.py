@@ -448,9 +448,13 @@ def test_by_keyboard_alone_an_image_is_made_and_scrubbed(page):
 
 def test_less_motion_shows_only_the_end(browser, address):
     page = opened(browser, address, reduced_motion="reduce")
-    expect(page.locator("#sample-said")).to_contain_text("step 3", timeout=3 * MINUTE)
-    assert page.locator("#sample-numbers").inner_text() == ""
-    expect(page.locator("#sample-numbers")).to_contain_text("t = 0 /", timeout=3 * MINUTE)
+    expect(page.locator("body[data-first]")).to_be_attached(timeout=3 * MINUTE)
+    before, numbers = pictures(page, "#sample-a"), page.locator("#sample-numbers").inner_text()
+    page.locator("#sample-steps").select_option("0")  # all T
+    expect(page.locator("#sample-said")).to_contain_text(re.compile(r"step \d\d"), timeout=3 * MINUTE)
+    assert page.locator("#sample-numbers").inner_text() == numbers and same(pictures(page, "#sample-a")[0], before[0])
+    sampled(page, steps="5")
+    assert not same(pictures(page, "#sample-a")[0], before[0])
     page.context.close()
 
 
