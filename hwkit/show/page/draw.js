@@ -221,6 +221,7 @@ export class DrawSection {
     const t = number("draw-t")
     if (!t) return tell("draw-result", "draw_zero")
     this.job?.stop()
+    tell("draw-result", "working")
     const sampler = { name: element("draw-sampler").value, steps: 20, eta: 0 }
     const before = this.page.engine.ask("classify", { x: this.x_0() }).done
     const request = { sampler, seed: this.seed, numbers: [1], x_t: this.x_t(), from: t }

@@ -42,6 +42,7 @@ export class WalkSection {
 
   run() {
     this.job?.stop()
+    tell("walk-said", "working")
     const seed = number("walk-seed"),
       kind = element("walk-kind").value
     const [a, b] = ["walk-a", "walk-b"].map(id => new ImageNoise(seed, [number(id)], 2352).draw())

@@ -53,7 +53,7 @@ export const WORDS = {
     draw_predict:
       "Draw a digit, or take one of MNIST's. How far must it go into the noise before the way back ends in another digit?",
     draw_see:
-      "Up to the middle of the way the digit comes back, only its strokes change. Then the error of x̂₀ grows, x̂₀ blurs, and the way back ends in any digit. A drawing unlike MNIST (too thin, too large, off centre) is pulled towards what the network knows.",
+      "Even from far out the digit comes back, and only its strokes change. Towards T the error of x̂₀ grows and x̂₀ blurs; from T itself the way back ends in any digit. A drawing unlike MNIST (too thin, too large, off centre) is pulled towards what the network knows.",
     pad: "Drawing pad. Draw with mouse or finger, or with the arrow keys: Shift and an arrow draws a line, Space a dot.",
     pad_hint: "Mouse, finger, or arrow keys: Shift + arrow draws, Space makes a dot.",
     draw_digits: "A digit of MNIST's",
@@ -101,7 +101,7 @@ export const WORDS = {
     mistakes_predict:
       "Each switch is a mistake that people make. Which ones will you see at once, and which will you not see at all?",
     mistakes_see:
-      "Noise in the last step and strides that end above 0 leave grain, less of it with more steps. The wrong range turns black into grey. No clipping does little here, as this network predicts x̂₀; one that predicts ε̂ needs it. Off by one makes rough edges that pass for style. Read the number, not only the picture.",
+      "Noise in the last step and strides that end above 0 leave grain, less of it with more steps. With the wrong range black is grey, and no digit comes at all. No clipping does next to nothing here: this network predicts x̂₀, and seldom leaves [−1, 1]. Off by one still makes digits, with a few specks, but they are other digits: nobody would see it in the picture alone. Read the number too.",
     mistake_noise: "noise in the last step",
     mistake_range: "x̂₀ clipped to [0, 1], not [−1, 1]",
     mistake_strides: "strides of T // steps",
@@ -115,7 +115,7 @@ export const WORDS = {
     walk_predict:
       "Two noises make two digits. On the way between them, will the digits change little by little, or jump?",
     walk_see:
-      "Long stretches are one digit that changes its slant and width; then within one or two steps it is another. The straight line passes through noise that is too weak: its middle images are paler or are no digits.",
+      "Long stretches are one digit that changes its slant and width; then within one or two steps it is another. The straight line passes through noise that is too weak: its middle images are plainer, with thinner strokes.",
     walk_a: "From image",
     walk_b: "To image",
     walk_kind: "Way",
@@ -128,7 +128,7 @@ export const WORDS = {
     own_predict:
       "Train for one minute, then for ten, and load both. Which of the sections above will show the difference best?",
     own_see:
-      "In short: x̂₀ of a young network stays blurred for longer, and its forks end in “no digit” more often. Everything on this page then runs with your weights, until you reload it.",
+      "Look at how early x̂₀ is a digit, and how often a fork ends in “no digit”. Everything on this page runs with your weights until you reload it.",
     own_drop: "Drop ema_latest.safetensors here, or choose the file:",
     own_how: "python -m hwkit export makes it from a run. It is read in this browser and sent nowhere.",
     own_loaded: "{file} is in use now.",
@@ -183,7 +183,7 @@ export const WORDS = {
     draw: "畫圖、加雜訊、去雜訊",
     draw_predict: "畫一個數字，或用 MNIST 的數字。要加多少雜訊，走回來時才會變成別的數字？",
     draw_see:
-      "走到一半以前，原來的數字都會回來，只有筆畫改變。再往後，x̂₀ 的誤差變大、影像變模糊，走回來可能變成任何數字。和 MNIST 不像的圖（太細、太大、沒有置中）會被拉向神經網路認識的樣子。",
+      "就算走得很遠，原來的數字還是會回來，只有筆畫改變。越靠近 T，x̂₀ 的誤差越大、影像越模糊；從 T 走回來可能變成任何數字。和 MNIST 不像的圖（太細、太大、沒有置中）會被拉向神經網路認識的樣子。",
     pad: "畫板。用滑鼠或手指畫；也可以用方向鍵：Shift 加方向鍵畫線，空白鍵畫點。",
     pad_hint: "滑鼠、手指或方向鍵：Shift + 方向鍵畫線，空白鍵畫點。",
     draw_digits: "MNIST 的數字",
@@ -228,7 +228,7 @@ export const WORDS = {
     mistakes: "常見的錯誤",
     mistakes_predict: "每個開關是一種常見的錯誤。哪些一眼就看得出來？哪些完全看不出來？",
     mistakes_see:
-      "最後一步加雜訊、步距沒走到 0，都會留下顆粒，步數越多顆粒越少。範圍弄錯會讓黑色變灰。不裁切在這裡影響很小，因為這個網路預測 x̂₀；預測 ε̂ 的網路就很需要。差一步會讓邊緣粗糙，看起來卻像風格。要看數值，不要只看圖。",
+      "最後一步加雜訊、步距沒走到 0，都會留下顆粒，步數越多顆粒越少。範圍弄錯時黑色變成灰色，根本得不到數字。不裁切在這裡幾乎沒有影響：這個網路預測 x̂₀，很少超出 [−1, 1]。差一步還是會得到數字，帶一些斑點，但會是別的數字：只看圖不會發現。也要看數值。",
     mistake_noise: "最後一步也加雜訊",
     mistake_range: "x̂₀ 裁切到 [0, 1]，不是 [−1, 1]",
     mistake_strides: "步距用 T // 步數",
@@ -241,7 +241,7 @@ export const WORDS = {
     walk: "漫步",
     walk_predict: "兩份雜訊產生兩個數字。走在兩者之間，數字會慢慢變，還是突然跳？",
     walk_see:
-      "很長一段都是同一個數字，只有斜度和寬度在變；然後在一兩步之內就變成另一個。直線會經過太弱的雜訊：中間的影像比較淡，或不是數字。",
+      "很長一段都是同一個數字，只有斜度和寬度在變；然後在一兩步之內就變成另一個。直線會經過太弱的雜訊：中間的影像比較簡單，筆畫也比較細。",
     walk_a: "從第幾張",
     walk_b: "到第幾張",
     walk_kind: "路線",
@@ -252,8 +252,7 @@ export const WORDS = {
 
     own: "你自己的網路",
     own_predict: "訓練一分鐘，再訓練十分鐘，兩個都載入看看。上面哪一節最看得出差別？",
-    own_see:
-      "簡單說：剛訓練不久的網路，x̂₀ 模糊得比較久，分岔也更常得到「不是數字」。載入後整個網頁都用你的權重，直到重新整理為止。",
+    own_see: "看看 x̂₀ 多早就看得出數字，分岔又有多常得到「不是數字」。載入後整個網頁都用你的權重，直到重新整理為止。",
     own_drop: "把 ema_latest.safetensors 拖到這裡，或選擇檔案：",
     own_how: "用 python -m hwkit export 從訓練結果產生檢查點。檔案只在這個瀏覽器裡讀取，不會傳到任何地方。",
     own_loaded: "現在使用 {file}。",
