@@ -28,6 +28,7 @@ from hwkit.show.slider import slider_frames, slider_html
 
 NOTEBOOK = KIT / "notebooks" / "04_visualization.py"
 MINUTE = 60_000  # milliseconds: what a busy machine may need
+
 # The only thing that a notebook wants from the network is its Colab badge.
 BADGE = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
 
