@@ -1,7 +1,9 @@
 # make report      everything: data, training (or the kit's weights), 10,000 images, figures, measurement, report.html
 # make lab         JupyterLab, in notebooks/
 # make figures     the figures of the run trained last
-# make test        all tests, but for those in a browser (make test-browser) and with Colab's versions (make test-colab)
+# make test        all tests, but for those in a browser (make test-browser), of the page (make test-page), and with
+#                  Colab's versions (make test-colab)
+# make page        the page on which the network runs, in site/, and a server for it on this machine
 # make soak        kills training, sampling and data preparation 25 times, and compares
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
 #
@@ -26,7 +28,7 @@ OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIP
 nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && HWKIT_RUNS="$$small/runs" PYTHONPATH="$(CURDIR)" \
 	$(1)/python -m pytest --nbval-lax -p no:cacheprovider "$$small"; status=$$?; rm -rf "$$small"; exit $$status
 
-.PHONY: report lab figures test test-colab test-browser soak bench bench-long notebooks sync course badges lint clean
+.PHONY: report lab figures page test test-colab test-browser test-page soak bench bench-long notebooks sync course badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -37,6 +39,10 @@ lab: $(BIN)/.installed-lab
 figures: $(BIN)/.installed
 	$(BIN)/python -m hwkit figures $(if $(RUN),--run $(RUN))
 
+page: $(BIN)/.installed-page
+	$(BIN)/python -m hwkit page --out site $(if $(RUN),--run $(RUN))
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(or $(PORT),8000)
+
 test: $(BIN)/.installed-tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser # a process for each core
 	$(call nbval,$(BIN))
@@ -46,8 +52,11 @@ test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figu
 		tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
 	$(call nbval,$(COLAB))
 
-test-browser: $(BIN)/.installed-browser # its screenshots: tests/artefacts/
-	$(BIN)/python -m pytest tests/browser
+test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/
+	$(BIN)/python -m pytest tests/browser/test_slider.py
+
+test-page: $(BIN)/.installed-node # the page on which the network runs; needs node and asks npm's registry
+	$(BIN)/python -m pytest tests/browser/test_page.py tests/browser/test_page_in_node.py
 
 soak: $(BIN)/.installed-tests
 	$(BIN)/python tests/soak.py --kills $(or $(KILLS),25)
@@ -85,6 +94,10 @@ $(BIN)/.installed-lab: $(BIN)/.installed
 	$(BIN)/$(INSTALL) "jupyterlab>=4.2"
 	@touch $@
 
+$(BIN)/.installed-page: $(BIN)/.installed requirements-page.txt
+	$(BIN)/$(INSTALL) -r requirements-page.txt
+	@touch $@
+
 $(BIN)/.installed-tests: $(BIN)/.installed tests/requirements.txt
 	$(BIN)/$(INSTALL) -r tests/requirements.txt
 	@touch $@
@@ -109,5 +122,13 @@ $(BIN)/.installed-browser: $(BIN)/.installed-tests tests/browser/requirements.tx
 	@command -v chromium >/dev/null || { echo "The tests in a browser need the command chromium: install it, then make test-browser again."; exit 1; }
 	@touch $@
 
+$(BIN)/.installed-node: $(BIN)/.installed-browser tests/browser/package.json
+	@command -v npm >/dev/null || ! command -v apt-get >/dev/null || \
+		{ apt-get update && apt-get install -y --no-install-recommends nodejs npm; }
+	@command -v npm >/dev/null || \
+		{ echo "The tests of the page need node (18 or later) and npm: install them, then make test-page again."; exit 1; }
+	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean: # the environments and the caches; runs/ and data/ stay
-	rm -rf .venv .venv-colab .pytest_cache .ruff_cache build dist hwkit.egg-info
+	rm -rf .venv .venv-colab tests/browser/node_modules .pytest_cache .ruff_cache build dist hwkit.egg-info

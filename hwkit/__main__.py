@@ -48,6 +48,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "device": (Literal["cpu", "cuda", "mps"], None, "by default the best that is there"),
     "out": (Path, None, "the folder to write into; by default in the run, beside the images, or (data) data/"),
     "dpi": (int, 150, "of the figures; 300 for print"),
+    "onnx": (bool, False, "the network as an ONNX file too, float32, for programs without Python"),
     "html": (Path, None, "the file, which needs no network; by default figures/slider.html in the run"),
     "ddpm": (bool, False, "DDPM over all T as well"),
     "folders": (conf.Positional[tuple[Path, ...]], (), "folders of images; by default the run's generate/"),
@@ -155,12 +156,27 @@ class Commands:
         write_text(html, slider_html(frames, f"From noise to digits: {run.resolve().name}"))
         print(f"Slider: {html} ({html.stat().st_size / 1e6:.1f} MB)")
 
-    def export(run, checkpoint, out):
+    def page(run, checkpoint, out):
+        """Writes a site on which the network runs in the browser. Example: python -m hwkit page --out site"""
+        from hwkit.runs.checkpoint import load
+        from hwkit.show.page import write_page
+
+        out = out or run / "page"
+        size = write_page(load(checkpoint), out, run.resolve().name)
+        print(f"Page: {out} ({size / 1e6:.1f} MB). To see it: python -m http.server --bind 127.0.0.1 --directory {out}")
+
+    def export(run, checkpoint, out, onnx):
         """Writes weights to hand on, at half the size. Example: python -m hwkit export --run runs/mine --out gift"""
         from hwkit.runs.checkpoint import EXPORTED, export, load
 
         file, history = (out or run / "export") / EXPORTED, run / "history.jsonl"
-        export(load(checkpoint), file)
+        content = load(checkpoint)
+        if onnx:
+            from hwkit.runs.onnx_export import export_onnx
+
+            export_onnx(content, network := file.with_name("network.onnx"))
+            print(f"Network: {network} ({network.stat().st_size / 1e6:.1f} MB)")
+        export(content, file)
         if history.is_file():
             write_bytes(file.with_name(history.name), history.read_bytes())
         print(f"Weights: {file} ({file.stat().st_size / 1e6:.1f} MB)")

@@ -174,6 +174,11 @@ notebook.keep(run)
 print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
+# **And where the network itself runs in the browser?** `make page`, or `python -m hwkit page --out site`, builds such a
+# page from your run: draw a digit and noise it, fork any state, bend the schedule, or drop your
+# `ema_latest.safetensors` on it (`python -m hwkit export` makes that file). The folder works on any static host.
+
+# %% [markdown]
 # ## Act 3 · What the network believes
 #
 # $x_t$ is mostly noise, as it was made so: $1-\bar\alpha_t$ of its mean square is noise. What the network *believes* to be

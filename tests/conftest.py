@@ -1,6 +1,10 @@
 """What the tests share: real digits, small networks, a trained run, and a fence around the kit's data/ and runs/."""
 
+import functools
+import http.server
 import os
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +28,9 @@ hypothesis.settings.load_profile("hwkit")
 
 # The whole of MNIST where the environment names it, else the 5,000 digits that come with the kit.
 MNIST = os.environ.get("HWKIT_MNIST") or SAMPLE
+
+KIT = Path(__file__).resolve().parent.parent
+ARTEFACTS = KIT / "tests" / "artefacts"  # screenshots
 
 # As `smoke`, but smaller still: twelve steps an epoch of 96 digits, in less than a second.
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
@@ -88,3 +95,47 @@ def in_float64(scheduler):
     """A scheduler of diffusers with its own β, but in float64: float32 holds 1 − ᾱ_1 = 1e-4 to four digits only."""
     scheduler.alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
     return scheduler
+
+
+# For the tests in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    ARTEFACTS.mkdir(exist_ok=True)
+    path = shutil.which("chromium")
+    assert path, "these tests need the command chromium: make test-browser installs it"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    flags += ["--disable-sync", "--no-first-run", "--disable-quic"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The folder of the page on which the kit's own network runs, made once."""
+    from hwkit.show.page import write_page
+
+    folder = tmp_path_factory.mktemp("page") / "site"
+    write_page(checkpoint.load(KIT / "data" / "pretrained" / checkpoint.EXPORTED), folder, "pretrained")
+    return folder
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Where a plain static host, on this machine, shows that page."""
+    handler = functools.partial(QuietHandler, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()

@@ -36,7 +36,7 @@ from hwkit.show import figures
 from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
-COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "export", "fid", "fid-curve", "check")
+COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "page", "export", "fid", "fid-curve", "check")
 QUICK = ["--quick", "--protocol", "digits"]
 TRAIN = ["train", "smoke", "--batch-size", "8", "--T", "20", "--epochs", "1"]
 

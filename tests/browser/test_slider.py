@@ -20,36 +20,20 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import ARTEFACTS, KIT
+from playwright.sync_api import Browser, Page, expect
 
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.show.slider import slider_frames, slider_html
 
-KIT = Path(__file__).resolve().parents[2]
-ARTEFACTS = KIT / "tests" / "artefacts"
 NOTEBOOK = KIT / "notebooks" / "04_visualization.py"
 MINUTE = 60_000  # milliseconds: what a busy machine may need
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run", "--disable-quic"),
-]
 
 # The only thing that a notebook wants from the network is its Colab badge.
 BADGE = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'
 
 # ipywidgets says this, and goes on, whenever a widget moves whose kernel is gone.
 WITHOUT_KERNEL = ("Could not send widget sync message", "Cannot send", "Kernel connection", "Failed to load resource")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    ARTEFACTS.mkdir(exist_ok=True)
-    path = shutil.which("chromium")
-    assert path, "these tests need the command chromium: make test-browser installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Errors(list):
