@@ -77,7 +77,21 @@ def training(kit: Kit, folder: Path, epochs: int | None = None, save_minutes: fl
 
 def sampling(kit: Kit, folder: Path) -> list:
     weights = kit.folder / "weights.pt"
-    return ["sample", "--checkpoint", weights, "--folder", folder, "--n", 120, "--steps", 25, "--batch", 4]
+    return [
+        "sample",
+        "--checkpoint",
+        weights,
+        "--folder",
+        folder,
+        "--n",
+        120,
+        "--steps",
+        25,
+        "--batch",
+        4,
+        "--precision",
+        "fp32",
+    ]
 
 
 def preparing(kit: Kit, folder: Path) -> list:

@@ -32,7 +32,21 @@ def kit(tmp_path_factory):
 
 def sampling(kit, folder) -> list:
     weights = kit.folder / "weights.pt"
-    return ["sample", "--checkpoint", weights, "--folder", folder, "--n", 12, "--steps", 5, "--batch", 4]
+    return [
+        "sample",
+        "--checkpoint",
+        weights,
+        "--folder",
+        folder,
+        "--n",
+        12,
+        "--steps",
+        5,
+        "--batch",
+        4,
+        "--precision",
+        "fp32",
+    ]
 
 
 def preparing(kit, folder) -> list:

@@ -89,7 +89,7 @@ def test_two_processes_train_as_one_and_one_goes_on_where_a_worker_was_killed(ki
 def test_two_processes_sample_the_same_folder_as_one(kit, vivid_checkpoint, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     generate(vivid_checkpoint, one, 23, Sampler("ddim", 5), batch=4)
-    arguments = ["--checkpoint", vivid_checkpoint, "--folder", two, "--steps", 5, "--batch", 4]
+    arguments = ["--checkpoint", vivid_checkpoint, "--folder", two, "--sampler", "ddim", "--steps", 5, "--batch", 4]
     generate(vivid_checkpoint, two, 6, Sampler("ddim", 5), batch=4)
     (two / file_name(2)).unlink()
     launched = launch(kit, "sample", "--n", 23, *arguments)
