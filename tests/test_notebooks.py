@@ -77,7 +77,7 @@ def test_a_pair_is_in_step(name):
     assert pair[0] == pair[1], "make sync brings the pair in step"
 
 
-WAITING = {"02_training", "05_fid"}  # rewritten, and not run since: they want an hour of two quick cores
+WAITING = {"02_training"}  # rewritten, and not run since: it wants an hour of two quick cores
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WAITING])
