@@ -75,23 +75,9 @@ def training(kit: Kit, folder: Path, epochs: int | None = None, save_minutes: fl
     return ["train", "smoke", "--source", kit.folder / "digits.npz", "--run", folder, *options]
 
 
-def sampling(kit: Kit, folder: Path) -> list:
-    weights = kit.folder / "weights.pt"
-    return [
-        "sample",
-        "--checkpoint",
-        weights,
-        "--folder",
-        folder,
-        "--n",
-        120,
-        "--steps",
-        25,
-        "--batch",
-        4,
-        "--precision",
-        "fp32",
-    ]
+def sampling(kit: Kit, folder: Path, n: int = 120, steps: int = 25) -> list:
+    made = ["--checkpoint", kit.folder / "weights.pt", "--folder", folder, "--n", n, "--steps", steps]
+    return ["sample", *made, "--batch", 4, "--precision", "fp32"]
 
 
 def preparing(kit: Kit, folder: Path) -> list:

@@ -31,22 +31,7 @@ def kit(tmp_path_factory):
 
 
 def sampling(kit, folder) -> list:
-    weights = kit.folder / "weights.pt"
-    return [
-        "sample",
-        "--checkpoint",
-        weights,
-        "--folder",
-        folder,
-        "--n",
-        12,
-        "--steps",
-        5,
-        "--batch",
-        4,
-        "--precision",
-        "fp32",
-    ]
+    return soak.sampling(kit, folder, n=12, steps=5)
 
 
 def preparing(kit, folder) -> list:

@@ -444,6 +444,20 @@ def with_another_not_implemented(x_0, alpha_bar_t, eps):
 
 
 @pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("raise NotImplementedError", "blank"),
+        ('raise NotImplementedError("Task 1.2: …")', "blank"),
+        ("m(x_0)", "error"),
+    ],
+)
+def test_without_its_source_a_blank_is_told_from_what_torch_has_not_implemented(body, kind):
+    scope = {"m": nn.Module()}
+    exec(f"def q_sample(x_0, alpha_bar_t, eps):\n    {body}", scope)
+    assert check(scope["q_sample"]).kind == kind
+
+
+@pytest.mark.parametrize(
     ("function", "kind", "said"),
     [
         (blank, "blank", "still empty"),

@@ -50,43 +50,22 @@ LENGTHS = pytest.mark.parametrize("T, steps", [(1000, 20), (830, 15), (830, 50),
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize("algorithm, step", [("dpmsolver++", dpm_solver_step), ("sde-dpmsolver++", sde_step)])
 @SCHEDULES
 @LENGTHS
-def test_dpm_solver_is_that_of_diffusers(make, name, T, steps):
+def test_dpm_solver_is_that_of_diffusers(make, name, T, steps, algorithm, step):
+    """The stochastic one, too, where both are given the same noise."""
     alpha_bar, x, ts = make(T).alpha_bar, normal(2, 3, 4, 4).float(), times(T, steps)
-    ours = list(sample(denoise, x.double(), ts, alpha_bar, dpm_solver_step))
+    drawn = [normal(2, 3, 4, 4, seed=i) for i in range(steps)]
+    ours = list(sample(denoise, x.double(), ts, alpha_bar, step, iter(drawn).__next__))
     scheduler = DPMSolverMultistepScheduler(
         T,
         beta_schedule=name,
-        algorithm_type="dpmsolver++",
+        algorithm_type=algorithm,
         solver_order=2,
         solver_type="midpoint",
         final_sigmas_type="zero",
         lower_order_final=steps < 3,  # theirs lowers the last step but one, too, where it knows of fewer than 15 steps
-        prediction_type="sample",
-    )
-    in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])
-    for t, frame in zip(ts, ours[1:], strict=False):
-        x = scheduler.step(denoise(x, t)[0], t - 1, x).prev_sample
-        close(frame.x_t, x)
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@SCHEDULES
-@LENGTHS
-def test_the_stochastic_dpm_solver_is_that_of_diffusers(make, name, T, steps):
-    """Both are given the same noise."""
-    alpha_bar, x, ts = make(T).alpha_bar, normal(2, 3, 4, 4).float(), times(T, steps)
-    drawn = [normal(2, 3, 4, 4, seed=i) for i in range(steps)]
-    ours = list(sample(denoise, x.double(), ts, alpha_bar, sde_step, iter(drawn).__next__))
-    scheduler = DPMSolverMultistepScheduler(
-        T,
-        beta_schedule=name,
-        algorithm_type="sde-dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
-        lower_order_final=steps < 3,
         prediction_type="sample",
     )
     in_float64(scheduler).set_timesteps(timesteps=[t - 1 for t in ts[:-1]])

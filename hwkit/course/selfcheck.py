@@ -160,7 +160,9 @@ def stopped(task: Task, error: BaseException) -> Stop:
     """An exception as a sentence, with the student's line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
     line = f", in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
-    if isinstance(error, NotImplementedError) and (not line or "raise NotImplementedError" in line):
+    # PyTorch raises NotImplementedError too, always with a message, so only the student's own raise is a blank.
+    own = "raise NotImplementedError" in line or (not line and str(error)[:5] in ("", "Task "))
+    if isinstance(error, NotImplementedError) and own:
         return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
     return Stop("error", f"It stopped with {said(error)}{line}.", re.sub(r"\d+", "#", said(error)))
 
