@@ -1,4 +1,4 @@
-"""An evening on Colab, killed between any two cells: whatever Drive holds then, the next session has one's own model, or
+"""An evening on Colab, killed between any two cells: with what Drive holds then, the next session has one's own model or
 a loud sentence.
 
 Each notebook is a session of its own, with a fake `google.colab`. What a killed session leaves is what Drive holds, so
