@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 import hwkit
+from hwkit.course import selfcheck
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
 from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
@@ -231,6 +232,7 @@ def mount(point: Path) -> None:
     try:
         importlib.import_module("google.colab.drive").mount(str(point))
         kept_on = point / "MyDrive" / "hwkit", (point / "MyDrive").stat().st_dev
+        selfcheck.also_kept[:] = [kept_on[0]]
         for kept in sorted(kept_on[0].glob("*")):
             if not (runs() / kept.name / "latest.pt").exists():
                 fetch(kept, runs() / kept.name)
@@ -281,6 +283,11 @@ def keep(run: Path, minutes: float = 0) -> None:
                     copy_whole(file, target)
     except OSError as error:
         print(f"Drive did not take {run} ({error.strerror or error}); it is safe here, and is tried again.")
+
+
+def keep_often(run: Path) -> None:
+    """`keep` for each time that `train` saves, every two minutes: so what Drive holds is at most five minutes old."""
+    keep(run, minutes=3)
 
 
 def copy_whole(source: Path, target: Path) -> None:

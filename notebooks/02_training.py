@@ -684,9 +684,10 @@ from hwkit.runs.run import train
 from hwkit.show.figures import preview
 
 recipe, run = RECIPES[RECIPE], runs() / RECIPE
-for _ in train(recipe, images, run, device, after_epoch=preview(run, recipe, device)):
-    notebook.keep(run, minutes=5)  # to Drive, where you have mounted it
-notebook.keep(run)
+draw_preview = preview(run, recipe, device)
+for _ in train(recipe, images, run, device, after_epoch=draw_preview, after_save=notebook.keep_often):
+    pass  # what an epoch leaves stands in the folder
+notebook.keep(run)  # to Drive, where you have mounted it
 
 # %% [markdown]
 # Each epoch leaves a line in `history.jsonl`, with points of the loss curve. Printed is the loss early and late in this

@@ -36,6 +36,7 @@ FOREIGN = (  # whose lines are no student's
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
 )
 
+also_kept: list[Path] = []  # folders that keep the ticks too: on Colab MyDrive/hwkit
 ticks: dict[str, bool] = {}  # by the name of the task: whether its last check passed
 failures: dict[str, tuple[str, int]] = {}  # by the name of the task: how it failed last, and how often in a row
 
@@ -248,17 +249,20 @@ def remember(task: Task, result: Result) -> None:
     ticks[task.name] = result.passed
     if result:
         failures.pop(task.name, None)
-    with contextlib.suppress(OSError, ValueError):
-        write_json(runs() / KEPT, kept() | ticks)
+    known = kept() | ticks
+    for folder in (runs(), *(folder for folder in also_kept if folder.parent.is_dir())):  # Drive may be gone
+        with contextlib.suppress(OSError, ValueError):
+            write_json(folder / KEPT, known)
 
 
 def kept() -> dict[str, bool]:
-    """The ticks of other notebooks, as far as they can be read."""
-    try:
-        found = read_json(runs() / KEPT)
-    except (OSError, ValueError):
-        return {}
-    return {name: found[name] is True for name in BY_NAME if name in found} if isinstance(found, dict) else {}
+    """The ticks of other notebooks, as far as they can be read; those of this machine count before those of Drive."""
+    known: dict[str, bool] = {}
+    for folder in (*also_kept, runs()):
+        with contextlib.suppress(OSError, ValueError):
+            found = read_json(folder / KEPT)
+            known |= {name: found[name] is True for name in BY_NAME if name in found} if isinstance(found, dict) else {}
+    return known
 
 
 def progress() -> None:

@@ -62,6 +62,7 @@ class Run:
     device: torch.device
     world: Single
     after_epoch: Callable[[Record, UNet], None]
+    after_save: Callable[[Path], None]
     save_minutes: float
     compile: bool
     quiet: bool
@@ -104,13 +105,15 @@ def train(
     save_minutes: float = 2.0,
     compile: bool = False,
     quiet: bool = False,
+    after_save: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Record]:
     """Trains in `folder` and yields a `Record` an epoch, after its files are written.
 
     images: uint8 (N, 1 or 3, 28, 28), or a `PNGFolder`. Files: `latest.pt` (all that an exact resume needs, also every
     `save_minutes` within an epoch), `ema_latest.pt`, on a better loss `best.pt` and `ema_best.pt`, `history.jsonl`.
     SIGINT and SIGTERM save first. With `resume`, a run that stands in the folder goes on where it stopped; without, it
-    is discarded once the new one stands. after_epoch(record, EMA network) is called before `latest.pt` is written.
+    is discarded once the new one stands. after_epoch(record, EMA network) is called before `latest.pt` is written, and
+    after_save(folder) after that.
     compile: let torch.compile work on the network. quiet: without messages and progress bars.
 
     weights: a checkpoint (or a run's folder) of this recipe, from which a run without a `latest.pt` goes on: epochs,
@@ -126,7 +129,7 @@ def train(
     device = torch.device(device or best_device())
     images = images.to(device) if isinstance(images, Tensor) else images  # 47 MB: a GPU has the room
     world = processes(device.type)
-    run = Run(recipe, images, Path(folder), device, world, after_epoch, save_minutes, compile, quiet)
+    run = Run(recipe, images, Path(folder), device, world, after_epoch, after_save, save_minutes, compile, quiet)
     check(run)
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     torch.backends.cudnn.benchmark = True  # all batches have one shape
@@ -416,6 +419,7 @@ def save_latest(run: Run, state: State, position: Position) -> None:
     path, weights, ema = run.folder / "latest.pt", state.model.state_dict(), state.ema.state_dict()
     facts = {"epoch": position.epoch, "images_seen": state.step * run.recipe.batch_size, "image_count": len(run.images)}
     checkpoint.save(path, run.recipe, weights, ema=ema, resume=resume, **facts)
+    run.after_save(run.folder)
 
 
 def read_history(folder: Path) -> list[dict]:

@@ -126,11 +126,12 @@ def timestep_slider(frames: SliderFrames):
 
     (name, css, marks), last = frames.dressed("span"), len(frames.times) - 1
     repeat = "repeat" if "repeat" in w.Play.class_trait_names() else "_repeat"  # the older name is ipywidgets 7's
-    sampler = w.ToggleButtons(options=frames.samplers).add_class("hwkit-sampler")
-    kind = w.ToggleButtons(options=KINDS).add_class("hwkit-kind")
+    about = "tooltip" if "tooltip" in w.DOMWidget.class_trait_names() else "description_tooltip"  # as before
+    sampler = w.ToggleButtons(options=frames.samplers, tooltips=frames.samplers).add_class("hwkit-sampler")
+    kind = w.ToggleButtons(options=KINDS, tooltips=KINDS).add_class("hwkit-kind")
     picture = w.IntProgress(value=frames.start, min=-1, max=last).add_class("hwkit-picture")  # frame 0 is 1 part of F
     play = w.Play(value=frames.start, max=last, interval=PLAY_MS, **{repeat: True}).add_class("hwkit-play")
-    slider = w.SelectionSlider(options=frames.labels, index=frames.start).add_class("hwkit-time")
+    slider = w.SelectionSlider(options=frames.labels, index=frames.start, **{about: "time"}).add_class("hwkit-time")
     w.jslink((play, "value"), (slider, "index"))
     w.jslink((slider, "index"), (picture, "value"))
     below = w.HTML(f"<style>{css}</style>{marks}").add_class("hwkit-marks-box")
