@@ -394,11 +394,57 @@ Picture(buffer.getvalue(), metadata={"alt": what})
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(look)* With the slider on $\hat x_0$ and DDPM, find a sample that changes its class on the way. At which $t$ is the last change?
-# 2. *(code)* Fork with $\eta = 0$. What do you expect before you run it?
-# 3. *(code)* Act 4 counts the class. Count the handwriting too: take the distance (RMS) between both ends, of those pairs that end in the same digit. Down to which $t$ does it matter?
-# 4. *(code)* Draw the grid over equal steps of log-SNR instead of equal steps of $t$. Is it a better figure? For whom?
-# 5. *(think)* In Act 3 $x_t$ was clipped to $[-1, 1]$. Without that the dotted lines begin at about 1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1.
+# 1. *(look, 5 minutes)* With the slider on $\hat x_0$ and DDPM, find a sample whose guess changes its class on the
+#    way. At which $t$ is the last change? Do most of the eight change for the last time before or after the column
+#    at which *you* first see a digit in $x_t$?
+#
+#    <details><summary>Hint</summary>
+#
+#    Click on a mark in the middle, then go with the arrow keys, first towards the noise and then towards the digit,
+#    and watch one sample at a time.
+#
+#    </details>
+#
+# 2. *(code, 10 minutes)* In the cell with the eight copies, let the copies go on with $\eta = 0$. Say before you run
+#    it: what do the eight of a row have in common? Do they end in what the way itself ends in?
+#
+#    <details><summary>Hint</summary>
+#
+#    `dice` is the only place where chance comes in. The way that is forked was still made with $\eta = 1$.
+#
+#    </details>
+#
+# 3. *(code, 15 minutes)* Act 4 counts the class. Measure the handwriting too: take the distance (RMS) between both
+#    ends, of those pairs only that end in the same digit. Between which two forks does it fall to half of what it is
+#    at $t = T$? Is that earlier or later on the way than the class?
+#
+#    <details><summary>Hint</summary>
+#
+#    Both ends are images of the shape (`SAMPLES`, 3, 28, 28). Act 3 has a line that takes such a distance for each
+#    sample; the comparison of the classes tells which samples to keep.
+#
+#    </details>
+#
+# 4. *(code, 15 minutes)* Draw the DDPM figure over equal steps of log-SNR, from $t = T$ to $t = 1$, instead of equal
+#    steps of $t$. Is it a better figure? For whom?
+#
+#    <details><summary>Hint</summary>
+#
+#    For each of the eight values, find the $t$ whose $\log \mathrm{SNR}$ is nearest (`denoise.schedule.snr` holds
+#    them all). `figures.grid_frames` has an argument for the times of the columns.
+#
+#    </details>
+#
+# 5. *(think, 10 minutes)* In Act 3 $x_t$ was clipped to $[-1, 1]$. Without that the dotted lines begin at about
+#    1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1 (−0.737 and
+#    0.617).
+#
+#    <details><summary>Hint</summary>
+#
+#    At $t = T$ the noise knows nothing of the image in which it ends. What is the mean square of a difference of two
+#    things that are independent?
+#
+#    </details>
 
 # %% [markdown]
 # ## References

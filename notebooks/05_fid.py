@@ -420,12 +420,67 @@ figures.labelled_rows(rows, "The same network, sampled right and wrong")
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(think)* A generator returns a random *training* image each time. What are its FID, its precision, its recall? Which check finds it?
-# 2. *(code)* Blur the real digits a little (`scipy.ndimage.gaussian_filter`, 0.5 pixels) and measure them. And with one JPEG compression? Is FID "perceptual"?
-# 3. *(code)* Drop all 1s from the 5,000 real digits. What does FID say, what do `distances.precision_recall(real, generated)`? (Take the real features from one half of the digits, and the "generated" from the other: against themselves precision is 1.)
-# 4. *(think)* FID only knows mean and covariance. Describe a distribution of features that has the same two as MNIST's and is none of it.
-# 5. *(code)* Take $c/N$ seriously: measure your images for $N$ = 1,000, 2,000, 5,000, 10,000, fit a line in $1/N$, and read off $\mathrm{FID}_\infty$ (Chong & Forsyth 2020).
-# 6. *(code)* Save your images as JPEG and as resized 32×32, back to 28×28. What does each cost? (Parmar et al. 2022 is about this.)
+# 1. *(think, 10 minutes)* A generator returns a random *training* image each time. What are its FID, its precision,
+#    its recall? Which check finds it?
+#
+#    <details><summary>Hint</summary>
+#
+#    One of the floors in this notebook was measured in just this way. And precision and recall ask where images lie,
+#    not whether somebody has drawn them before.
+#
+#    </details>
+#
+# 2. *(code, 10 minutes)* Blur the 5,000 real digits a little (`scipy.ndimage.gaussian_filter`, with 0.5 and with 1
+#    pixel), and measure them. Compare with what you see. Is FID "perceptual"?
+#
+#    <details><summary>Hint</summary>
+#
+#    `digits` is an array of images: blur within each image, and not from one image to the next. `digit_fid` in Act 5
+#    takes the result.
+#
+#    </details>
+#
+# 3. *(code, 15 minutes)* Drop all 1s from the 5,000 real digits. What does FID say, what do precision and recall
+#    (`distances.precision_recall(real, generated)`)? For those two take the real features from one half of the
+#    digits, and the "generated" from the other: against themselves precision is 1.
+#
+#    <details><summary>Hint</summary>
+#
+#    The digits lie in the order 0, 1, …, 9, 0, 1, …: with `[::2]` you would take the even digits only. Halves from
+#    the front and from the back hold all.
+#
+#    </details>
+#
+# 4. *(think, then code if you like, 15 minutes)* FID only knows mean and covariance. Describe a distribution of
+#    features that has the same two as MNIST's and is none of it. What would precision say of it?
+#
+#    <details><summary>Hint</summary>
+#
+#    Which well-known distribution is given by its mean and its covariance alone? And what do you know of each of the
+#    128 features, which come out of a ReLU?
+#
+#    </details>
+#
+# 5. *(code, 15 minutes)* Take $c/N$ seriously. Measure your images in parts: ten tenths, five fifths, two halves,
+#    the whole. Take the mean of each kind, fit a line in $1/N$, and read off $\mathrm{FID}_\infty$ (Chong & Forsyth
+#    2020). How far below the value of the whole is it?
+#
+#    <details><summary>Hint</summary>
+#
+#    `np.polyfit` with the degree 1 gives slope and intercept. At which $1/N$ does "infinitely many images" lie?
+#
+#    </details>
+#
+# 6. *(code, 15 minutes)* Save the 5,000 real digits as JPEG (quality 75) and read them again; and resize them to
+#    32×32 and back to 28×28, bilinear, with `Image.resize` of Pillow and with `torch.nn.functional.interpolate`.
+#    What does each cost? (Parmar et al. 2022 is about this.)
+#
+#    <details><summary>Hint</summary>
+#
+#    A file need not lie on a disk: `io.BytesIO()` is one. Compare each value with that of the 5,000 as they are, not
+#    with 0.
+#
+#    </details>
 
 # %% [markdown]
 # ## References

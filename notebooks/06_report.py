@@ -325,10 +325,46 @@ selfcheck.progress()
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(write)* Add a question of your own to `ANSWERS`, one that a reader of your figures would ask, and answer it.
-# 2. *(code)* Add the figure of digit-FID against steps from notebook 5 (`run / "figures" / "fid_curve.png"`) to `pictures`, with a caption.
-# 3. *(code)* Report a control, as the original did: train `original-t1000`, sample it, and run this notebook again: both stand side by side.
-# 4. *(think)* Give the report to a friend for ten minutes. Which number do they ask for that is not there?
+# 1. *(write, 10 minutes)* Add a question of your own to `ANSWERS`, one that a reader of your figures would ask, and
+#    answer it.
+#
+#    <details><summary>Hint</summary>
+#
+#    Take one number or one picture of the report, and ask what it would be if one thing were different. A good
+#    question can be answered from what the report shows.
+#
+#    </details>
+#
+# 2. *(code, 5 minutes)* Add the figure of digit-FID against steps from notebook 5 to the report, with a caption
+#    (`run / "figures" / "fid_curve.png"`, which is there once notebook 5 has drawn it for this run).
+#
+#    <details><summary>Hint</summary>
+#
+#    `pictures` is a list of pairs, file and caption. The chapter is made of it in the last line of its cell, so the
+#    new pair must be there before.
+#
+#    </details>
+#
+# 3. *(code, 15 minutes and two trainings)* Report a control, as the original did. With a GPU train `original` and
+#    `original-t1000`; without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000`, 10
+#    minutes each. Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
+#    control), and run this notebook again. What may you say of the two numbers?
+#
+#    <details><summary>Hint</summary>
+#
+#    `python -m hwkit train`, `sample` and `fid`, each with `--help`. Two runs with one seed each differ even if
+#    nothing was changed: how large is that difference?
+#
+#    </details>
+#
+# 4. *(think, 10 minutes)* Give the report to a friend for ten minutes. Which number do they ask for that is not
+#    there?
+#
+#    <details><summary>Hint</summary>
+#
+#    Let them try to repeat your work from the page alone, and write down each time they have to guess.
+#
+#    </details>
 
 # %% [markdown]
 # ## References
