@@ -87,6 +87,7 @@ ANSWERED = {
         "AUTHOR": "Lin Mei",
         "STUDENT_NUMBER": "B12901001",
         "CONCLUSION": "It was trained for a moment only, so these are no digits yet.",
+        "RUN": None,
         "IMAGES": 24,
     },
     "02_training": {"RECIPE": "mine"},
