@@ -57,7 +57,10 @@ STUDENTS = {
     "B12": "王小明",
     "B13": "Nora Nothing",  # has handed in nothing
 }
-WORDS = "loss noise image step time model network sample curve digit schedule weight epoch figure error mean score".split()
+WORDS = (
+    "loss noise image step time model network sample curve digit schedule weight epoch",
+    "figure error mean score",
+)
 
 
 def make(out: Path) -> Path:
@@ -85,7 +88,8 @@ def own_weights(seed: int) -> dict:
     with torch.no_grad():
         for block in (module for module in denoise.model.modules() if isinstance(module, ResBlock)):
             size = block.conv1.out_channels // 8  # of a group of the group norm, which must stay together
-            order = torch.cat([g * size + torch.randperm(size, generator=rng) for g in torch.randperm(8, generator=rng)])
+            groups = torch.randperm(8, generator=rng)
+            order = torch.cat([group * size + torch.randperm(size, generator=rng) for group in groups])
             for layer in (block.conv1, block.time, block.norm2):
                 layer.weight.copy_(layer.weight[order].clone())
                 layer.bias.copy_(layer.bias[order].clone())
@@ -125,7 +129,8 @@ def synthetic(number: int, count: int = N) -> np.ndarray:
         turn, slant, size = rng.uniform(-0.35, 0.35), rng.uniform(-0.3, 0.3), rng.uniform(0.85, 1.1)
         a, b, c, d = np.cos(turn) / size, np.sin(turn) / size + slant, -np.sin(turn) / size, np.cos(turn) / size
         middle = (14 - 14 * (a + b), 14 - 14 * (c + d))
-        bent = Image.fromarray(digit).transform((28, 28), Image.AFFINE, (a, b, middle[0], c, d, middle[1]), Image.BILINEAR)
+        turned = (a, b, middle[0], c, d, middle[1])
+        bent = Image.fromarray(digit).transform((28, 28), Image.AFFINE, turned, Image.BILINEAR)
         noisy = np.asarray(bent, float) + rng.normal(0, 6, (28, 28)) * (np.asarray(bent) > 0)
         made.append(np.repeat(noisy.clip(0, 255).round().astype(np.uint8)[None], 3, axis=0))
     return np.stack(made)
@@ -141,7 +146,7 @@ def put(images: np.ndarray, folder: Path) -> Path:
 def words(number: int, count: int = 300) -> str:
     """A text that nobody else has."""
     rng = np.random.default_rng([11, number])
-    return " ".join(rng.choice(WORDS, count))
+    return " ".join(rng.choice(" ".join(WORDS).split(), count))
 
 
 def papers(folder: Path, number: int) -> list[Path]:

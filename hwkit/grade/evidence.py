@@ -29,6 +29,7 @@ from hwkit.grade.intake import Files, Refused, opened
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Submission, Traces
 from hwkit.measure.check import FLAT
+from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
 from hwkit.measure.memorisation import grey
 from hwkit.mnist.folder import read_png
@@ -159,26 +160,33 @@ def of_digits(found, traces: Mapping[str, Traces], digits: Sequence[Known], limi
     """Real digits among the images, pixel by pixel or nearly; those that the examination has shown are not repeated."""
     result = []
     for name, own in traces.items():
-        for real in digits:
-            if real.name == "training digits" and any(kind == real.name for *_, kind in found[name].known):
-                continue
-            same = np.flatnonzero(np.isin(own.hashes, real.hashes) & (own.hashes > 0))
-            pairs = [(i, int(np.flatnonzero(real.hashes == own.hashes[i])[0])) for i in same[:SHOWN]]
-            probes, count = spread(own), len(same)
-            if not count:
-                index, apart = nearest(own.thumbnails[probes], real.thumbnails)
-                order = [i for i in np.argsort(apart)[:CANDIDATES] if apart[i] < close_by()]
-                shots = {int(i): pictures(name, own.name(probes[i])) for i in order}
-                near = [i for i in order if shots[i] is not None and is_near(shots[i], real.stack[index[i]])]
-                pairs, count = [(int(probes[i]), int(index[i])) for i in near], len(near)
-                if count < max(3, limits["images"] * min(len(probes), CANDIDATES)):
-                    continue
-            said = f"{count} of its images are {real.name} of MNIST" + (
-                ", pixel by pixel." if len(same) else ", nearly."
-            )
-            shown = ((pictures(name, own.name(i)), real.stack[j]) for i, j in pairs[:SHOWN])
-            result.append(Flag(real.name, (name,), said, tuple(beside(a, b) for a, b in shown if a is not None)))
+        shown_already = {kind for *_, kind in found[name].known}
+        for real in (real for real in digits if real.name not in shown_already):
+            same, how = equal_digits(own, real), "pixel by pixel"
+            count = int((np.isin(own.hashes, real.hashes) & (own.hashes > 0)).sum())
+            if not same:
+                same, how = near_digits(name, own, real, pictures), "nearly"
+                count = len(same) if len(same) >= max(3, limits["images"] * min(PROBES, len(own.hashes))) else 0
+            if count:
+                said = f"{count:,} of its images are {real.name} of MNIST, {how}."
+                shown = ((pictures(name, own.name(i)), real.stack[j]) for i, j in same[:SHOWN])
+                result.append(Flag(real.name, (name,), said, tuple(beside(a, b) for a, b in shown if a is not None)))
     return result
+
+
+def equal_digits(own: Traces, real: Known) -> list[tuple[int, int]]:
+    """Some images that are real digits pixel by pixel, as indices of both."""
+    same = np.flatnonzero(np.isin(own.hashes, real.hashes) & (own.hashes > 0))[:SHOWN]
+    return [(int(i), int(np.flatnonzero(real.hashes == own.hashes[i])[0])) for i in same]
+
+
+def near_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> list[tuple[int, int]]:
+    """Of the probes those that are nearly a real digit, as indices of both."""
+    probes = spread(own)
+    index, apart = nearest(own.thumbnails[probes], real.thumbnails)
+    pairs = [(int(probes[i]), int(index[i])) for i in np.argsort(apart)[:CANDIDATES] if apart[i] < close_by()]
+    shots = [(pictures(name, own.name(i)), real.stack[j]) for i, j in pairs]
+    return [pair for pair, (a, b) in zip(pairs, shots, strict=True) if a is not None and is_near(a, b)]
 
 
 def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], limits, pictures: Pictures) -> list[Flag]:
@@ -188,10 +196,7 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
     for a, b in equal_pairs(names, traces):
         same = np.intersect1d(traces[a].hashes, traces[b].hashes)
         same = same[same > 0]
-        places = [
-            (int(np.flatnonzero(traces[a].hashes == h)[0]), int(np.flatnonzero(traces[b].hashes == h)[0]))
-            for h in same[:SHOWN]
-        ]
+        places = [tuple(int(np.flatnonzero(traces[n].hashes == h)[0]) for n in (a, b)) for h in same[:SHOWN]]
         said = f"{len(same):,} images of {a} are images of {b}, pixel by pixel."
         result.append(Flag("images", (a, b), said, shown_pairs(a, b, places, traces, pictures)))
         done.add((a, b))
@@ -273,9 +278,7 @@ def nearest(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def spread(own: Traces) -> np.ndarray:
     """The places of at most PROBES images, evenly spaced, blank ones left out."""
     places = np.flatnonzero(own.hashes)
-    return (
-        places[np.linspace(0, len(places) - 1, min(PROBES, len(places))).round().astype(int)] if len(places) else places
-    )
+    return spaced(places, PROBES) if len(places) else places
 
 
 def close_by() -> float:

@@ -374,7 +374,7 @@ class Work:
             return ()
         said = "The weights are those that come with the kit."
         if far >= 1e-3:
-            said = f"The weights lie near those that come with the kit: their difference has {far:.1%} of the length of "
+            said = f"The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
             said += "those; that of two trainings has 100 % or more."
         return ((said, (), "kit's weights"),)
 

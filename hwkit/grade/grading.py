@@ -3,9 +3,9 @@
     for line in grade(Path("submissions"), Path("submissions-graded")):
         print(line)
 
-Nothing that a submission holds stops it: a process that dies or takes too long is one line in the CSV, and another takes
-its place. What was examined is kept in `state/` by a hash, so an interrupted grading goes on, and a changed rubric only
-computes points.
+Nothing that a submission holds stops it: a process that dies or takes too long is one line in the CSV, and another
+takes its place. What was examined is kept in `state/` by a hash, so an interrupted grading goes on, and a changed
+rubric only computes points.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
 MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
+DEFAULTS = Settings()
 START = 180.0  # seconds that a process may take to begin
 
 
@@ -52,7 +53,7 @@ def grade(
     out: Path,
     roster: Path | None = None,
     rubric: Path | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     jobs: int | None = None,
     minutes: float = MINUTES,
 ) -> Iterator[str]:
@@ -78,9 +79,7 @@ def grade(
         (state / "cache").mkdir(parents=True, exist_ok=True)
         jobs_todo = pending(found, settings, bench, state)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
-        yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine" + f", {done:,} are done" * (
-            done > 0
-        )
+        yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
             for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
                 bar.update()
@@ -238,11 +237,9 @@ def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path)
     submissions: dict[str, Submission] = {}
     traces: dict[str, Traces] = {}
     for entry in found:
-        nothing = Submission(
-            id=entry.id, failed="Nothing was handed in." if entry.path is None else "It was not examined."
-        )
+        why = "It was not examined." if entry.path else "Nothing was handed in."
         submission = known(state, entry.id) if entry.path else None
-        submissions[entry.id] = submission or nothing
+        submissions[entry.id] = submission or Submission(id=entry.id, failed=why)
         traces[entry.id] = Traces.read(state / f"{entry.id}.npz") if submission else Traces.none()
     digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
     flags = evidence.flags(found, submissions, traces, digits, rules.flags)

@@ -19,11 +19,7 @@ from PIL import Image
 from hwkit.files import DAMAGED, is_leftover
 
 MB = 2**20
-ARCHIVE, UNPACKED, FILE = (
-    512 * MB,
-    1024 * MB,
-    256 * MB,
-)  # bytes at most: of a .zip, of all that is read of it, of a file
+ARCHIVE, UNPACKED, FILE = 512 * MB, 1024 * MB, 256 * MB  # bytes at most: of a .zip, of all that is read, of a file
 MEMBERS, DIRECTORY = 50_000, 16 * MB  # files at most, and bytes of the list of them in a .zip
 LOOSE, RATIO = 8 * MB, 100  # a file larger than this may not unpack to more than RATIO times what it is packed in
 DEPTH = 8  # folders in folders

@@ -256,7 +256,7 @@ def checked(record: Record) -> dict:
 
 
 def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]:
-    """What the epochs of a history say against each other, and against the rest of `run.json`; a sentence for each kind.
+    """What the epochs of a history say against each other, and against `run.json`; a sentence for each kind.
 
     A run that the kit has written, in one part or in several, has none.
     """

@@ -74,9 +74,7 @@ def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iter
         raise ValueError(f"{folder} holds no submissions: name the folder that holds a .zip or a folder of each.")
     students, found = {student.id: student for student in roster or ()}, []
     for path in sorted(taken, key=lambda path: path.name):
-        stem = (
-            path.name.removesuffix(path.suffix) if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name
-        )
+        stem = path.stem if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name
         matched = owners(stem, students.values())
         doubts = []
         if roster and not matched:

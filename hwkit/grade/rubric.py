@@ -1,4 +1,4 @@
-"""The rubric: what each part is worth, and from a submission's facts its points, with what cost them and how to mend it.
+"""The rubric: what each part is worth, and a submission's points, with what cost some and how to mend it.
 
 Every sentence that a student reads is whole and stands in `_(…)`, so that it can be translated.
 """

@@ -71,9 +71,8 @@ def rows(
         found = f"{folder} is a file" if folder.exists() else f"there is no {folder}"
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
-    train = (
-        train if isinstance(train, tuple) else training_images(train)
-    )  # what is wrong there is said before the table begins
+    if not isinstance(train, tuple):
+        train = training_images(train)  # what is wrong there is said before the table begins
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     subfolders = [entry.name for entry in entries if entry.is_dir()]
     names = [entry.name for entry in entries if not entry.is_dir()]
