@@ -3,7 +3,6 @@
 A flag is a sentence with its evidence and never a verdict: it costs no points, and only the instructor sees it.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -15,6 +14,7 @@ from hwkit.files import DAMAGED
 from hwkit.grade.examine import (
     TOKENS,
     WORDS,
+    InMemory,
     alike,
     beside,
     hashes,
@@ -120,23 +120,10 @@ class Pictures:
                 files = self.last[1]
                 plan = layout(files)
                 inside = next(n for n, below in plan.images.items() if below == file)
-                self.kept[name, file] = read_png(Bytes(file, files.read(inside)))
+                self.kept[name, file] = read_png(InMemory(file, files.read(inside)))
             except (*DAMAGED, Refused, StopIteration):
                 self.kept[name, file] = None
         return self.kept[name, file]
-
-
-class Bytes:
-    """A file that is in memory, as far as `open_png` needs one."""
-
-    def __init__(self, name: str, data: bytes):
-        self.name, self.data = name, data
-
-    def open(self, mode: str):
-        return io.BytesIO(self.data)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 # Weights

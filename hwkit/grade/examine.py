@@ -20,7 +20,7 @@ from PIL import Image
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached
 from hwkit.grade import provenance
-from hwkit.grade.intake import Files, Refused, opened, picture_size, safe_name, shown
+from hwkit.grade.intake import Files, Refused, opened, picture_size, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
@@ -115,6 +115,20 @@ class Looked:
 
 
 @dataclass(frozen=True)
+class InMemory:
+    """A file whose bytes were read, as far as `open_png` needs one."""
+
+    name: str
+    data: bytes
+
+    def open(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class Layout:
     """Which file of a submission is what."""
 
@@ -138,13 +152,13 @@ def layout(files: Files) -> Layout:
     named = {folder: PurePosixPath(folder).name.lower().startswith("generate") for folder in count}
     best = max(count, key=lambda f: (count[f] >= 10 or named[f], named[f], count[f], -len(f)), default=".")
     folder = "" if best == "." else f"{best}/"
-    rest = [n for n in files.sizes if n not in set(numbered)]
+    images_too, drawn = set(numbered), [n for n in pictures if DRAWN.search(PurePosixPath(n).stem)]
+    rest = [n for n in files.sizes if n not in images_too]
     weights = sorted((n for n in rest if suffix(n) in WEIGHTS), key=lambda n: ("ema" not in n.lower(), n))
     code = [n for n in rest if suffix(n) in (".ipynb", ".py")]
     pages = [n for n in rest if suffix(n) in PAGES and "slider" not in n.lower() and "readme" not in n.lower()]
     pages.sort(key=lambda n: ("report" not in n.lower(), suffix(n) not in (".html", ".pdf"), n))
     known = {*weights, *code, *pages}
-    drawn = [n for n in pictures if n not in set(numbered)]
     grids = {}
     for kind in ("ddpm", "ddim"):
         fits = [n for n in drawn if kind in n.lower()]
@@ -175,7 +189,7 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
     if not files.sizes:
         said = " ".join(["It holds no file that could be read.", *files.problems[:5]])
         return replace(found, failed=said, seconds=time.monotonic() - started), traces
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # for weights, which are read from a file
         work = Work(fingerprint, bench, files, Path(scratch), layout(files))
         facts: dict = {}
         for step in (work.pictures, work.quality, work.parts, work.provenance, work.functions, work.recognised):
@@ -206,13 +220,15 @@ class Work:
     # The images
 
     def pictures(self) -> dict:
-        """The check of the images, which are laid out in a folder of ours for it."""
-        folder = self.scratch / "generate"
-        folder.mkdir()
-        for name, below in self.layout.images.items():
-            self.lay_out(name, folder / portable(below))
-        rows = tuple(check.rows(folder, self.bench.settings.images, self.bench.train, self.looked.measure))
-        rows = tuple(row._replace(found=row.found.replace(str(folder), "the folder")) for row in rows)
+        """The check of the images, as of a folder that has been unpacked."""
+        below = self.layout.images
+        names = [name for name in below.values() if "/" not in name]
+        subfolders = sorted({name.split("/")[0] for name in below.values() if "/" in name})
+        pictures = [name for name in below.values() if suffix(name) in IMAGES]
+        direct, inner = set(pictures) & set(names), sorted({n.rsplit("/", 1)[0] for n in pictures if "/" in n})
+        images = {own: InMemory(own, self.picture(name)) for name, own in below.items() if own in direct}
+        count, train = self.bench.settings.images, self.bench.train
+        rows = tuple(check.table(names, images, subfolders, inner, count, train, self.looked.measure))
         found = {"rows": rows, "folder": self.layout.folder, "images": len(self.looked.names)}
         if self.looked.found:
             copies, _, features = self.looked.found
@@ -220,21 +236,16 @@ class Work:
             found["sheet"] = png(tile(self.looked.stack[:: max(1, len(self.looked.stack) // SHEET)][:SHEET], 10))
         return found
 
-    def lay_out(self, name: str, target: Path) -> None:
-        """Writes one file, or an empty one in its place where it is not to be decoded."""
-        data = b""
+    def picture(self, name: str) -> bytes:
+        """The bytes of an image; none where it is not to be decoded."""
         try:
             data = self.files.read(name, LARGEST_PNG)
-            if suffix(name) in IMAGES:
-                picture_size(data)
+            picture_size(data)
+            return data
         except Refused as error:
-            self.files.problems.append(str(error) if str(error).startswith(shown(name)) else f"{shown(name)}: {error}.")
-            data = b""
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        except OSError as error:  # `a` and `a/b`: no disk has both
-            self.files.problems.append(f"{shown(name)} cannot be laid out ({error.strerror}).")
+            said = str(error)
+            self.files.problems.append(said if said.startswith(shown(name)) else f"{shown(name)}: {said}.")
+            return b""
 
     def copied(self, pairs) -> tuple:
         """Images of the training set among these, with the pictures, where there are more than chance gives."""
@@ -506,10 +517,3 @@ def unique(values: list[int]) -> np.ndarray:
 
 def suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
-
-
-def portable(name: str) -> str:
-    """A name that has passed `intake.safe_name`, without what some system gives a meaning to."""
-    safe = re.sub(r'[<>:"|?*]', "_", name)
-    assert safe_name(safe), name
-    return safe

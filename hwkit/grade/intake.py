@@ -226,9 +226,12 @@ def fingerprint(path: Path) -> str:
 def picture_size(data: bytes) -> tuple[int, int]:
     """Width and height of a picture, before it is decoded. Raises Refused where it is none, or has too many pixels."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            size = image.size
-    except (*DAMAGED, Image.DecompressionBombError, SyntaxError) as error:
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":  # many times as quick
+            size = struct.unpack_from(">II", data, 16)
+        else:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                size = image.size
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise Refused("it does not decode as a picture") from error
     if max(size) > SIDE:
         raise Refused(f"it has {size[0]:,}×{size[1]:,} pixels, more than {SIDE:,} on a side: it was not decoded")

@@ -5,7 +5,7 @@ level, leaves alone what is as it should be, and writes over nothing.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from statistics import mode
@@ -19,7 +19,7 @@ from hwkit.files import expanded, is_leftover
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features, floors, logits
 from hwkit.measure.memorisation import Copies, Pairs, compare, training_images
-from hwkit.mnist.folder import file_name, files_in, listed, mend, open_png
+from hwkit.mnist.folder import File, file_name, files_in, listed, mend, open_png
 
 FILES = ("every file opens", "PNG", "RGB", "28×28")
 PICTURES = ("not blank", "grey levels", "no duplicates", "no copies", "all ten digits")
@@ -77,8 +77,24 @@ def rows(
     subfolders = [entry.name for entry in entries if entry.is_dir()]
     names = [entry.name for entry in entries if not entry.is_dir()]
     pictures = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
-    images = [path.name for path in pictures if path.parent == folder]
     inner = sorted({str(path.parent) for path in pictures if path.parent != folder})
+    images = {path.name: path for path in pictures if path.parent == folder}
+    yield from table(names, images, subfolders, inner, n, train, measure)
+
+
+def table(
+    names: list[str],
+    images: Mapping[str, File],
+    subfolders: list[str],
+    inner: list[str],
+    n: int,
+    train: tuple[str, np.ndarray],
+    measure: Callable = measured,
+) -> Iterator[Row]:
+    """The rows about a folder that has been looked into, on the disk or in an archive.
+
+    names: of all files in it; images: those of them that are pictures; inner: folders in it that hold pictures.
+    """
     gone = list(filter(is_leftover, subfolders))
     todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
     if inner:
@@ -86,11 +102,11 @@ def rows(
     elif len(gone) < len(subfolders):
         todo.append("delete the subfolder")
     yield Row("no subfolders", not subfolders, listed(subfolders) if subfolders else "none", "; ".join(todo))
-    table = [f"{n:,} files", "names", *FILES, *PICTURES]
-    for row in chain(_file_rows(names, n), _image_rows(folder, images, train, measure)) if images or not inner else ():
-        table.remove(row.what)
+    rest = [f"{n:,} files", "names", *FILES, *PICTURES]
+    for row in chain(_file_rows(names, n), _image_rows(images, train, measure)) if images or not inner else ():
+        rest.remove(row.what)
         yield row
-    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in table)
+    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in rest)
 
 
 def _file_rows(names: list[str], n: int) -> Iterator[Row]:
@@ -117,12 +133,12 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     yield Row("names", not found, found or f"{expected[0]} … {expected[-1]}", way)
 
 
-def _image_rows(folder: Path, names: list[str], train: tuple, measure: Callable) -> Iterator[Row]:
+def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> Iterator[Row]:
     """What the files hold, each for itself, then all together."""
     odd, mends, pixels = {what: {} for what in FILES}, {}, {}  # odd: the files that fail, and why
-    for name in tqdm(names, unit="image", desc="reading", delay=1, leave=False):
+    for name, file in tqdm(files.items(), unit="image", desc="reading", delay=1, leave=False):
         try:
-            image = open_png(folder / name)
+            image = open_png(file)
         except ValueError:
             odd["every file opens"][name], mends[name] = name, "make these again"
             continue
@@ -131,14 +147,14 @@ def _image_rows(folder: Path, names: list[str], train: tuple, measure: Callable)
                 odd[what][name], mends[name] = f"{name} is {fact}", _mend(name, image)
         if mend(image) == f"convert these: {SAVE}":
             pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    for what, failing in odd.items() if names else ():
+    for what, failing in odd.items() if files else ():
         ways = [mends[name] for name in failing] or [""]
         first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
-        yield _row(what, failing.values(), len(names), mode(first or ways))
+        yield _row(what, failing.values(), len(files), mode(first or ways))
     pictures = (list(pixels), np.stack(list(pixels.values())), train, measure) if pixels else ()
     for row in _picture_rows(*pictures) if pixels else ():
         later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
-        yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
+        yield row if len(pixels) == len(files) or ": " not in row.mend else row._replace(mend=later)
 
 
 def _mend(name: str, image) -> str:
