@@ -1,5 +1,6 @@
 """The rules for Chinese texts, as in GLOSSARY.md: Taiwan's characters and terms, full-width marks, spaces beside Latin."""
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
@@ -94,7 +95,7 @@ def punctuation(chinese: str) -> list[str]:
     if any("*" in piece.content for block in MARKDOWN.parse(masked(chinese)) for piece in block.children or []):
         found.append("has a * that is shown: **重點**：, with the mark outside")
     lines = chinese.split("\n")
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         ends = re.search(rf"[{HAN}{WIDE}]\**$", line) and not re.match(r"\s*[#|]", line)
         if ends and re.match(rf"\s*\**[{HAN}{WIDE}]", following) and not STRUCTURE.match(following):
             found.append(f"{line[-12:]!r} breaks a paragraph: the line break would be shown as a space")
@@ -142,11 +143,14 @@ def wrong_terms(english: str, chinese: str) -> list[str]:
 
 
 def mainland(chinese: str) -> list[str]:
-    """Words that are not said in Taiwan, or not in this course, each with what is said instead."""
-    text = CODE.sub("", chinese)
+    """Words that are not said in Taiwan, or not in this course, each with what is said instead.
+
+    A note "not in X" in the glossary names longer words in which the characters are right.
+    """
     found = []
-    for wrong, right, *_ in tables()["Words that are not used"]:
-        for word in re.split("、", wrong):
-            if word in text:
-                found.append(f"{word} is not said here: {right}")
+    for wrong, right, note in tables()["Words that are not used"]:
+        text = CODE.sub("", chinese)
+        for whole in re.split("、", note.removeprefix("not in ")) if note.startswith("not in ") else ():
+            text = text.replace(whole, "")
+        found += [f"{word} is not said here: {right}" for word in re.split("、", wrong) if word in text]
     return found

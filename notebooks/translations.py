@@ -10,8 +10,11 @@ says. `update` keeps the translations of texts that did not change. A changed te
 fuzzy, with the old English beside it; a fuzzy translation is not used before somebody has looked at it.
 """
 
+import copy
 import difflib
+import hashlib
 import io
+import json
 import re
 import sys
 import tokenize
@@ -24,6 +27,9 @@ from po import Message
 
 HERE = Path(__file__).resolve().parent
 CATALOGUES = HERE / "locale" / "zh_TW"
+LIBRARY = HERE.parent / "hwkit" / "locale" / "zh_TW" / "LC_MESSAGES" / "hwkit.po"
+LANGUAGE = "zh-TW"
+OF_ENGLISH = "english_outputs"  # in a cell's metadata: a hash of the English outputs beside which it was run
 BEFORE = ".before-sync"
 TASK = re.compile(r"(### BEGIN SOLUTION )(\d+\.\d+): (.+)")
 HEAD = re.compile(r"\[!\[Open in Colab\].*?\n(?=# )", re.S)  # badge and switch of language, above the title
@@ -164,6 +170,62 @@ def faults(source: Path) -> list[str]:
             found.append(f"{where} is not translated")
     gone = [key for key in messages if key not in wanted]
     return found + [f"{key[0][:60]!r} is no longer in {source.name}: translations.py update" for key in gone]
+
+
+# A notebook in Chinese
+
+
+def in_chinese(worked, catalogue: Path, before=None):
+    """The worked notebook in Chinese; `before` is the same notebook as it was built or run last.
+
+    Outputs are the English ones, but where they hold what the library says: there they are those of `before`, if that
+    was run beside these very English outputs, else none.
+    """
+    words, library = words_of(catalogue), words_of(LIBRARY)
+    ran = {cell.source: cell for cell in before.cells if cell.cell_type == "code"} if before else {}
+    notebook = copy.deepcopy(worked)
+    notebook.metadata.pop("jupytext", None)  # it is no half of a pair
+    for cell in notebook.cells:
+        cell.source = pointed(translated(cell, words))
+        if cell.cell_type == "code" and speaks(cell.outputs, library):
+            own, mark = ran.get(cell.source), fingerprint(cell.outputs)
+            fits = own is not None and own.metadata.get(OF_ENGLISH) == mark
+            cell.outputs = own.outputs if fits else []
+            cell.execution_count = cell.execution_count if fits else None
+            cell.metadata |= {OF_ENGLISH: mark} if fits else {}
+        for out in cell.get("outputs", []):
+            for about in out.get("metadata", {}).values():
+                if "alt" in about:
+                    about["alt"] = "; ".join(library.get((word, None), word) for word in about["alt"].split("; "))
+    return notebook
+
+
+def run_in_chinese(worked, done):
+    """The outputs of `done`, a Chinese notebook that was run, as `in_chinese` takes them: marked by the English ones."""
+    for english, cell in zip(worked.cells, done.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.metadata[OF_ENGLISH] = fingerprint(english.outputs)
+    return done
+
+
+def pointed(source: str) -> str:
+    """A cell that leads to the Chinese edition: badge, switch of language, and the start of the notebook."""
+    page = r"(https://colab\.research\.google\.com/github/\S+/notebooks/)(\d\d_\w+\.ipynb)"
+    source = re.sub(rf"\]\({page}\)", rf"](\1{LANGUAGE}/\2)", source)
+    switch = rf"\*\*English\*\* · \[繁體中文\]\((\S+)/{LANGUAGE}/(\S+)\)"
+    source = re.sub(switch, r"[English](\1/\2) · **繁體中文**", source)
+    return re.sub(r"^(notebook\.start\([^()]+)\)", rf'\1, language="{LANGUAGE}")', source, flags=re.M)
+
+
+def fingerprint(outputs: list) -> str:
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def speaks(outputs: list, library: dict[tuple, str]) -> bool:
+    """Whether outputs hold a sentence of the library's catalogue, so that they read otherwise in Chinese."""
+    shown = "\n".join(str(text) for out in outputs for text in (out.get("text"), *out.get("data", {}).values()))
+    pieces = [max(re.split(r"\{[^{}]*\}", english), key=len).strip() for english, _ in library]
+    return any(" " in piece and len(piece) > 9 and piece in shown for piece in pieces)
 
 
 # A file in which a person translates
