@@ -218,7 +218,7 @@ def library(tmp_path, monkeypatch):
     path = tmp_path / "library.po"
     said = [po.Message("It took {s} s: all is well.", "花了 {s} 秒：一切正常。"), po.Message("noise", "雜訊")]
     po.write(said, path, "A test.")
-    monkeypatch.setattr(translations, "LIBRARY", path)
+    monkeypatch.setattr(translations, "library_words", lambda: translations.words_of(path))
 
 
 def built(kit, worked, before=None):
@@ -420,7 +420,7 @@ def test_its_code_is_the_english_code(name, folder):
 
 @pytest.mark.parametrize("name", DONE)
 def test_its_numbers_and_pictures_are_the_english_ones_where_the_library_is_silent(name):
-    library = translations.words_of(translations.LIBRARY)
+    library = translations.library_words()
     for english, said in zip(*(notebook.cells for notebook in pair(name)), strict=True):
         if english.cell_type == "code" and not translations.speaks(english.outputs, library):
             plain = copy.deepcopy([english.outputs, said.outputs])

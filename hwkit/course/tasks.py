@@ -209,7 +209,7 @@ def play_block(task, function, case):
         if name in names and names[name] == shape:
             text = "The block has {name} of shape {shape}."
         layers = say(
-            "Its layers are called norm1, conv1, time, norm2, conv2, skip, and must fit the weights of the kit's own block."
+            "Its layers are called norm1, conv1, time, norm2, conv2, skip, and must fit the kit's own weights."
         )
         raise Unfit(sentences(say(text, name=name, shape=shape), layers))
     block.load_state_dict(weights)
