@@ -82,7 +82,7 @@ def punctuation(chinese: str) -> list[str]:
     text, found = plain(chinese), []
     rules = (
         (rf"[{HAN}][,;:!?]|[{HAN}]\.(?=\s|$|[{HAN}])", "has a half-width mark after Chinese"),
-        (rf"[{HAN}{WIDE}]\(|\)[{HAN}{WIDE}]|\([{HAN}]|[{HAN}]\)", "has half-width brackets beside Chinese"),
+        (rf"[{HAN}]\(|\)[{HAN}]|\([{HAN}]|[{HAN}]\)", "has half-width brackets beside Chinese"),
         (rf"[{HAN}][A-Za-z0-9Ͱ-Ͽ]|[A-Za-z0-9Ͱ-Ͽ%][{HAN}]", "wants a space between Chinese and Latin"),
         (rf"[{HAN}{WIDE}] +[，。；：！？、）」』》]|[，。；：！？、（「『《] +(?=\S)", "has a space beside a full-width mark"),
         (rf"[A-Za-z0-9] +[，。；：！？、）」』》]|[）」』》] +(?=[A-Za-z0-9{HAN}])", "has a space beside a full-width mark"),
@@ -133,7 +133,7 @@ def wrong_terms(english: str, chinese: str) -> list[str]:
     """Terms of the English text whose Chinese is not in the translation. Titles of papers are not looked at."""
     if re.match(r"#+ References", english):
         return []
-    text = plain(english).lower()
+    text = re.sub(r"\w+[(=]", "X", plain(english)).lower()  # a function or an argument is code, also without marks
     found = []
     for forms, said in held_terms():
         present = [form for form in forms if re.search(rf"(?<![\w-]){re.escape(form.lower())}(?![\w-])", text)]
