@@ -77,4 +77,6 @@ def listing(items, most: int | None = None) -> str:
 
 def filled(text: str, width: int) -> str:
     """The text with spaces behind it up to `width` places of a terminal, of which a Chinese character takes two."""
-    return text + " " * (width - sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text))
+    places = {"W": 2, "F": 2}
+    taken = sum(places.get(unicodedata.east_asian_width(c), 1) for c in text if not unicodedata.combining(c))
+    return text + " " * (width - taken)
