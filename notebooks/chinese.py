@@ -1,5 +1,6 @@
 """The rules for Chinese texts, as in GLOSSARY.md: Taiwan's characters and terms, full-width marks, spaces beside Latin."""
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
@@ -81,7 +82,7 @@ def punctuation(chinese: str) -> list[str]:
     text, found = plain(chinese), []
     rules = (
         (rf"[{HAN}][,;:!?]|[{HAN}]\.(?=\s|$|[{HAN}])", "has a half-width mark after Chinese"),
-        (rf"[{HAN}{WIDE}]\(|\)[{HAN}{WIDE}]|\([{HAN}]|[{HAN}]\)", "has half-width brackets beside Chinese"),
+        (rf"[{HAN}]\(|\)[{HAN}]|\([{HAN}]|[{HAN}]\)", "has half-width brackets beside Chinese"),
         (rf"[{HAN}][A-Za-z0-9Ͱ-Ͽ]|[A-Za-z0-9Ͱ-Ͽ%][{HAN}]", "wants a space between Chinese and Latin"),
         (rf"[{HAN}{WIDE}] +[，。；：！？、）」』》]|[，。；：！？、（「『《] +(?=\S)", "has a space beside a full-width mark"),
         (rf"[A-Za-z0-9] +[，。；：！？、）」』》]|[）」』》] +(?=[A-Za-z0-9{HAN}])", "has a space beside a full-width mark"),
@@ -94,7 +95,7 @@ def punctuation(chinese: str) -> list[str]:
     if any("*" in piece.content for block in MARKDOWN.parse(masked(chinese)) for piece in block.children or []):
         found.append("has a * that is shown: **重點**：, with the mark outside")
     lines = chinese.split("\n")
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         ends = re.search(rf"[{HAN}{WIDE}]\**$", line) and not re.match(r"\s*[#|]", line)
         if ends and re.match(rf"\s*\**[{HAN}{WIDE}]", following) and not STRUCTURE.match(following):
             found.append(f"{line[-12:]!r} breaks a paragraph: the line break would be shown as a space")
@@ -132,7 +133,7 @@ def wrong_terms(english: str, chinese: str) -> list[str]:
     """Terms of the English text whose Chinese is not in the translation. Titles of papers are not looked at."""
     if re.match(r"#+ References", english):
         return []
-    text = plain(english).lower()
+    text = re.sub(r"\w+[(=]", "X", plain(english)).lower()  # a function or an argument is code, also without marks
     found = []
     for forms, said in held_terms():
         present = [form for form in forms if re.search(rf"(?<![\w-]){re.escape(form.lower())}(?![\w-])", text)]
@@ -142,11 +143,14 @@ def wrong_terms(english: str, chinese: str) -> list[str]:
 
 
 def mainland(chinese: str) -> list[str]:
-    """Words that are not said in Taiwan, or not in this course, each with what is said instead."""
-    text = CODE.sub("", chinese)
+    """Words that are not said in Taiwan, or not in this course, each with what is said instead.
+
+    A note "not in X" in the glossary names longer words in which the characters are right.
+    """
     found = []
-    for wrong, right, *_ in tables()["Words that are not used"]:
-        for word in re.split("、", wrong):
-            if word in text:
-                found.append(f"{word} is not said here: {right}")
+    for wrong, right, note in tables()["Words that are not used"]:
+        text = CODE.sub("", chinese)
+        for whole in re.split("、", note.removeprefix("not in ")) if note.startswith("not in ") else ():
+            text = text.replace(whole, "")
+        found += [f"{word} is not said here: {right}" for word in re.split("、", wrong) if word in text]
     return found

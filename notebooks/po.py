@@ -1,6 +1,7 @@
 """Gettext's catalogues (.po), with what was translated before a text changed, which other readers throw away."""
 
 import re
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,3 +102,20 @@ def quoted(text: str) -> str:
 
 def unquoted(text: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text)
+
+
+def compiled(messages: list[Message]) -> bytes:
+    """The translations that may be used as a .mo, for `gettext` (see "The Format of GNU MO Files" in its manual)."""
+    texts = {"": "Content-Type: text/plain; charset=utf-8\n"}
+    for message in messages:
+        if message.usable:
+            texts[f"{message.context}\4{message.english}" if message.context else message.english] = message.chinese
+    pairs = sorted((english.encode(), said.encode()) for english, said in texts.items())
+    start = 28 + 16 * len(pairs)  # of the texts: behind seven numbers, and two more for each text of both columns
+    columns, body = [], b""
+    for column in zip(*pairs, strict=True):
+        for text in column:
+            columns += [len(text), start + len(body)]
+            body += text + b"\0"
+    header = (0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0)
+    return struct.pack(f"<{7 + len(columns)}I", *header, *columns) + body
