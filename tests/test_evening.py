@@ -1,5 +1,4 @@
-"""An evening on Colab, killed between any two cells: with what Drive holds then, the next session has one's own model or
-a loud sentence.
+"""An evening on Colab, killed between any two cells: the next session has one's own model, or a loud sentence.
 
 Each notebook is a session of its own, with a fake `google.colab`. What a killed session leaves is what Drive holds, so
 Drive is copied after each cell, and after each file that is written to it; from each such copy the next session begins.
@@ -60,7 +59,7 @@ for cell, code in enumerate(spec["cells"]):
     snapshot()
 print("DOWNLOADED", downloaded)
 '''
-LATER = r'''
+LATER = r"""
 import os, shutil, sys, types
 from pathlib import Path
 
@@ -81,12 +80,13 @@ for number, state in enumerate(sorted(Path(sys.argv[2]).iterdir())):
     notebook.mount(point)
     run = notebook.find_run()
     print("RUN", run.name, best_of(run).name, "KIT" if is_the_kits(best_of(run)) else "OWN")
-'''
+"""
 ANSWERED = {
     "06_report": {
         "AUTHOR": "Lin Mei",
         "STUDENT_NUMBER": "B12901001",
         "CONCLUSION": "It was trained for a moment only, so these are no digits yet.",
+        "RUN": None,
         "IMAGES": 24,
     },
     "02_training": {"RECIPE": "mine"},

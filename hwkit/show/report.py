@@ -112,6 +112,7 @@ def training_rows(run: Path) -> Rows:
         ("average of weights", f"EMA, up to {recipe.ema:g}"),
         ("images seen", f"{content['images_seen']:,}, in epochs: {content['epoch']}"),
     ]
+    rows += [("trained with the student's own", ", ".join(content["own"]))] if "own" in content else []
     if history:
         last, lowest = history[-1], min(line["loss"] for line in history)
         speed = f"{last['images_per_second']:.0f} images/s in the last epoch"
@@ -155,6 +156,7 @@ def result_rows(images: Path) -> Rows:
     origin = f"by {Sampler(**made['sampler'])}, seed {made['seed']}" if made else "of unknown origin"
     if not count:
         return []
+    origin += f", with the student's own {', '.join(made['own'])}" if made and "own" in made else ""
     measured = [row for score in scores_of(images) for row in score.rows()]
     graded = read_graded(images)
     said = f"not measured: python -m pytorch_fid REAL {images}, where REAL holds the training digits as PNGs"
