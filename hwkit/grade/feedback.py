@@ -7,6 +7,7 @@ import csv
 import html
 import io
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -288,12 +289,7 @@ def middle(measures: Mapping, name: str, factor: float = 1) -> str:
 
 def code(text: str) -> str:
     """Escaped, and what stands between two backticks as code."""
-    parts = html.escape(text).split("`")
-    odd = len(parts) % 2 == 0  # a backtick without its second one
-    tags = ("<code>", "</code>")
-    return "".join(
-        part + (tags[i % 2] if i < len(parts) - 1 - odd else "`" * (i < len(parts) - 1)) for i, part in enumerate(parts)
-    )
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
 
 
 def language(text: str) -> str:
