@@ -72,7 +72,10 @@ def test_a_name_stays_below_its_folder_or_is_none(raw, name):
     assert safe_name(raw) == name
 
 
-@given(st.text(max_size=60) | st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "C:", "\0", " "]), max_size=12).map("".join))
+@given(
+    st.text(max_size=60)
+    | st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "C:", "\0", " "]), max_size=12).map("".join)
+)
 def test_no_name_leaves_the_folder_on_any_system(raw):
     name = safe_name(raw)
     if name is None:
@@ -314,7 +317,12 @@ def test_any_bytes_are_a_size_or_refused(data):
 
 # Whose it is
 
-CLASS = [Student("B01", "Lin Mei"), Student("B02", "王小明"), Student("B03", "O'Neill, Tom"), Student("B010", "Ana Cruz")]
+CLASS = [
+    Student("B01", "Lin Mei"),
+    Student("B02", "王小明"),
+    Student("B03", "O'Neill, Tom"),
+    Student("B010", "Ana Cruz"),
+]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +370,11 @@ def test_two_submissions_of_one_student_stay_two_and_neither_counts_by_itself(tm
     assert all("decide which one counts" in entry.doubts[-1] for entry in found)
 
 
-@given(st.lists(st.text(max_size=12) | st.sampled_from(["a", "A", "a~1", "CON", "con", "..", "/", "ä", "a\u0308"]), max_size=8))
+@given(
+    st.lists(
+        st.text(max_size=12) | st.sampled_from(["a", "A", "a~1", "CON", "con", "..", "/", "ä", "a\u0308"]), max_size=8
+    )
+)
 def test_ids_are_names_of_files_that_differ_on_every_system(names):
     found = unique([Entry(name, "", None) for name in names])
     assert len({entry.id.casefold() for entry in found}) == len(names)
