@@ -607,10 +607,17 @@ print("made:", make(n=100))
 # If you are interrupted, run it again. With Drive, the images are kept there too, as one zip. (If `generate/` was begun
 # with another sampler, it goes on with that one: delete the folder to begin anew.)
 
+# %% [markdown]
+# Here, too, your functions can do the work: `own(Denoiser, times)` with this sampler, `own(Denoiser, ddim_step)` with
+# `Sampler("ddim")`, `own(Denoiser, ddpm_step)` with `Sampler("ddpm")`. The images then are the same but for rounding, and what made
+# them is noted beside them and in the report.
+
 # %%
+from hwkit.course.own import own
 from hwkit.runs.generate import numbered, read_manifest
 
-folder = notebook.make_images(run, IMAGES, Sampler("dpm++sde"), SEED, device)
+with own():
+    folder = notebook.make_images(run, IMAGES, Sampler("dpm++sde"), SEED, device)
 count = len(numbered(folder))
 print(f"{count:,} images in {folder}, by {Sampler(**read_manifest(folder)['sampler'])}")
 

@@ -1,4 +1,4 @@
-"""The packages know each other in one direction: lesson ← mnist ← runs ← measure ← show, course ← notebook ← all."""
+"""The packages know each other in one direction: lesson ← mnist ← runs ← measure ← show, course ← grade ← all."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 KIT = Path(__file__).resolve().parent.parent
 LESSON = {"schedule", "diffusion", "solvers", "sampling", "unet", "recipe", "training"}
 GROUPS = [{"files", "muon", "layers", "language"}, LESSON, {"mnist"}, {"runs"}, {"measure"}, {"show"}, {"course"}]
-GROUPS += [{"notebook"}, {"__main__"}]
+GROUPS += [{"grade"}, {"notebook"}, {"__main__"}]
 MODULES = {
     ".".join(path.relative_to(KIT / "hwkit").with_suffix("").parts): path
     for path in (KIT / "hwkit").rglob("*.py")

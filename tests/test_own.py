@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import right_forms as forms
 import torch
-from conftest import TINY
+from conftest import TINY, vivid_unet
 from PIL import Image
 
 from hwkit import diffusion, recipe, sampling, training, unet
 from hwkit.course.own import PLACES, own
+from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import OWN, load
 from hwkit.runs.generate import generate, read_manifest
 from hwkit.runs.run import train
 from hwkit.sampling import Sampler
-from hwkit.show.report import training_rows, result_rows
+from hwkit.show.report import result_rows, training_rows
 from hwkit.unet import UNetConfig
 
 RECIPE = replace(TINY, model=UNetConfig(base=16, multipliers=(1, 2)), precision="fp32")
@@ -99,6 +100,14 @@ def test_ones_own_draws_train_too_and_depend_on_seed_and_step_alone(digits, tmp_
     assert all(torch.equal(tensor, again["weights"][key]) for key, tensor in first["weights"].items())
 
 
+@pytest.fixture(scope="module")
+def vivid(tmp_path_factory):
+    """A checkpoint of two levels, with random weights in every layer."""
+    path, recipe = tmp_path_factory.mktemp("vivid") / "ema_latest.pt", replace(RECIPE, T=30)
+    checkpoint.save(path, recipe, vivid_unet(recipe.model).state_dict(), epoch=1, images_seen=0)
+    return path
+
+
 SAMPLED = [
     (["predict_x0_eps"], Sampler("ddim", 5)),
     (["Denoiser"], Sampler("ddim", 5)),
@@ -110,11 +119,11 @@ SAMPLED = [
 
 
 @pytest.mark.parametrize(("names", "sampler"), SAMPLED, ids=[" ".join(names) for names, _ in SAMPLED])
-def test_a_right_answer_samples_the_same_images(vivid_checkpoint, tmp_path, names, sampler):
+def test_a_right_answer_samples_the_same_images(vivid, tmp_path, names, sampler):
     functions = [written(name) for name in names]
-    generate(vivid_checkpoint, tmp_path / "kit", 4, sampler, progress=False)
+    generate(vivid, tmp_path / "kit", 4, sampler, progress=False)
     with own(*functions) as found:
-        generate(vivid_checkpoint, tmp_path / "own", 4, sampler, progress=False)
+        generate(vivid, tmp_path / "own", 4, sampler, progress=False)
     assert found == names and read_manifest(tmp_path / "own")["own"] == names
     assert "own" not in read_manifest(tmp_path / "kit")
     assert all(function.calls for function in functions if hasattr(function, "calls"))

@@ -5,7 +5,7 @@ level, leaves alone what is as it should be, and writes over nothing.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from statistics import mode
@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from hwkit.files import expanded, is_leftover
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features, floors, logits
-from hwkit.measure.memorisation import compare, training_images
-from hwkit.mnist.folder import file_name, files_in, listed, mend, open_png
+from hwkit.measure.memorisation import Copies, Pairs, compare, training_images
+from hwkit.mnist.folder import File, file_name, files_in, listed, mend, open_png
 
 FILES = ("every file opens", "PNG", "RGB", "28×28")
 PICTURES = ("not blank", "grey levels", "no duplicates", "no copies", "all ten digits")
@@ -43,9 +43,25 @@ class Row(NamedTuple):
     mend: str = ""  # what to do where it failed
 
 
-def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -> Iterator[Row]:
+class Measured(NamedTuple):
+    """What takes the longest: of each image the nearest training image, and the digit features (N, 128)."""
+
+    copies: Copies
+    pairs: Pairs
+    features: np.ndarray
+
+
+def measured(names: list[str], stack: np.ndarray, train: tuple[str, np.ndarray]) -> Measured:
+    """That of uint8 pictures (N, 3, 28, 28), by the names of their files, beside `memorisation.training_images`."""
+    return Measured(*compare(stack, train), digit_features(stack))
+
+
+def rows(
+    folder: Path | str, n: int = 10_000, train: Path | str | tuple | None = None, measure: Callable = measured
+) -> Iterator[Row]:
     """The table, line by line: the files, then what they hold, then all pictures together; there should be `n`.
 
+    train: as `memorisation.compare` takes it. measure: called as `measured` is, by who wants more of what it gives.
     Raises ValueError for a wrong `n`, and as `memorisation.training_images(train)` does, before the first row.
     """
     if not 1 <= n <= 99_999:
@@ -55,13 +71,30 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
         found = f"{folder} is a file" if folder.exists() else f"there is no {folder}"
         yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
         return
-    train = training_images(train)  # what is wrong there is said before the table begins
+    if not isinstance(train, tuple):
+        train = training_images(train)  # what is wrong there is said before the table begins
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     subfolders = [entry.name for entry in entries if entry.is_dir()]
     names = [entry.name for entry in entries if not entry.is_dir()]
     pictures = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
-    images = [path.name for path in pictures if path.parent == folder]
     inner = sorted({str(path.parent) for path in pictures if path.parent != folder})
+    images = {path.name: path for path in pictures if path.parent == folder}
+    yield from table(names, images, subfolders, inner, n, train, measure)
+
+
+def table(
+    names: list[str],
+    images: Mapping[str, File],
+    subfolders: list[str],
+    inner: list[str],
+    n: int,
+    train: tuple[str, np.ndarray],
+    measure: Callable = measured,
+) -> Iterator[Row]:
+    """The rows about a folder that has been looked into, on the disk or in an archive.
+
+    names: of all files in it; images: those of them that are pictures; inner: folders in it that hold pictures.
+    """
     gone = list(filter(is_leftover, subfolders))
     todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
     if inner:
@@ -69,11 +102,11 @@ def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -
     elif len(gone) < len(subfolders):
         todo.append("delete the subfolder")
     yield Row("no subfolders", not subfolders, listed(subfolders) if subfolders else "none", "; ".join(todo))
-    table = [f"{n:,} files", "names", *FILES, *PICTURES]
-    for row in chain(_file_rows(names, n), _image_rows(folder, images, train)) if images or not inner else ():
-        table.remove(row.what)
+    rest = [f"{n:,} files", "names", *FILES, *PICTURES]
+    for row in chain(_file_rows(names, n), _image_rows(images, train, measure)) if images or not inner else ():
+        rest.remove(row.what)
         yield row
-    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in table)
+    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in rest)
 
 
 def _file_rows(names: list[str], n: int) -> Iterator[Row]:
@@ -100,12 +133,12 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     yield Row("names", not found, found or f"{expected[0]} … {expected[-1]}", way)
 
 
-def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
+def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> Iterator[Row]:
     """What the files hold, each for itself, then all together."""
     odd, mends, pixels = {what: {} for what in FILES}, {}, {}  # odd: the files that fail, and why
-    for name in tqdm(names, unit="image", desc="reading", delay=1, leave=False):
+    for name, file in tqdm(files.items(), unit="image", desc="reading", delay=1, leave=False):
         try:
-            image = open_png(folder / name)
+            image = open_png(file)
         except ValueError:
             odd["every file opens"][name], mends[name] = name, "make these again"
             continue
@@ -114,13 +147,14 @@ def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
                 odd[what][name], mends[name] = f"{name} is {fact}", _mend(name, image)
         if mend(image) == f"convert these: {SAVE}":
             pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    for what, failing in odd.items() if names else ():
+    for what, failing in odd.items() if files else ():
         ways = [mends[name] for name in failing] or [""]
         first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
-        yield _row(what, failing.values(), len(names), mode(first or ways))
-    for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
+        yield _row(what, failing.values(), len(files), mode(first or ways))
+    pictures = (list(pixels), np.stack(list(pixels.values())), train, measure) if pixels else ()
+    for row in _picture_rows(*pictures) if pixels else ():
         later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
-        yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
+        yield row if len(pixels) == len(files) or ": " not in row.mend else row._replace(mend=later)
 
 
 def _mend(name: str, image) -> str:
@@ -138,7 +172,7 @@ def _row(what: str, odd: Collection[str], total: int, advice: str) -> Row:
     return Row(what, not odd, f"{len(odd):,} of {total:,} fail: {listed(odd)}" if odd else f"all {total:,}", advice)
 
 
-def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator[Row]:
+def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Callable) -> Iterator[Row]:
     """Blank ones, grey levels, duplicates, copies of training images, and the digits; uint8 pictures (N, 3, 28, 28)."""
     low, high = stack.min(axis=(1, 2, 3)), stack.max(axis=(1, 2, 3))
     blank, faint = high - low < FLAT, (high - low >= FLAT) & (high - low < FAINT)
@@ -152,14 +186,14 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator
         return
     same = [f"{names[i]} {'=' if (stack[i] == stack[j]).all() else '≈'} {names[j]}" for i, j in twins(stack)]
     yield _row("no duplicates", same, len(names), "make the second of each again, with a seed of its own")
-    copies, pairs = compare(stack, train)
+    copies, pairs, features = measure(names, stack, train)
     near, most = round(copies.near_copies * len(names)), max(2, int(COPIES * len(names)))
     found = f"{near:,} of {len(names):,} come as near to one of {copies.train_images:,} training images "
     found += f"({copies.train}) as only 1 of 1,000 unseen real digits does; up to {most:,} may"
     found += f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
     yield Row("no copies", near <= most, found, todo)
-    yield _digits(stack)
+    yield _digits(stack, features)
 
 
 def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -173,7 +207,7 @@ def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
         yield from ((int(closest[i]), start + int(i)) for i in np.flatnonzero(apart <= ALIKE))
 
 
-def _digits(stack: np.ndarray) -> Row:
+def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
     """Whether the digits are white on black, upright, and each about as often there as in MNIST."""
     inverted = bool(np.median(stack) >= FAINT)
     sample = spaced(255 - stack if inverted else stack, 250)
@@ -181,7 +215,7 @@ def _digits(stack: np.ndarray) -> Row:
     clear = [logits(digit_features(pictures))[:, :10].max(axis=1).mean() for pictures in ways]
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
     faults = ["black on white"] * inverted + [TURNED[best]] * (best > 0)
-    counts = np.bincount(classify(digit_features(stack)), minlength=11)
+    counts = np.bincount(classify(features), minlength=11)
     expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(stack)
     slack = 4 * np.sqrt(expected)  # what chance adds
     odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
