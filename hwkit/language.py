@@ -31,6 +31,11 @@ def language() -> str:
     return chosen or known(os.environ.get("HWKIT_LANG") or "en", "HWKIT_LANG")
 
 
+def html_language() -> str:
+    """What the `lang` of a page in the language spoken is."""
+    return {"zh-TW": "zh-Hant-TW"}.get(language(), language())
+
+
 def known(name: str, what: str) -> str:
     """The name as it stands in LANGUAGES, however its letters and its dash were written."""
     for each in LANGUAGES:

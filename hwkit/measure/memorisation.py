@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hwkit.language import say
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
 from hwkit.mnist import sources
@@ -33,11 +34,12 @@ class Copies:
 
     def words(self) -> str:
         """All of it in one line."""
-        return (
-            f"of {self.train_images:,} ({self.train}): {self.closer_than_real_median:.1%} closer than half of unseen "
-            f"real digits (real 50 %), {self.closer_than_real_percentile_1:.1%} closer than the closest 1 % of them "
-            f"(real 1 %), {self.near_copies:.2%} near-copies (real 0.1 %)"
+        text = (
+            "of {train_images:,} ({train}): {closer_than_real_median:.1%} closer than half of unseen real digits (real "
+            "50 %), {closer_than_real_percentile_1:.1%} closer than the closest 1 % of them (real 1 %), "
+            "{near_copies:.2%} near-copies (real 0.1 %)"
         )
+        return say(text, **asdict(self))
 
 
 class Pairs(NamedTuple):
