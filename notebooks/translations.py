@@ -254,13 +254,16 @@ def speaks(outputs: list, library: dict[tuple, str]) -> bool:
 
 
 def library_texts(package: Path) -> list[Text]:
-    """What the library says: the first argument of each `say` and `marked`, and what tasks and mistakes hold."""
+    """What the library says: the first argument of each `say`, `_` and `marked`, and what tasks and mistakes hold."""
     found: dict[str, Text] = {}
     for path in sorted(package.rglob("*.py")):
         module = path.relative_to(package.parent).as_posix()
         for english in spoken(ast.parse(path.read_text("utf-8")), module):
             found.setdefault(english, Text(english, None, place=module))
     sys.path[:0] = [str(HERE.parent)] * (str(HERE.parent) not in sys.path)
+    for path in sorted(package.rglob("*.html")):
+        for english in re.findall(r'\b(?:say|_)\("((?:[^"\\]|\\.)*)"', path.read_text("utf-8")):
+            found.setdefault(english, Text(english, None, place=path.relative_to(package.parent).as_posix()))
     from hwkit.course import mistakes, tasks  # data: they are said by who reads them
 
     for task in tasks.TASKS:
@@ -280,7 +283,7 @@ def spoken(tree: ast.AST, where: str) -> list[str]:
         held = [node for node in ast.walk(scope) if isinstance(node, ast.Assign | ast.NamedExpr | ast.For)]
         for call in ast.walk(scope):
             name = getattr(call.func, "id", None) if isinstance(call, ast.Call) else None
-            if name in ("say", "marked") and call.args:
+            if name in ("say", "marked", "_") and call.args:
                 pieces = constants(call.args[0])
                 if isinstance(call.args[0], ast.JoinedStr):
                     raise ValueError(f"{where}:{call.lineno}: an f-string cannot be looked up: give its fields to say.")

@@ -15,15 +15,11 @@ else:
 
 from hwkit.grade.intake import shown
 from hwkit.grade.submission import Submission
+from hwkit.language import say
 
 DEFAULT = Path(__file__).with_suffix(".toml")
 PARTS = ("images", "quality", "grids", "report", "weights", "history", "functions")
 LABELS = {"digits": "digit-FID", "inception": "FID"}
-
-
-def say(text: str, **values) -> str:
-    """A whole sentence with its fields filled: the one place at which it can be translated."""
-    return text.format(**values) if values else text
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,7 @@ class Rubric:
                 said = say("“{row}” could not be looked at before the rest is mended.", row=row.what)
                 costs.append(Cost(self.check["not looked at"], said))
             elif not row.passed:
-                name = "files" if row.what.endswith(" files") else row.what
-                costs.append(Cost(self.check.get(name, self.points["images"]), f"{row.what}: {row.found}", row.mend))
+                costs.append(Cost(self.check.get(row.key, self.points["images"]), f"{row.what}: {row.found}", row.mend))
         return costs, ()
 
     def _quality(self, found: Submission, protocol: str):

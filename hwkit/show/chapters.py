@@ -80,7 +80,7 @@ HEADINGS = (  # as the parts are called, also by the notebooks
     marked("Runs side by side"),
     marked("Conclusion"),
 )
-AROUND = (marked("{number} · {heading}"), marked("Figure {number}."), marked("References"))  # said in report.html
+
 EQUATIONS = (
     r"x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon, \qquad \varepsilon \sim \mathcal{N}(0, I)",
     r"L = \mathbb{E}_{\,t,\,x_0,\,\varepsilon}\; w_t\, \Vert y - f(x_t, t) \Vert^2",
