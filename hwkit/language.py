@@ -6,10 +6,12 @@ A whole sentence is looked up, with its fields, and then the fields are filled. 
 another language has another order. It is looked up when it is said, so a language may be chosen at any time.
 """
 
+import contextlib
 import gettext
 import locale
 import os
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,17 @@ def speak(name: str | None) -> None:
     """Chooses the language, for this process; None leaves it to HWKIT_LANG. ValueError for one that is not spoken."""
     global chosen
     chosen = None if name is None else known(name, "language")
+
+
+@contextlib.contextmanager
+def speaking(name: str) -> Iterator[None]:
+    """Within it another language is spoken."""
+    global chosen
+    before, chosen = chosen, known(name, "language")
+    try:
+        yield
+    finally:
+        chosen = before
 
 
 def language() -> str:

@@ -389,7 +389,9 @@ def broken_rules(source: Path) -> list[str]:
     found = []
     for message in po.read(catalogue(source)):
         if message.chinese and not message.obsolete:
-            found += [f"{message.places[0]}: {problem}" for problem in problems(message.english, message.chinese)]
+            pair = message.english, message.chinese
+            for problem in problems(*pair, markdown=not source.is_dir()):
+                found.append(f"{message.places[0]}: {problem}")
             fields = [sorted(re.findall(r"\{[^{}]*\}", text)) for text in (message.english, message.chinese)]
             if source.is_dir() and fields[0] != fields[1]:
                 found.append(f"{message.places[0]}: {message.chinese!r} has other fields than {message.english!r}")

@@ -121,7 +121,7 @@ def table(
         todo.append(say("delete the subfolder"))
     found = listed(subfolders) if subfolders else say("none")
     yield Row(say("no subfolders"), not subfolders, found, "; ".join(todo), "no subfolders")
-    rest = ["files", "names", *FILES, *PICTURES]
+    rest = ["files", marked("names"), *FILES, *PICTURES]
     for row in chain(_file_rows(names, n), _image_rows(images, train, measure)) if images or not inner else ():
         rest.remove(row.what)
         yield row._replace(what=_title(row.what, n), key=row.what)
@@ -225,7 +225,7 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Ca
         "{near:,} of {count:,} come as near to one of {real:,} training images ({train}) as only 1 of 1,000 unseen "
         "real digits does; up to {most:,} may"
     )
-    facts = {"near": near, "count": len(names), "real": copies.train_images, "train": copies.train, "most": most}
+    facts = {"near": near, "count": len(names), "real": copies.train_images, "train": say(copies.train), "most": most}
     found = say(text, **facts) + f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
     yield Row("no copies", near <= most, found, say(todo))

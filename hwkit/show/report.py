@@ -31,6 +31,7 @@ from hwkit.show.chapters import CHAPTERS, EQUATIONS
 from hwkit.show.figures import (
     check_dpi,
     diffusion_grid,
+    drawn_language,
     grid_frames,
     loss_curve,
     network_diagram,
@@ -274,7 +275,9 @@ def draw_figures(
         yield save(grid, out / f"diffusion_grid_{sampler.name}.png", dpi)
     if history:
         last = history[-1]
-        title = f"{last['images_seen']:,} images, {duration(last['seconds'])}, loss {last['loss']:.4f}"
+        with drawn_language():
+            facts = {"seen": last["images_seen"], "time": duration(last["seconds"]), "loss": last["loss"]}
+            title = say("{seen:,} images, {time}, loss {loss:.4f}", **facts)
         yield save(loss_curve(history, title), out / "loss_curve.png", dpi)
     made = [read_png(file) for file in numbered(run / "generate")[:100]]
     made = made if len(made) == 100 else images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)
