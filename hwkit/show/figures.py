@@ -313,7 +313,8 @@ def fid_curve_figure(curve: Curve) -> Figure:
         if points:
             axes.errorbar(*zip(*points, strict=True), fmt=look, color=color, capsize=3, markersize=5, label=label)
     axes.axhline(curve.floor, color=MUTED, linestyle="--", linewidth=1)
-    where = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3), "textcoords": "offset points", "ha": "right"}
+    where = {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "textcoords": "offset points"}
+    where |= {"ha": "right", "va": "top"}  # above the line are the points
     axes.annotate(f"as many real test digits: {curve.floor:.2f}", (0.99, curve.floor), fontsize=9, color=INK, **where)
     axes.set_xticks(sorted({p.evaluations for p in curve.points}))
     axes.legend(frameon=False)
