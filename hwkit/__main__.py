@@ -52,6 +52,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "html": (Path, None, "the file, which needs no network; by default figures/slider.html in the run"),
     "ddpm": (bool, False, "DDPM over all T as well"),
     "folders": (conf.Positional[tuple[Path, ...]], (), "folders of images; by default the run's generate/"),
+    "places": (conf.Positional[tuple[Path, ...]], (), "runs or folders of images; by default the run trained last"),
     "protocol": (Literal["digits", "inception"], None, "by default digits; on a GPU, and by --weights, inception too"),
     "reference": (Path, None, "statistics (.npz with mu, sigma) or images; by default MNIST's training digits"),
     "floor": (Path, None, "real images outside the reference, to measure what perfect images would score"),
@@ -241,6 +242,22 @@ class Commands:
                     print(f"  {'':<16} → {row.mend}")
             print(f"{path}: " + (f"{faults[path]} of the checks failed." if faults[path] else "everything passes."))
         return int(any(faults.values()))
+
+    def doctor(places, train):
+        """Names the likely mistake in a run or images; exit code 1 for any. Example: python -m hwkit doctor runs/cpu"""
+        from hwkit.course.doctor import findings
+
+        ill = False
+        for place in list(map(expanded, places)) or [newest()]:
+            well = True
+            for symptom, seen in findings(place, train):
+                well, ill = False, True
+                print(f"✗ {symptom.title}: {seen}")
+                print(f"    Healthy: {symptom.healthy}")
+                print(f"    Likely: {symptom.cause}")
+                print(f"    → {symptom.mend}")
+            print(f"✓ {place}: no sign of a known mistake." if well else f"{place}: see notebooks/CLINIC.md.")
+        return int(ill)
 
     def grade(submissions, roster, rubric, protocol, functions, seeds, jobs, minutes, train, reference, weights, out):
         """Grades a folder of submissions. Example: python -m hwkit grade submissions --roster students.csv"""
