@@ -7,9 +7,9 @@
 # make soak        kills training, sampling and data preparation 25 times, and compares
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
 #
-# For who changes the kit: make notebooks ONLY=03 (runs them, saves outputs), sync (.py and .ipynb of each pair), lint,
-# course (the student edition, notebooks/student/; RULE="a sentence on the library's answers"),
-# and badges REPO=owner/name REF=main (where the notebooks' badges and clone addresses point).
+# For who changes the kit: make notebooks ONLY=03 (runs them, saves outputs; solutions/03 is one, too), sync (.py and
+# .ipynb of each pair), lint, course (the student edition, notebooks/student/; RULE="a sentence on the library's
+# answers"), and badges REPO=owner/name REF=main (where the notebooks' badges and clone addresses point).
 #
 # All make .venv first. Options of make report:
 #   TRAIN=1 RECIPE=original MINUTES=30 N=1000 SAMPLER=unipc STEPS=15 RUN=runs/mine

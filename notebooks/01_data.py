@@ -407,23 +407,66 @@ figures.labelled_rows(rows, above=[f"$t={t}$" for t in eight])
 # %% [markdown]
 # ## Exercises
 #
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/01_data.ipynb`.
+#
 # 1. *(by hand, 10 minutes)* Show from the one-step rule that the variance of $x_t$ stays 1 if that of $x_0$ is 1. The
-#    pixels of our digits have the variance 0.617². What does it do then?
-# 2. *(code, 5 minutes)* Between which two $t$ does the image become weaker than the noise (SNR = 1), for each schedule?
-#    One line with `schedule.snr`.
+#    pixels of our digits have the variance 0.617². What does the variance of their $x_t$ do?
+#
+#    <details><summary>Hint</summary>
+#
+#    The noise of a step is independent of $x_{t-1}$: variances add up, and a factor in front counts squared. For our
+#    digits begin with the jump (eq. 4) instead of the single step.
+#
+#    </details>
+#
+# 2. *(code, 5 minutes)* Between which two neighbouring $t$ does the image become weaker than the noise (SNR = 1), for
+#    each schedule? `linear(T).snr` is a table of the SNR at $t = 0, 1, \dots, T$.
+#
+#    <details><summary>Hint</summary>
+#
+#    The SNR only falls, so count at how many times it is above 1. Mind that the table begins at $t = 0$.
+#
+#    </details>
+#
 # 3. *(code, 15 minutes)* Write the cosine schedule from its equation, $\bar\alpha_t = f(t)/f(0)$ with
-#    $f(t) = \cos^2\!\big(\tfrac{t/T + 0.008}{1.008}\cdot\tfrac\pi2\big)$, and compare it with `cosine(830)`. Where do
-#    they differ, and why is $\beta$ capped at 0.999?
-# 4. *(look, 5 minutes)* In the last picture, use noise that is *equal* in all three channels:
-#    `eps[:, :1].expand(-1, 3, -1, -1)`. Which of the two pictures would you find easier to clean, and why?
-# 5. *(code, 10 minutes)* Multiply all linear $\beta$ for $T = 100$ by one number, so that
-#    $\sqrt{\bar\alpha_T} \approx 0.015$ again. By which number, about? What does a single step look like then?
+#    $f(t) = \cos^2\!\big(\tfrac{t/T + 0.008}{1.008}\cdot\tfrac\pi2\big)$, and compare it with `cosine(830).alpha_bar`.
+#    Where do they differ, and why is $\beta$ capped at 0.999?
+#
+#    <details><summary>Hint</summary>
+#
+#    Work in float64, as the kit does. Find the place of the largest difference, and compute
+#    $\beta_t = 1 - \bar\alpha_t/\bar\alpha_{t-1}$ there. Then ask what a sampler must divide by to get $x_0$ out of
+#    $x_T$ (eq. 4).
+#
+#    </details>
+#
+# 4. *(look, 5 minutes)* In the cell of the last picture use noise that is *equal* in all three channels: write
+#    `eps[:, :1].expand(-1, 3, -1, -1)` for `eps`. Which of the two pictures would you find easier to clean, and why?
+#    Put a number to it.
+#
+#    <details><summary>Hint</summary>
+#
+#    The digit is the same in all three channels. Take the mean of the channels: what does it do to the digit, and what
+#    to each of the two kinds of noise?
+#
+#    </details>
+#
+# 5. *(code, 10 minutes)* Take the linear $\beta$ of $T = 100$ and multiply all of them by one number, so that
+#    $\sqrt{\bar\alpha_T} \approx 0.015$ again. By which number, about? How large is $\beta$ in the last step then, and
+#    how much noise does that step add?
+#
+#    <details><summary>Hint</summary>
+#
+#    The more you multiply by, the less is left, so halve an interval until it fits.
+#
+#    </details>
 #
 # <details><summary>Numbers to check your answers with</summary>
 #
 # 1: it rises from 0.381 towards 1; at $t = 415$ it is 0.925. 2: linear between 236 and 237, cosine between 411 and 412.
-# 3: only the last $\bar\alpha$ differs: there $\beta$ would be 1, and no $\bar\alpha$ may be 0. 5: about 7.9, and the
-# last step then has $\beta = 0.158$, eight times what it was.
+# 3: only the last $\bar\alpha$ differs: there $\beta$ would be 1, and no $\bar\alpha$ may be 0. 4: after the mean the
+# coloured noise is $\sqrt 3$ times weaker. 5: about 7.9, and the last step then has $\beta = 0.158$, eight times what
+# it was: noise of 0.40 instead of 0.14.
 #
 # </details>
 

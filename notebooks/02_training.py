@@ -972,28 +972,70 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# 1. *(think, 10 minutes)* Why does the loss of single batches jump so much? Why is a high loss at $t$ near $T$ no sign
-#    of a bad network?
-# 2. *(code, 10 minutes)* Fit `small_network(SEED)` with the target `"v"`, uniform weight. Put its score into the
-#    picture of Act 5. Explain it with the split into grey and colour.
-# 3. *(code, 20 minutes)* Draw the loss against $t$: noise 512 digits to each of 20 times, and plot the errors of
-#    $\hat x_0$ for two targets. Where would more training steps pay most?
-# 4. *(code, 10 minutes)* In `fit`, let the average look back over a tenth of the steps (`part=10`, as the kit's long
-#    runs do). Which is better now, the average or the last weights? And what changes if you clip at 0.01 instead of 1?
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/02_training.ipynb`.
+#
+# 1. *(think, 10 minutes)* Why does the loss of single batches jump so much? And why is a large error of $\hat x_0$ at
+#    $t$ near $T$ no sign of a bad network?
+#
+#    <details><summary>Hint</summary>
+#
+#    What differs from batch to batch, besides the digits? And what could the best of all networks say about $x_0$ if
+#    $x_t$ is next to nothing but noise?
+#
+#    </details>
+#
+# 2. *(code, 10 minutes)* Fit `small_network(SEED)` with the target `"v"` and uniform weight, in colour. Let it draw
+#    `SAMPLES` images, and put its share of digits and its colour beside the eight of the table in Act 5. Then explain
+#    it: at which $t$ is $v$ coloured?
+#
+#    <details><summary>Hint</summary>
+#
+#    Only the part $\sqrt{\bar\alpha_t}\,\varepsilon$ of $v$ can be coloured. Apply `split` to the target at three
+#    times, and ask how much the answer of the network counts where the drawing begins.
+#
+#    </details>
+#
+# 3. *(code, 20 minutes)* Where do more steps pay? Fit one network for `STEPS // 4` steps and take one that was fitted
+#    for `STEPS`, both with the target $x_0$ and min-SNR. Noise 512 digits to each of 20 times, and plot the error of
+#    $\hat x_0$ of both against $t$. Where did the longer training help most, and where can no training help?
+#
+#    <details><summary>Hint</summary>
+#
+#    The cell of Act 5 that fills `errors` shows how to ask at given times, and `average` of Act 3 is the longer one of
+#    the two. Look at the difference of the errors, and at their ratio.
+#
+#    </details>
+#
+# 4. *(code, 15 minutes)* In `fit`, let the average look back over a tenth of the steps (`part=10`, as the kit's long
+#    runs do), and fit again. Which is better now by `mistake`, the average or the last weights? Then go back to
+#    `part=40`, and clip at 0.01 instead of 1. Is the loss any worse for it?
+#
+#    <details><summary>Hint</summary>
+#
+#    `update_weights` has an argument for the second. AdamW divides every gradient by its own recent size: what is left
+#    then of a factor that stands before all of them?
+#
+#    </details>
+#
 # 5. *(think, 5 minutes)* `images[chosen]` draws with replacement, the kit's `train` goes through a permutation. When
 #    does that matter?
-# 6. *(break it, 10 minutes)* Train with the right $t$, but tell the network $t - 1$ when it draws. Can you see it? Then
-#    tell it $t - 50$.
 #
-# <details><summary>Hints</summary>
+#    <details><summary>Hint</summary>
 #
-# 1: a batch of 64 holds other times each time; at $t$ near $T$ nobody can know $x_0$, so the best answer still has a
-# large error. 2: $v$ holds $\sqrt{\bar\alpha_t}\,\varepsilon$: its colour is largest where $t$ is small, that of
-# $\varepsilon$ is the same everywhere. 3: `mistake` shows how to ask at given times. 4: compare with the two lines that
-# `mistake` printed. 5: think of 60 images instead of 60,000. 6: wrap the network:
-# `lambda x, t: net(x, (t - 50).clamp(min=1))`.
+#    Draw $N$ times from $N$ images: what is the chance that a given image is never drawn? Then think of 60 images
+#    instead of 60,000, and of one epoch instead of a hundred.
 #
-# </details>
+#    </details>
+#
+# 6. *(break it, 10 minutes)* Leave the training as it is, but tell the network a wrong time when it draws: in `draw`,
+#    give `Denoiser` a function that asks `net` for $t - 1$ instead of $t$. Can you see it? Then take $t - 50$.
+#
+#    <details><summary>Hint</summary>
+#
+#    `Denoiser` calls what it is given as `model(x_t, t)`, so any function of two arguments will do; `clamp` keeps its
+#    times at 1 or above. Does the network think its input cleaner than it is, or noisier?
+#
+#    </details>
 
 # %% [markdown]
 # ## References

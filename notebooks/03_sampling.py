@@ -654,26 +654,80 @@ figures.sample_sheet(first, columns=12, title=f"The first {len(first)} images")
 # %% [markdown]
 # ## Exercises
 #
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/03_sampling.ipynb`.
+#
 # 1. *(code, 10 minutes)* Walk between two noises along the straight line $(1-\lambda) a + \lambda b$ instead of the
-#    circle. What is the variance half-way? Compare the thickness of the strokes there with the circle's.
-# 2. *(code, 10 minutes)* Give `sample` the step `functools.partial(ddim_step, eta=1.0)`, and `noise=noise`, with 50
-#    steps. Is it better or worse than $\eta = 0$? With 10 steps?
-# 3. *(break it, 10 minutes)* Remove from `ddpm_step` the two lines `if alpha_bar_s == 1:` and `return mean`. Sample
-#    with 50 steps and `variance="beta"` (which adds $\beta$ instead of $\tilde\beta$). What do you see, and why is it
-#    hardly visible with 830?
-# 4. *(break it, 10 minutes)* Set `clip=False` in the `Denoiser`. For which kind of prediction does that matter most,
-#    and at which times?
-# 5. *(code, 10 minutes)* Put your `second_order_step` of Act 4 into the plot there, beside the kit's solvers: twice the
-#    steps should divide the distance by four.
+#    circle. What is the variance of the noise half-way? Compare the strokes there with the circle's.
+#
+#    <details><summary>Hint</summary>
+#
+#    $a$ and $b$ are independent: variances add up, and the factors count squared. One pair of noises shows little; take
+#    the mean brightness half-way of sixteen pairs, for the line and for the circle.
+#
+#    </details>
+#
+# 2. *(code, 15 minutes)* Draw twelve images with `functools.partial(ddim_step, eta=1.0)` and `noise=noise`, with 50
+#    steps and with 10, beside those of $\eta = 0$. Which look better? Then let `generate` make 100 of each of the four
+#    (its sampler is `Sampler("ddim", 50, eta=1.0)`, and so on, each in a folder of its own), and compare their
+#    digit-FID.
+#
+#    <details><summary>Hint</summary>
+#
+#    Fresh noise does two things: it corrects mistakes, and it makes a long step less exact (see the column "no mistake"
+#    in Act 5). Which of the two grows with the length of the steps?
+#
+#    </details>
+#
+# 3. *(break it, 10 minutes)* Let your `ddpm_step` add noise in the last step, too: leave out what it does where
+#    `alpha_bar_s` is 1. Sample with 50 steps and `variance="beta"` (which adds noise of variance $\beta$, not
+#    $\tilde\beta$). What do you see, and why is it hardly visible with 830 steps?
+#
+#    <details><summary>Hint</summary>
+#
+#    In the last step $\bar\alpha_s = 1$: put that into $\tilde\beta$ and into $\beta$. From which $t$ does the last
+#    step start with 50 steps, and from which with 830?
+#
+#    </details>
+#
+# 4. *(break it, 15 minutes)* Set `clip=False` in the `Denoiser`. How many pixels of your network's guesses are outside
+#    $[-1, 1]$ then, and at which times? A network that says $\hat\varepsilon$ or $\hat v$ may have more need of the
+#    clip: add an error of 0.01 to the true `target` of ten digits, for each of the three predictions, and see how large
+#    it is in $\hat x_0$ at $t = T$.
+#
+#    <details><summary>Hint</summary>
+#
+#    `predict_x0_eps` turns each answer into $\hat x_0$. By which number does it multiply or divide the answer, and how
+#    large is that number at $t = T$?
+#
+#    </details>
+#
+# 5. *(code, 10 minutes)* Put your `second_order_step` of Act 4 into the plot there, beside the kit's solvers. Twice the
+#    steps should divide the distance by four. (The cell of the plot has three kinds of marks: add a fourth, such as
+#    `"d:"`.)
+#
+#    <details><summary>Hint</summary>
+#
+#    `solvers` is a dictionary, and `sample` hands `past` to every step that has such an argument. Run the cells from
+#    `solvers` on again, below the cell in which you wrote yours.
+#
+#    </details>
+#
 # 6. *(code, 10 minutes)* In the experiment with the 20 %, make the mistake at $t = 119$ instead of 415. How much is
 #    left now with `dpm++sde`? What does that say about *when* a network must not err?
+#
+#    <details><summary>Hint</summary>
+#
+#    You need to change one number. Then compare $1-\bar\alpha_t$, the share of noise in $x_t$, at both times: only
+#    noise is replaced by fresh noise.
+#
+#    </details>
 #
 # <details><summary>Numbers to check your answers with</summary>
 #
 # 1: half of it, 0.5 (the circle keeps 1), and the strokes get thinner. 3: a film of noise with $\sigma = 0.070$, 9 of
-# 255 grey levels; with 830 steps 0.010, 1.3 levels. 4: for $\hat\varepsilon$ near $t = T$, where $\hat x_0$ is the
-# difference of two large images divided by $\sqrt{\bar\alpha_T} = 0.015$. 6: about 14 %. Near the end little noise is
-# replaced, and little can be corrected.
+# 255 grey levels; with 830 steps 0.010, 1.3 levels. 4: 0.67 for $\hat\varepsilon$, as it is divided by
+# $\sqrt{\bar\alpha_T} = 0.015$; 0.01 for the two others. 6: 13 %. Near the end little noise is replaced, and little can
+# be corrected.
 #
 # </details>
 

@@ -1,7 +1,9 @@
 """The pairs: NN_name.py (which a person edits) and NN_name.ipynb (which a student opens, with outputs).
 
+Those in solutions/ hold the worked answers to the exercises, and are treated as the others are.
+
 python notebooks/build.py sync                     # both of a pair hold the same cells, the newer one's
-python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved
+python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved; solutions/01 is one too
 python notebooks/build.py badges owner/name [REF]  # badge and clone address point there; REF is main
 python notebooks/build.py smoke FOLDER             # copies with small sizes, for `make test`
 
@@ -35,12 +37,19 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "04_visualization": {"RUN": "smoke", "SAMPLES": 6, "DPI": 60},
     "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},
     "06_report": {"RUN": "smoke", "IMAGES": 100},
+    "solutions/01_data": {"SEEDS": (0,), "DIGITS": 600},
 }
 
 
 def sources() -> list[Path]:
-    """The .py of every pair, in order."""
-    return sorted(path for path in HERE.glob("[0-9][0-9]_*.py") if BEFORE not in path.name)
+    """The .py of every pair, in order: first the notebooks, then the answers to their exercises."""
+    found = (sorted(folder.glob("[0-9][0-9]_*.py")) for folder in (HERE, HERE / "solutions"))
+    return [path for pairs in found for path in pairs if BEFORE not in path.name]
+
+
+def called(source: Path) -> str:
+    """What the command line and SMALL call a pair: 01_data, or solutions/01_data."""
+    return source.relative_to(HERE).with_suffix("").as_posix()
 
 
 # In step
@@ -83,12 +92,13 @@ def execute(names: list[str]) -> None:
     from nbclient import NotebookClient
 
     for source in sources():
-        if names and not any(source.name.startswith(name) for name in names):
+        if names and not any(called(source).startswith(name) for name in names):
             continue
-        print(f"{source.stem} …", flush=True)
+        print(f"{called(source)} …", flush=True)
         notebook, target = jupytext.read(source), source.with_suffix(".ipynb")
         before = cells(source)
-        NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": HERE}}).execute()
+        place = {"metadata": {"path": source.parent}}
+        NotebookClient(notebook, timeout=None, kernel_name="python3", resources=place).execute()
         picture = show_goal(notebook)
         if picture:
             PICTURES.mkdir(exist_ok=True)
@@ -100,14 +110,15 @@ def execute(names: list[str]) -> None:
 
 def smoke(folder: Path) -> None:
     """Copies every .ipynb; after its parameters comes a cell with small ones (as papermill injects them)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in SMALL.items():
-        notebook = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+    for source in sources():
+        values, target = SMALL[called(source)], folder / f"{called(source)}.ipynb"
+        notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
         (place,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
         code = "\n".join(f"{key} = {value!r}" for key, value in values.items())
         injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
         notebook.cells.insert(place + 1, injected)
-        nbformat.write(notebook, folder / f"{name}.ipynb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
 
 
 def show_goal(notebook) -> bytes | None:
