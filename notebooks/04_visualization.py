@@ -396,6 +396,8 @@ Picture(buffer.getvalue(), metadata={"alt": what})
 # %% [markdown]
 # ## Exercises
 #
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/04_visualization.ipynb`.
+#
 # 1. *(look, 5 minutes)* With the slider on $\hat x_0$ and DDPM, find a sample whose guess changes its class on the
 #    way. At which $t$ is the last change? Do most of the eight change for the last time before or after the column
 #    at which *you* first see a digit in $x_t$?
@@ -432,7 +434,7 @@ Picture(buffer.getvalue(), metadata={"alt": what})
 #
 #    <details><summary>Hint</summary>
 #
-#    For each of the eight values, find the $t$ whose $\log \mathrm{SNR}$ is nearest (`denoise.schedule.snr` holds
+#    For each of the eight values, find the $t$ whose $\log \mathrm{SNR}$ is nearest (the schedule's `snr` holds
 #    them all). `figures.grid_frames` has an argument for the times of the columns.
 #
 #    </details>

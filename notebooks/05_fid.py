@@ -422,6 +422,8 @@ figures.labelled_rows(rows, "The same network, sampled right and wrong")
 # %% [markdown]
 # ## Exercises
 #
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/05_fid.ipynb`.
+#
 # 1. *(think, 10 minutes)* A generator returns a random *training* image each time. What are its FID, its precision,
 #    its recall? Which check finds it?
 #
@@ -453,7 +455,7 @@ figures.labelled_rows(rows, "The same network, sampled right and wrong")
 #
 #    </details>
 #
-# 4. *(think, then code if you like, 15 minutes)* FID only knows mean and covariance. Describe a distribution of
+# 4. *(think, 15 minutes)* FID only knows mean and covariance. Describe a distribution of
 #    features that has the same two as MNIST's and is none of it. What would precision say of it?
 #
 #    <details><summary>Hint</summary>

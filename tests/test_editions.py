@@ -142,7 +142,7 @@ def test_running_the_notebook_is_no_change(kit):
     assert editions.untouched(path)
 
 
-# The kit's own six
+# The kit's own
 
 
 NAMES = [path.stem for path in sorted(SOURCE.parent.glob("[0-9][0-9]_*.py")) if ".before-sync" not in path.name]

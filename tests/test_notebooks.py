@@ -36,7 +36,8 @@ from hwkit.unet import UNet, UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = KIT / "notebooks"
-NAMES = ["01_data", "02_training", "03_sampling", "04_visualization", "05_fid", "06_report"]
+HOMEWORK = ["01_data", "02_training", "03_sampling", "04_visualization", "05_fid", "06_report"]
+NAMES = ["00_toy", *HOMEWORK]  # 0 is a warm-up, of which nothing is handed in
 CHECK = re.compile(r"(from hwkit\.course\.selfcheck import check\n\n)?check\([^\n]+\)")
 ABSOLUTE = re.compile(r"(?<![\w.:/])(/(home|work|tmp|root|Users|mnt|opt|var)/|[A-Z]:\\\\)")
 
@@ -579,7 +580,7 @@ def test_an_evening_in_colab_ends_in_ones_own_submission(colab, trained_run, tmp
 
 
 def test_elsewhere_the_notebooks_are_those_of_this_folder_and_nothing_is_downloaded(tmp_path, capsys):
-    assert [path.stem for path in notebook.own_notebooks()] == NAMES
+    assert [path.stem for path in notebook.own_notebooks()] == HOMEWORK
     (tmp_path / "a.zip").write_bytes(b"PK")
     notebook.offer(tmp_path / "a.zip")
     assert capsys.readouterr().out == f"{tmp_path / 'a.zip'}: 0.0 MB\n"
@@ -590,13 +591,13 @@ def test_a_student_edition_that_was_begun_is_handed_in_for_its_notebook(tmp_path
     shutil.copytree(NOTEBOOKS / "student", tmp_path / "notebooks" / "student")
     for name in NAMES:
         shutil.copy(NOTEBOOKS / f"{name}.ipynb", tmp_path / "notebooks")
-    assert notebook.own_notebooks() == [tmp_path / "notebooks" / f"{name}.ipynb" for name in NAMES]
+    assert notebook.own_notebooks() == [tmp_path / "notebooks" / f"{name}.ipynb" for name in HOMEWORK]
     mine = tmp_path / "notebooks" / "student" / "03_sampling.ipynb"
     content = nbformat.read(mine, as_version=4)
     content.cells[2].execution_count = 1
     nbformat.write(content, mine)
     found = notebook.own_notebooks()
-    assert found[2] == mine and [path.stem for path in found] == NAMES
+    assert found[2] == mine and [path.stem for path in found] == HOMEWORK
 
 
 # Which run a notebook looks at
