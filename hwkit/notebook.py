@@ -88,7 +88,10 @@ def loud(text: str) -> None:
 
 def install_missing(requirements: Path) -> list[str]:
     """Installs the required packages that are not there at all (those that are stay as they are); their names."""
-    names = re.findall(r"^[\w.-]+", requirements.read_text(), re.M) if requirements.is_file() else []
+    text = requirements.read_text() if requirements.is_file() else ""
+    if sys.version_info >= (3, 11):
+        text = re.sub(r'.*; python_version < "3.11".*', "", text)  # what these bring along
+    names = re.findall(r"^[\w.-]+", text, re.M)
     missing = [name for name in names if not any(importlib.metadata.distributions(name=name))]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)

@@ -26,7 +26,8 @@ from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
 from hwkit.measure import check, score
 from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
-from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, reference
+from hwkit.measure.distances import KEPT, spaced
+from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, floors, reference
 from hwkit.measure.memorisation import training_images
 from hwkit.runs.checkpoint import digest, load, load_denoiser
 from hwkit.sampling import Sampler
@@ -41,7 +42,7 @@ LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde", 20), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
-SHEET = 30  # images shown of each submission
+SHEET, GAP = 30, 128  # images shown of each submission, and the grey between them, on light and dark pages
 BROKEN = (*DAMAGED, RecursionError, AssertionError, ArithmeticError, LookupError, AttributeError, ImportError)
 
 
@@ -233,7 +234,7 @@ class Work:
         if self.looked.found:
             copies, _, features = self.looked.found
             found |= {"near_copies": copies.near_copies, "classes": classes(features)}
-            found["sheet"] = png(tile(self.looked.stack[:: max(1, len(self.looked.stack) // SHEET)][:SHEET], 10))
+            found["sheet"] = png(tile(spaced(self.looked.stack, SHEET), 10, background=GAP))
         return found
 
     def picture(self, name: str) -> bytes:
@@ -262,8 +263,12 @@ class Work:
         """FID, KID, precision and recall, and what as many real digits score."""
         if not self.looked.found or len(self.looked.stack) < 4:
             return {}
-        found = score.numbers(self.looked.found.features, self.bench.digits)
-        numbers = {"digits": found | {"floor": score.floor_at(len(self.looked.stack))}}
+        count = len(self.looked.stack)
+        numbers = {"digits": score.numbers(self.looked.found.features, self.bench.digits)}
+        numbers["digits"]["floor"] = score.floor_at(count)
+        if count >= KEPT:  # with fewer images both are others
+            real = floors()["test-vs-train"]
+            numbers["digits"] |= {f"floor_{what}": real[what] for what in ("precision", "recall")}
         if self.bench.settings.protocol == "inception":
             extractor, against = self.bench.inception
             numbers["inception"] = score.numbers(extractor(self.looked.stack), against)
@@ -462,7 +467,7 @@ def classes(features: np.ndarray) -> tuple[int, ...]:
 def beside(image: np.ndarray, other: np.ndarray) -> str:
     """Two images, (28, 28) or (3, 28, 28), side by side: a PNG in base64."""
     pair = [np.broadcast_to(picture, (3, 28, 28)) for picture in (image, other)]
-    return png(tile(np.stack(pair), 2))
+    return png(tile(np.stack(pair), 2, background=GAP))
 
 
 def png(pixels: np.ndarray) -> str:

@@ -4,20 +4,21 @@ A student's page has nothing about any other student but what the class has on t
 """
 
 import csv
+import html
 import io
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 from hwkit.files import write_json, write_text
 from hwkit.grade.evidence import Flag
 from hwkit.grade.roster import Entry
-from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric, _
+from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric, say
 from hwkit.grade.submission import Submission
 
 BINS = 10  # of the distribution
@@ -70,6 +71,7 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
         write_json(folder / f"{result.id}.results.json", gradescope(result, protocol))
     shown = {"results": results, "flags": flags[:MANY], "more": max(0, len(flags) - MANY), "places": places}
     shown["parts"] = [part for part in PARTS if any(result.grade[part] for result in results)]
+    shown["flagged"] = {name for flag in flags for name in flag.ids}
     shown |= {"facts": facts, "protocol": protocol, "chart": distribution(results), "scale": scale(places)}
     write_text(out / "class.html", render("class.html", **shown))
     return Pages(out / "grades.csv", out / "class.html", folder)
@@ -138,7 +140,7 @@ def gradescope(result: Result, protocol: str) -> dict:
     for mark in grade.marks:
         lines = [f"−{number(c.points)}: {c.why}" + (f"\n  → {c.mend}" if c.mend else "") for c in mark.costs]
         test = {"name": title(mark.part), "score": mark.points, "max_score": mark.most, "output_format": "text"}
-        tests.append(test | {"output": "\n".join([*lines, *mark.notes]) or _("Everything is as it should be.")})
+        tests.append(test | {"output": "\n".join([*lines, *mark.notes]) or say("Everything is as it should be.")})
     said = [found.failed] * bool(found.failed) + [c.why for c in grade.penalties] + list(found.problems)
     content = {"score": grade.total, "tests": tests, "output": "\n".join(said), "output_format": "text"}
     content |= {"visibility": "visible", "execution_time": round(found.seconds)}
@@ -193,7 +195,7 @@ def leaderboard(results: Sequence[Result], protocol: str) -> list[Place]:
     return places
 
 
-def distribution(results: Sequence[Result]) -> Markup:
+def distribution(results: Sequence[Result]) -> str:
     """How many have how many points, as an SVG."""
     most = max((result.grade.most for result in results), default=0) or 1
     totals = [result.grade.total for result in results]
@@ -207,9 +209,9 @@ def distribution(results: Sequence[Result]) -> Markup:
         parts.append(f'<text x="{32 * i + 17}" y="{124 - tall:.1f}" text-anchor="middle">{count or ""}</text>')
     for i in range(0, BINS + 1, 2):
         parts.append(f'<text class="axis" x="{32 * i + 1}" y="148" text-anchor="middle">{most * i / BINS:g}</text>')
-    label = _("How many submissions have how many points: {counts}").format(counts=", ".join(map(str, counts)))
+    label = say("How many submissions have how many points: {counts}", counts=", ".join(map(str, counts)))
     view = 'viewBox="-14 0 348 154"'
-    return Markup(f'<svg class="bars" role="img" aria-label="{label}" {view}>{"".join(parts)}</svg>')
+    return f'<svg class="bars" role="img" aria-label="{label}" {view}>{"".join(parts)}</svg>'
 
 
 @dataclass(frozen=True)
@@ -224,11 +226,11 @@ class Scale:
         share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         return round(100 * min(1.0, max(0.0, share)), 2)
 
-    def bar(self, place: Place) -> Markup:
+    def bar(self, place: Place) -> str:
         """A point with its error."""
         low, middle, high = (self.at(place.value + shift * place.error) for shift in (-1, 0, 1))
         line = f'<line x1="{low}" x2="{high}" y1="6" y2="6"/>'
-        return Markup(
+        return (
             f'<svg class="error" viewBox="-4 0 108 12" preserveAspectRatio="none" aria-hidden="true">{line}'
             f'<rect x="{middle - 0.8:.2f}" y="2" width="1.6" height="8"/></svg>'
         )
@@ -243,16 +245,19 @@ def scale(places: Sequence[Place]) -> Scale:
 # Pages
 
 
-def title(part: str) -> str:
-    """What a part is called on the pages."""
+def title(part: str, short: bool = False) -> str:
+    """What a part is called on the pages, and short at the head of a column."""
+    heads = {"quality": say("Quality"), "grids": say("Figures"), "weights": say("Weights"), "history": say("Log")}
+    if short and part in heads:
+        return heads[part]
     return {
-        "images": _("Images"),
-        "quality": _("Quality of the images"),
-        "grids": _("Both figures of the diffusion"),
-        "report": _("Report"),
-        "weights": _("Weights, and images made again from them"),
-        "history": _("Log of the training"),
-        "functions": _("Functions"),
+        "images": say("Images"),
+        "quality": say("Quality of the images"),
+        "grids": say("Both figures of the diffusion"),
+        "report": say("Report"),
+        "weights": say("Weights, and images made again from them"),
+        "history": say("Log of the training"),
+        "functions": say("Functions"),
     }[part]
 
 
@@ -266,10 +271,11 @@ def measure_rows(result: Result, facts: Class, protocol: str) -> list[tuple[str,
         if "kid" in numbers:
             kid = f"{1000 * numbers['kid']:.2f} ± {1000 * numbers['kid_error']:.2f}"
             rows.append((f"{LABELS[name]}: KID × 1000", kid, middle(known, "kid", 1000), "0"))
-            for what, label in (("precision", _("Precision")), ("recall", _("Recall"))):
-                rows.append((label, f"{numbers[what]:.2f}", middle(known, what), "–"))
+            for what, label in (("precision", say("Precision")), ("recall", say("Recall"))):
+                real = f"{numbers[f'floor_{what}']:.2f}" if f"floor_{what}" in numbers else "–"
+                rows.append((label, f"{numbers[what]:.2f}", middle(known, what), real))
     if result.found.near_copies is not None:
-        rows.append((_("Near-copies of training images"), f"{result.found.near_copies:.2%}", "–", "0.1 %"))
+        rows.append((say("Near-copies of training images"), f"{result.found.near_copies:.2%}", "–", "0.1 %"))
     return rows
 
 
@@ -281,6 +287,11 @@ def middle(measures: Mapping, name: str, factor: float = 1) -> str:
     return f"{median:.2f} ({low:.2f} – {high:.2f})"
 
 
+def code(text: str) -> str:
+    """Escaped, and what stands between two backticks as code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
+
+
 def language(text: str) -> str:
     """What `lang` is to say of a text: Chinese letters need other fonts."""
     return "zh-Hant" if any("\u3400" <= letter <= "\u9fff" for letter in text) else "en"
@@ -290,6 +301,6 @@ def render(name: str, **content) -> str:
     """A page from its template beside this module. All text is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, trim_blocks=True)
-    pages.globals |= {"_": _, "title": title, "number": number, "measure_rows": measure_rows, "LABELS": LABELS}
-    pages.filters["lang"] = language
+    pages.globals |= {"say": say, "title": title, "number": number, "measure_rows": measure_rows, "LABELS": LABELS}
+    pages.filters |= {"lang": language, "code": code}
     return pages.get_template(name).render(**content)

@@ -1,6 +1,6 @@
 """The rubric: what each part is worth, and a submission's points, with what cost some and how to mend it.
 
-Every sentence that a student reads is whole and stands in `_(…)`, so that it can be translated.
+Every sentence that a student reads is whole and is said by `say(…)`, so that it can be translated.
 """
 
 import sys
@@ -15,7 +15,7 @@ else:
 
 from hwkit.grade.intake import shown
 from hwkit.grade.submission import Submission
-from hwkit.language import say as _
+from hwkit.language import say
 
 DEFAULT = Path(__file__).with_suffix(".toml")
 PARTS = ("images", "quality", "grids", "report", "weights", "history", "functions")
@@ -89,7 +89,7 @@ class Rubric:
         marks = tuple(self._mark(part, *judges[part](found)) for part in asked)
         penalties = ()
         if late and self.penalties["late"] and not found.failed:
-            penalties = (Cost(self.penalties["late"], _("It was handed in late.")),)
+            penalties = (Cost(self.penalties["late"], say("It was handed in late.")),)
         return Grade(marks, penalties)
 
     def _mark(self, part: str, costs: list[Cost], notes: tuple[str, ...] = ()) -> Mark:
@@ -98,11 +98,11 @@ class Rubric:
 
     def _images(self, found: Submission):
         if not found.rows:
-            return [Cost(self.points["images"], found.failed or _("The images could not be looked at."))], ()
+            return [Cost(self.points["images"], found.failed or say("The images could not be looked at."))], ()
         costs = []
         for row in found.rows:
             if row.passed is None:
-                said = _("“{row}” could not be looked at before the rest is mended.").format(row=row.what)
+                said = say("“{row}” could not be looked at before the rest is mended.", row=row.what)
                 costs.append(Cost(self.check["not looked at"], said))
             elif not row.passed:
                 costs.append(Cost(self.check.get(row.key, self.points["images"]), f"{row.what}: {row.found}", row.mend))
@@ -111,31 +111,31 @@ class Rubric:
     def _quality(self, found: Submission, protocol: str):
         most, label = self.points["quality"], LABELS[protocol]
         if protocol not in found.numbers:
-            why = _("{label} could not be measured: there are too few images that can be read and are not blank.")
-            return [Cost(most, why.format(label=label))], ()
+            few = "{label} could not be measured: there are too few images that can be read and are not blank."
+            return [Cost(most, say(few, label=label))], ()
         value, error = (found.numbers[protocol][key] for key in ("value", "error"))
         share = next((share for limit, share in self.bands[protocol] if value <= limit), 0.0)
         better = [limit for limit, more in self.bands[protocol] if more > share]
         if share >= 1:
             return [], ()
-        why = _("{label} is {value:.2f} ± {error:.2f}.").format(label=label, value=value, error=error)
-        mend = _("The next band begins at {limit:g}: train for longer, or sample with more steps or fresh noise.")
-        return [Cost(most * (1 - share), why, mend.format(limit=max(better)) if better else "")], ()
+        why = say("{label} is {value:.2f} ± {error:.2f}.", label=label, value=value, error=error)
+        way = "The next band begins at {limit:g}: train for longer, or sample with more steps or fresh noise."
+        return [Cost(most * (1 - share), why, say(way, limit=max(better)) if better else "")], ()
 
     def _grids(self, found: Submission):
-        mend = _("Draw it by `python -m hwkit figures`, and hand it in as a PNG.")
+        mend = say("Draw it by `python -m hwkit figures`, and hand it in as a PNG.")
         faults = [part.fault for part in found.grids.values() if part.fault] if found.grids else [found.failed] * 2
-        return [Cost(self.points["grids"] / 2, why or _("There is no such figure."), mend) for why in faults], ()
+        return [Cost(self.points["grids"] / 2, why or say("There is no such figure."), mend) for why in faults], ()
 
     def _report(self, found: Submission):
-        why = found.report.fault or ("" if found.report.name else found.failed or _("There is no report."))
-        return [Cost(self.points["report"], why, _("Notebook 6 writes it."))] * bool(why), ()
+        why = found.report.fault or ("" if found.report.name else found.failed or say("There is no report."))
+        return [Cost(self.points["report"], why, say("Notebook 6 writes it."))] * bool(why), ()
 
     def _weights(self, found: Submission):
         half, costs, notes = self.points["weights"] / 2, [], ()
         if found.weights.trouble or not found.weights.file:
-            why = found.weights.trouble or _("No weights were handed in.")
-            mend = _("Hand in ema_latest.pt, or what `python -m hwkit export` writes.")
+            why = found.weights.trouble or say("No weights were handed in.")
+            mend = say("Hand in ema_latest.pt, or what `python -m hwkit export` writes.")
             return [Cost(2 * half, why, mend)], ()
         share = found.again.share
         if share is None:
@@ -144,26 +144,26 @@ class Rubric:
         if share < 1:
             why = found.again.trouble
             if found.again.numbers:
-                why = _("{other} of {all} images that were made again from the weights are not those handed in.")
-                why = why.format(other=found.again.other, all=len(found.again.numbers))
-            mend = _("Hand in the weights that made the images, and run.json or generate.json, which names the seed.")
+                said = "{other} of {all} images that were made again from the weights are not those handed in."
+                why = say(said, other=found.again.other, all=len(found.again.numbers))
+            mend = say("Hand in the weights that made the images, and run.json or generate.json, which names the seed.")
             costs.append(Cost(half * (1 - share), why, mend))
         return costs, notes
 
     def _history(self, found: Submission):
         most = self.points["history"]
         if not found.history.epochs and not found.history.faults:
-            mend = _("Hand in history.jsonl, or run.json, in which it stands.")
-            return [Cost(most, _("There is no log of the training."), mend)], ()
+            mend = say("Hand in history.jsonl, or run.json, in which it stands.")
+            return [Cost(most, say("There is no log of the training."), mend)], ()
         return [Cost(self.history["fault"], fault) for fault in found.history.faults], ()
 
     def _functions(self, found: Submission):
         tasks = found.tasks or ()
         if not tasks:
-            return [Cost(self.points["functions"], _("No function of a task was found in the notebooks."))], ()
+            return [Cost(self.points["functions"], say("No function of a task was found in the notebooks."))], ()
         each = self.points["functions"] / len(tasks)
-        why = _("Task {number}: {text}")
-        return [Cost(each, why.format(number=t.number, text=t.text)) for t in tasks if not t.passed], ()
+        failed = [task for task in tasks if not task.passed]
+        return [Cost(each, say("Task {number}: {text}", number=t.number, text=t.text)) for t in failed], ()
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
