@@ -86,11 +86,16 @@ def sentences(*texts: str) -> str:
     return ("" if language() == "zh-TW" else " ").join(filter(None, texts))
 
 
+def clauses(*texts: str) -> str:
+    """'a; b; c': parts of a sentence that could each stand alone."""
+    return ("；" if language() == "zh-TW" else "; ").join(filter(None, texts))
+
+
 def listing(items, most: int | None = None) -> str:
-    """'a; b; c': names in a row, '…' after the `most` first ones where there are more."""
+    """'a, b, c': names in a row, '…' after the `most` first ones where there are more."""
     shown = [*map(str, items)]
     more = most is not None and len(shown) > most
-    return ("、" if language() == "zh-TW" else "; ").join([*shown[:most], *["…"] * more])
+    return ("、" if language() == "zh-TW" else ", ").join([*shown[:most], *["…"] * more])
 
 
 def filled(text: str, width: int) -> str:

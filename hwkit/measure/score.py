@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hwkit.files import read_json, write_json
-from hwkit.language import say
+from hwkit.language import clauses, listing, say, sentences
 from hwkit.measure import distances
 from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
 from hwkit.measure.features import reference as reference_of
@@ -96,12 +96,12 @@ class Score(Record):
             real, scale = next(iter(self.real.values()), {}), {"kid": 1000, "precision": 1, "recall": 1}
             beside = {k: say("(real {value:.2f})", value=scale[k] * real[k]) for k in scale if k in real}
             kid = [f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}", beside.get("kid")]
-            rows.append(("KID × 1000", " ".join(filter(None, kid))))
+            rows.append(("KID × 1000", sentences(*kid)))
             both = [[f"{getattr(self, k):.2f}", beside.get(k)] for k in ("precision", "recall")]
-            rows.append((say("precision, recall"), ", ".join(" ".join(filter(None, each)) for each in both)))
+            rows.append((say("precision, recall"), listing(sentences(*each) for each in both)))
         if self.classes:
             counts = zip([*"0123456789", say("none")], self.classes, strict=True)
-            rows.append((say("digits"), ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
+            rows.append((say("digits"), listing(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
             rows.append((say("nearest training images"), self.memorisation.words()))
         if self.images < ENOUGH:
@@ -116,7 +116,7 @@ class Score(Record):
         """What the value depends on."""
         inception = self.protocol == "inception"
         unknown = say("test-vs-train 1.1 to 1.25 (public figures)") if inception else say("not measured, see --floor")
-        floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
+        floor = listing(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
         count = "{images:,} images, {folders} seed ranges" if len(self.folders) > 1 else "{images:,} images"
         parts = [say(count, images=self.images, folders=len(self.folders))]
         parts += [say("against {reference}", reference=self.reference), say("floor {floor}", floor=floor)]
@@ -124,7 +124,7 @@ class Score(Record):
         text = "sampler {sampler}; {file} {hash}…" if self.sampler else "images of unknown origin"
         parts.append(say(text, **origin))
         parts += [say("weights {hash}", hash=self.weights_sha256[:8])] * inception
-        return "; ".join([*parts, f"torch {self.versions['torch']}"])
+        return clauses(*parts, f"torch {self.versions['torch']}")
 
 
 def images_sha256(sets: Sequence) -> str:

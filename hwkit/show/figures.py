@@ -43,6 +43,7 @@ CHINESE = (  # fonts that have them: Linux, Colab; macOS; Windows. Of a .ttc mat
     "WenQuanYi Zen Hei",
     "Droid Sans Fallback",
 )
+FILES = r"(?i)^(NotoSans(CJK|TC).*regular|PingFang|STHeiti.*light|msjh\.|arial unicode|wqy-zenhei|droidsansfallback)"
 
 
 def check_dpi(dpi: float) -> None:
@@ -54,8 +55,13 @@ def check_dpi(dpi: float) -> None:
 @cache
 def chinese_font() -> str | None:
     """The first of CHINESE that matplotlib finds here; None, and it is said once, where there is none."""
-    here = {font.name for font in font_manager.fontManager.ttflist}
-    found = next((name for name in CHINESE if name in here), None)
+    manager = font_manager.fontManager
+    found = next((name for name in CHINESE if name in {font.name for font in manager.ttflist}), None)
+    if not found:  # matplotlib's list may be older than the font
+        for path in font_manager.findSystemFonts():
+            if re.search(FILES, Path(path).name):
+                manager.addfont(path)
+        found = next((name for name in CHINESE if name in {font.name for font in manager.ttflist}), None)
     if not found:
         text = "No font here has Chinese characters, so figures go without them. {way} installs one."
         print(say(text, way="apt-get install fonts-noto-cjk"))

@@ -16,7 +16,7 @@ from matplotlib.path import Path as Path2D
 from matplotlib.textpath import TextPath
 
 from hwkit.files import whole_file, write_text
-from hwkit.language import html_language, listing, marked, say
+from hwkit.language import clauses, html_language, listing, marked, say
 from hwkit.measure.graded import read_graded
 from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
@@ -143,7 +143,7 @@ def _optimizer(recipe: Recipe) -> str:
         rate = say("AdamW {lr:g}, falling to 0 from {share:.0%} of the run on", lr=recipe.lr, share=recipe.decay_from)
     muon = say("Muon {lr:g} for the convolutions between stem and head", lr=recipe.muon_lr) if recipe.muon_lr else ""
     clip = say("gradient clipped to norm {clip:g}", clip=recipe.clip)
-    return "; ".join(filter(None, (rate, muon, clip)))
+    return clauses(rate, muon, clip)
 
 
 def warning_of(run: Path) -> str:
@@ -173,7 +173,7 @@ def run_rows(folder: Path) -> Rows:
         about = "{schedule}; predicts {prediction}; {seen:,} images seen"
         seen = {"schedule": recipe.make_schedule(), "prediction": recipe.prediction, "seen": content["images_seen"]}
         found = [say(score, **each) for each in facts] or [say("not measured")]
-        rows.append((run.name, "; ".join([say(about, **seen), *found])))
+        rows.append((run.name, clauses(say(about, **seen), *found)))
     return rows
 
 
@@ -202,7 +202,7 @@ def _graded(images: Path) -> str:
     facts = {"output": graded.output, "command": graded.command, "images": graded.images}
     said = say("{output} (the output of {command}; {images:,} images)", **facts)
     other = say("not the published Inception weights, so it compares with no other value")
-    return said if graded.official else f"{said}; {other}"
+    return said if graded.official else clauses(said, other)
 
 
 def write_html(
