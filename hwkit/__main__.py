@@ -358,7 +358,10 @@ def parsed(name: str, words) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, 1 where `check` found faults, 2 with one sentence, 128 + n on signal n. Only one process prints."""
+    """Exit code 0, 1 where `check` or `doctor` found something, 2 with one sentence, 128 + n on signal n.
+
+    Only one process prints.
+    """
     name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):  # Windows' code pages lack some of our signs
         getattr(stream, "reconfigure", dict)(errors="replace")

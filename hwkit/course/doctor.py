@@ -369,7 +369,7 @@ def together(images: np.ndarray, train: Path | tuple | None) -> Iterator[Finding
     grey = images.mean(axis=1)
     if none > 0.2:
         rough = roughness(grey)
-        yield found("wrong_time", share=none, rough=rough) if rough > 0.22 else found("no_digits", share=none)
+        yield found("wrong_time", share=none, rough=rough) if rough > 0.25 else found("no_digits", share=none)
         return
     if classes[most] > 0.5 * len(images) and len(images) >= 2 * FEW:
         yield found("collapsed", share=classes[most] / len(images), digit=most)
