@@ -40,6 +40,8 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},
     "06_report": {"RUN": "smoke", "IMAGES": 100},
     "solutions/01_data": {"SEEDS": (0,), "DIGITS": 600},
+    "solutions/02_training": {"STEPS": 12, "SAMPLES": 4, "SEEDS": (0,)},
+    "solutions/03_sampling": {"STEPS": 5, "PAIRS": 2, "IMAGES": 12, "SEEDS": (0,)},
 }
 
 
