@@ -13,6 +13,7 @@ from tyro import cli, conf, extras
 
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
+from hwkit.language import language
 
 SAMPLERS = Literal["ddim", "ddpm", "dpm++", "dpm++sde", "unipc"]
 PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
@@ -366,6 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # Windows' code pages lack some of our signs
         getattr(stream, "reconfigure", dict)(errors="replace")
     try:
+        language()  # where HWKIT_LANG names one that is not spoken, that is said first
         with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
             if name not in ("--version", "-h", "--help"):
                 return call(one_of(name, COMMANDS, "command"), words) or 0

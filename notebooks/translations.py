@@ -25,6 +25,7 @@ from pathlib import Path
 
 import jupytext
 import po
+from chinese import problems
 from po import Message
 
 HERE = Path(__file__).resolve().parent
@@ -384,8 +385,6 @@ def main(command: str = "help", *rest: str) -> None:
 
 def broken_rules(source: Path) -> list[str]:
     """What the translations of a notebook do against the rules of GLOSSARY.md, each with its cell."""
-    from chinese import problems
-
     found = []
     for message in po.read(catalogue(source)):
         if message.chinese and not message.obsolete:

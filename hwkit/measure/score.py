@@ -36,7 +36,8 @@ class Record:
         try:
             return cls.from_json(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} holds no {cls.__name__.lower()} ({error}): delete it, measure again.") from error
+            text = "{path} holds no {record} ({error}): delete it, measure again."
+            raise ValueError(say(text, path=path, record=cls.__name__.lower(), error=error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,8 @@ def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], li
             model = (made["checkpoint_sha256"], Sampler(**made["sampler"]), made.get("device_noise", False))
             own[model, made["seed"]] = folder
         if both := own.keys() & seen.keys():
-            raise ValueError(f"{seen[both.pop()]} and {folder} hold the same images: measure one of them.")
+            text = "{one} and {other} hold the same images: measure one of them."
+            raise ValueError(say(text, one=seen[both.pop()], other=folder))
         seen |= own
         of_model = parts.setdefault(model, ([], []))
         of_model[0].append(folder)
@@ -195,10 +197,12 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
     or differ in their numbers of images, on which FID depends.
     """
     if len(set(counts := [len(images) for images in sets])) > 1:
-        raise ValueError(f"These folders hold {counts} images, but FID depends on the number: measure them one by one.")
+        text = "These folders hold {counts} images, but FID depends on the number: measure them one by one."
+        raise ValueError(say(text, counts=counts))
     if len(groups(folders, sets)) > 1:
-        several = " and ".join(map(str, folders))
-        raise ValueError(f"Nothing tells that {several} are of one checkpoint and sampler: measure them one by one.")
+        several = listing(folders)
+        text = "Nothing tells that {several} are of one checkpoint and sampler: measure them one by one."
+        raise ValueError(say(text, several=several))
     against, count, digits = reference_of(extractor, reference), counts[0], extractor.name == "digits"
     features = [extractor(images) for images in sets]
     each = [numbers(f, against) for f in features]

@@ -49,7 +49,8 @@ FILES = r"(?i)^(NotoSans(CJK|TC).*regular|PingFang|STHeiti.*light|msjh\.|arial u
 def check_dpi(dpi: float) -> None:
     """ValueError for a resolution at which a figure cannot be drawn, or not be read."""
     if not 30 <= dpi <= 1200:
-        raise ValueError(f"--dpi is {dpi}, but must be between 30 and 1,200: 150 is right for a screen, 300 for print.")
+        text = "--dpi is {dpi}, but must be between 30 and 1,200: 150 is right for a screen, 300 for print."
+        raise ValueError(say(text, dpi=dpi))
 
 
 @cache
