@@ -1,4 +1,4 @@
-"""A class is graded: the marks of twelve students are as a person would give them, and nothing that they do stops it."""
+"""A class is graded: the marks of twelve students are as a person would give them, and nothing they do stops it."""
 
 import base64
 import csv
@@ -32,9 +32,9 @@ from hwkit.measure.check import Row
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs import checkpoint
 
-# Points as a person gives them by the rubric. B01 has all. B02 lacks 5 images: 10 for their number, 4 for the names, and
-# neither has it weights and a log (20). B03: 4 for the names. B04: 5 for the mode. B07: 20 for the copies. B10: half the
-# weights, which load, but made none of the images. B11: two contradictions at 5. B12: 10 for being late.
+# Points as a person gives them by the rubric. B01 has all. B02 lacks 5 images: 10 for their number, 4 for the names; it
+# has no weights and no log (20) either. B03: 4 for the names. B04: 5 for the mode. B07: 20 for the copies. B10: half of
+# the weights, which load, but made none of the images. B11: two contradictions at 5. B12: 10 for being late.
 EXPECTED = """
 id  total images quality grids report weights history penalty flags
 B01 100   30     25      10    15     10      10      0       weights like B05; images like B05; words like B05
@@ -292,7 +292,7 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, mo
     monkeypatch.setattr(Worker, "give", harmful)
     done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300)]
     assert done == ["ann", "bob", "cid"]
-    found = {name: grading.known(state, name) for name in done}
+    found = {name: grading.known(state, name)[0] for name in done}
     assert found["ann"].failed == "" and found["ann"].images == 10 and found["ann"].key == "ann"
     assert "took too long" in found["bob"].failed and "signal 9" in found["cid"].failed
     assert found["bob"].key == found["cid"].key == ""  # tried again the next time
@@ -424,7 +424,7 @@ def test_the_functions_are_asked_for_by_the_option_alone(tmp_path, bench, monkey
     (good(tmp_path / "x") / "02.ipynb").write_text("{}")
     asked = []
 
-    def grade_functions(notebooks, seeds):
+    def grade_functions(notebooks, seeds, isolated):
         asked.append((notebooks, seeds))
         results = {"q_sample": ("1.2", True, ""), "ddim_step": ("3.1", False, "It adds noise at the end.")}
         return {n: types.SimpleNamespace(number=a, passed=b, text=c, ran=True) for n, (a, b, c) in results.items()}
@@ -432,6 +432,7 @@ def test_the_functions_are_asked_for_by_the_option_alone(tmp_path, bench, monkey
     fake = types.SimpleNamespace(grade_functions=grade_functions)
     monkeypatch.setitem(__import__("sys").modules, "hwkit.grade.functions", fake)
     assert look(tmp_path / "x", bench).tasks is None and asked == []
+    monkeypatch.setattr(Bench, "isolated", None)
     wanted = Bench(replace(bench.settings, functions=True, seeds=str(tmp_path / "seeds")))
     found = look(tmp_path / "x", wanted)
     assert asked == [([b"{}"], tmp_path / "seeds")]
