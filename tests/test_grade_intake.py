@@ -1,7 +1,7 @@
 """What strangers hand in: archives that lie, burst, climb or hang, and whose they are. Nothing leaves its place."""
 
-import csv
 import contextlib
+import csv
 import io
 import os
 import stat

@@ -39,6 +39,7 @@ PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
 READABLE = {".html", ".htm", ".md", ".txt"}  # of these the words are compared
 SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf or .docx with fewer bytes, is blank
 LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
+COMPARED = 2_000_000  # letters of a file that are compared with others
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde", 20), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
@@ -437,7 +438,7 @@ class Work:
 
     def text(self, name: str) -> str:
         try:
-            return readable(name, self.files.read(name, LARGEST_TEXT))
+            return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
         except Refused:
             return ""
 
