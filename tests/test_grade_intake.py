@@ -1,7 +1,6 @@
 """What strangers hand in: archives that lie, burst, climb or hang, and whose they are. Nothing leaves its place."""
 
 import contextlib
-import csv
 import io
 import os
 import stat
@@ -421,8 +420,6 @@ def test_a_roster_that_cannot_be_used_is_refused_in_a_sentence(text, encoding, s
 
 
 def test_a_csv_of_the_roster_is_no_submission(tmp_path):
-    rows = csv.writer(io.StringIO())
-    rows.writerow(["id"])
     roster(tmp_path / "r.csv", "id\nB01\n")
     with pytest.raises(ValueError, match="holds no submissions"):
         entries(tmp_path, [])
