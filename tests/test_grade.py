@@ -555,7 +555,7 @@ def test_who_has_all_has_all_points():
         ({"again": Again((1, 2, 3, 4), equal=1, near=1, other=2)}, "weights", 7.5),
         ({"again": Again((1, 2), other=2)}, "weights", 5),
         ({"again": Again(trouble="Nothing says what made the images.")}, "weights", 5),
-        ({"again": Again(trouble="The steps' noise was drawn on another device.")}, "weights", 10),
+        ({"again": Again(trouble="Drawn on another device.", elsewhere=True)}, "weights", 10),
         ({"weights": Weights("w.pt", trouble="is damaged")}, "weights", 0),
         ({"history": History(3, ("one",))}, "history", 5),
         ({"history": History(3, ("one", "two", "three"))}, "history", 0),

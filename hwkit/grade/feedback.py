@@ -19,8 +19,9 @@ import jinja2
 from hwkit.files import write_json, write_text
 from hwkit.grade.evidence import Flag
 from hwkit.grade.roster import Entry
-from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric, say
+from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric
 from hwkit.grade.submission import Submission
+from hwkit.language import html_language, say
 
 BINS = 10  # of the distribution
 MANY = 60  # flags on the page; the CSV has all
@@ -307,6 +308,13 @@ def render(name: str, **content) -> str:
 def templates() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, trim_blocks=True)
-    pages.globals |= {"say": say, "title": title, "number": number, "measure_rows": measure_rows, "LABELS": LABELS}
+    pages.globals |= {
+        "html_language": html_language,
+        "say": say,
+        "title": title,
+        "number": number,
+        "measure_rows": measure_rows,
+        "LABELS": LABELS,
+    }
     pages.filters |= {"lang": language, "code": code}
     return pages

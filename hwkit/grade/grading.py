@@ -32,6 +32,7 @@ from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import read_rubric
 from hwkit.grade.submission import Submission, Traces
+from hwkit.language import language, say
 from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
@@ -96,7 +97,7 @@ def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Pat
     how = {name: value for name, value in asdict(settings).items() if name != "cache"}
     how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
     how["seeds"] = Path(settings.seeds).read_text("utf-8") if settings.seeds else ""
-    how |= {"version": hwkit.__version__, "train": hashlib.sha256(bench.train[1]).hexdigest()}
+    how |= {"version": hwkit.__version__, "language": language(), "train": hashlib.sha256(bench.train[1]).hexdigest()}
     jobs = []
     for entry in found:
         if entry.path is None:
@@ -248,9 +249,9 @@ def heard(worker: Worker) -> str | None:
         worker.process.join(5)
         code = worker.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"The examination broke off ({how}): it may have needed too much memory."
+        return say("The examination broke off ({how}): it may have needed too much memory.", how=how)
     if worker.deadline <= time.monotonic():
-        return "The examination was ended: it took too long."
+        return say("The examination was ended: it took too long.")
     return None
 
 
@@ -262,7 +263,7 @@ def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path)
     submissions: dict[str, Submission] = {}
     traces: dict[str, Traces] = {}
     for entry in found:
-        why = "It was not examined." if entry.path else "Nothing was handed in."
+        why = say("It was not examined.") if entry.path else say("Nothing was handed in.")
         nothing = Submission(id=entry.id, failed=why), Traces.none()
         submissions[entry.id], traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
     digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
