@@ -8,8 +8,9 @@
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
 #
 # For who changes the kit: make notebooks ONLY=03 (runs them, saves outputs; solutions/03 is one, too), sync (.py and
-# .ipynb of each pair), lint, course (the student edition, notebooks/student/; RULE="a sentence on the library's
-# answers"), and badges REPO=owner/name REF=main (where the notebooks' badges and clone addresses point).
+# .ipynb of each pair), lint, course (the student edition, notebooks/student/, and both editions in Chinese,
+# notebooks/zh-TW/; RULE="a sentence on the library's answers", RULE_ZH="the same in Chinese"), catalogues (what is to be
+# translated, see notebooks/translations.py) and badges REPO=owner/name REF=main (where badges and clone addresses point).
 #
 # All make .venv first. Options of make report:
 #   TRAIN=1 RECIPE=original MINUTES=30 N=1000 SAMPLER=unipc STEPS=15 RUN=runs/mine
@@ -28,7 +29,7 @@ OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIP
 nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && HWKIT_RUNS="$$small/runs" PYTHONPATH="$(CURDIR)" \
 	$(1)/python -m pytest --nbval-lax -p no:cacheprovider "$$small"; status=$$?; rm -rf "$$small"; exit $$status
 
-.PHONY: report lab figures page test test-colab test-browser test-page soak bench bench-long notebooks sync course badges lint clean
+.PHONY: report lab figures page test test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -71,7 +72,10 @@ notebooks: $(BIN)/.installed-tests
 	$(BIN)/python notebooks/build.py execute $(ONLY)
 
 course: $(BIN)/.installed
-	$(BIN)/python notebooks/editions.py $(if $(RULE),--rule "$(RULE)")
+	$(BIN)/python notebooks/editions.py $(if $(RULE),--rule "$(RULE)") $(if $(RULE_ZH),--rule-zh "$(RULE_ZH)")
+
+catalogues: $(BIN)/.installed
+	$(BIN)/python notebooks/translations.py update
 
 sync: $(BIN)/.installed
 	$(BIN)/python notebooks/build.py sync

@@ -58,6 +58,16 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "train": (Path, None, "images to look for copies of; by default MNIST's where it is at hand, else the sample's"),
     "fid weights": (Path, None, "Inception's; by default HWKIT_INCEPTION, else pytorch-fid's own"),
     "allow_small": (bool, False, "Inception FID even of less than 2,048 images"),
+    "submissions": (conf.Positional[tuple[Path, ...]], (), "the folder with a .zip or a folder of each student"),
+    "roster": (Path, None, "a CSV of the students, with a column id and perhaps name"),
+    "rubric": (Path, None, "a rubric.toml with your numbers; what it leaves out is as in hwkit/grade/rubric.toml"),
+    "grade protocol": (Literal["digits", "inception"], "digits", "whose FID the points for quality are given for"),
+    "grade reference": (Path, None, "of inception: statistics (.npz with mu, sigma) or images; else MNIST as prepared"),
+    "functions": (bool, False, "try the students' own functions too, in a sandbox"),
+    "seeds": (Path, None, "private seeds for these, in a file outside the repository"),
+    "jobs": (int, None, "processes; by default one for each core"),
+    "grade minutes": (float, 20.0, "after which the examination of one submission is ended"),
+    "grade out": (Path, None, "the folder for marks and feedback; by default FOLDER-graded beside it"),
     "quick": (bool, False, "without the search for copies of training images"),
     "title": (str, "A diffusion model for MNIST, from scratch", "of the page"),
     "author": (str, "", "your name"),
@@ -231,6 +241,23 @@ class Commands:
                     print(f"  {'':<16} → {row.mend}")
             print(f"{path}: " + (f"{faults[path]} of the checks failed." if faults[path] else "everything passes."))
         return int(any(faults.values()))
+
+    def grade(submissions, roster, rubric, protocol, functions, seeds, jobs, minutes, train, reference, weights, out):
+        """Grades a folder of submissions. Example: python -m hwkit grade submissions --roster students.csv"""
+        from hwkit.grade.examine import Settings
+        from hwkit.grade.grading import grade
+
+        if len(submissions) != 1:
+            raise ValueError("Name one folder, which holds a .zip or a folder of each: python -m hwkit grade FOLDER.")
+        if (jobs is not None and jobs < 1) or not minutes > 0:
+            raise ValueError(f"--jobs is {jobs} and --minutes {minutes}, but both must be more than 0.")
+        train, reference, weights, seeds = (str(p.resolve()) if p else None for p in (train, reference, weights, seeds))
+        settings = Settings(protocol=protocol, train=train, reference=reference, inception=weights)
+        settings = replace(settings, functions=functions, seeds=seeds)
+        folder = expanded(submissions[0]).resolve()
+        out = out or folder.with_name(f"{folder.name}-graded")
+        for line in grade(folder, out, roster, rubric, settings, jobs, minutes):
+            print(line)
 
 
 COMMANDS = {name.replace("_", "-"): function for name, function in vars(Commands).items() if name[0] != "_"}

@@ -20,7 +20,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 import hwkit
+from hwkit.course import selfcheck
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
+from hwkit.language import language as spoken
+from hwkit.language import marked, of_system, say, sentences, speak
 from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
@@ -29,30 +32,32 @@ from hwkit.runs.generate import generate, images, numbered, read_manifest
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
 from hwkit.show.figures import labelled_rows
-from hwkit.show.slider import SEQUENCES, SliderFrames, slider_html, timestep_slider
+from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, timestep_slider
 from hwkit.training import best_device
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
 TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-FORGETFUL = """WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other notebook
-will find it. To keep it, write drive=True in this cell and run it again."""
-NO_GPU = """There is no GPU in this session: Runtime → Change runtime type → T4 GPU, then run this cell again.
+FORGETFUL = marked("""WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other
+notebook will find it. To keep it, write drive=True in this cell and run it again.""")
+NO_GPU = marked("""There is no GPU in this session: Runtime → Change runtime type → T4 GPU, then run this cell again.
 Without one all works, but slower: training for 10 minutes gives plain digits, 10,000 images take 20 to 40 minutes
-(estimates from two CPU cores). With a T4 expect a few minutes for the images (an estimate: not measured)."""
-NOT_YOURS = """NOT YOUR MODEL: these weights come with the kit, and all that you make here is made by them.
-Notebook 2 trains a model of your own. If you hand this in, say so: the report does too."""
+(estimates from two CPU cores). With a T4 expect a few minutes for the images (an estimate: not measured).""")
+NOT_YOURS = marked("""NOT YOUR MODEL: these weights come with the kit, and all that you make here is made by them.
+Notebook 2 trains a model of your own. If you hand this in, say so: the report does too.""")
 
 kept_on: tuple[Path, int] | None = None  # MyDrive/hwkit and the number of its file system, once `start` has mounted it
 kept_at: dict[Path, float] = {}  # when each run was last kept there
 
 
-def start(name: str, drive: bool = True) -> None:
+def start(name: str, drive: bool = True, language: str | None = None) -> None:
     """Starts a notebook and shows where it leads. On Colab it installs what is missing, and mounts Drive.
 
-    Without `drive`, or without a GPU, it says on Colab what that means. Raises as `mount` does.
+    Without `drive`, or without a GPU, it says on Colab what that means. language: what the kit speaks from now on, "en"
+    or "zh-TW"; with None what HWKIT_LANG names, else the system's. Raises as `mount` does, and as `language.speak`.
     """
+    speak(language or (None if os.environ.get("HWKIT_LANG") else of_system()))
     if PICTURES.is_dir():
         os.chdir(KIT)  # so that runs/cpu means the same here as on the command line
     if on_colab():
@@ -60,14 +65,14 @@ def start(name: str, drive: bool = True) -> None:
         if drive:
             mount((KIT.parent if PICTURES.is_dir() else Path.cwd()) / "drive")
         else:
-            loud(FORGETFUL)
+            loud(say(FORGETFUL))
     print(f"hwkit {hwkit.__version__} · torch {versions()['torch']} · {best_device()}")
     if on_colab() and best_device() == "cpu":
-        print(NO_GPU)
+        print(say(NO_GPU))
     if shell := get_ipython():
         shell.display_formatter.formatters["image/png"].for_type(Figure, png)
         with contextlib.suppress(FileNotFoundError):
-            goal, about = (PICTURES / f"{name}.png").read_bytes(), {"alt": "The last picture of this notebook"}
+            goal, about = (PICTURES / f"{name}.png").read_bytes(), {"alt": say("The last picture of this notebook")}
             display({"image/png": goal}, metadata={"image/png": about}, raw=True)
 
 
@@ -83,7 +88,10 @@ def loud(text: str) -> None:
 
 def install_missing(requirements: Path) -> list[str]:
     """Installs the required packages that are not there at all (those that are stay as they are); their names."""
-    names = re.findall(r"^[\w.-]+", requirements.read_text(), re.M) if requirements.is_file() else []
+    text = requirements.read_text() if requirements.is_file() else ""
+    if sys.version_info >= (3, 11):
+        text = re.sub(r'.*; python_version < "3.11".*', "", text)  # what these bring along
+    names = re.findall(r"^[\w.-]+", text, re.M)
     missing = [name for name in names if not any(importlib.metadata.distributions(name=name))]
     if missing:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
@@ -103,9 +111,10 @@ def described(figure: Figure) -> str:
     words = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         words += [axes.get_title(), axes.get_title("left"), *(text.get_text() for text in axes.texts)]
-        words += [f"{axes.get_ylabel()} against {axes.get_xlabel()}"] * bool(axes.get_xlabel())
+        labels = {"y": axes.get_ylabel(), "x": axes.get_xlabel()}
+        words += [say("{y} against {x}", **labels)] * bool(labels["x"])
         words += [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
-    said = figure.get_label() or "; ".join(filter(None, dict.fromkeys(words))) or "pictures side by side"
+    said = figure.get_label() or "; ".join(filter(None, dict.fromkeys(words))) or say("pictures side by side")
     return said.replace("$", "")  # the marks of a formula
 
 
@@ -116,9 +125,11 @@ def find_run(name: str | None = None) -> Path:
         unpack_pretrained(runs())
     about = load(best_of(run))
     if is_the_kits(best_of(run)):
-        searched = f"\nThere is no run in {kept_on[0]}: did notebook 2 run with Drive?" if kept_on and not name else ""
-        loud(NOT_YOURS + searched)
-    print(f"{run}: {best_of(run).name}, epoch {about['epoch']}, {about['images_seen']:,} images seen")
+        text = "There is no run in {folder}: did notebook 2 run with Drive?"
+        searched = [say(text, folder=kept_on[0])] if kept_on and not name else []
+        loud("\n".join([say(NOT_YOURS), *searched]))
+    facts = {"run": run, "file": best_of(run).name, "epoch": about["epoch"], "seen": about["images_seen"]}
+    print(say("{run}: {file}, epoch {epoch}, {seen:,} images seen", **facts))
     return run
 
 
@@ -139,7 +150,8 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
         takes = duration(missing * seconds_an_image(weights, sampler, device))
-        print(f"{missing:,} of {n:,} images are to be made by {sampler.name}: about {takes} on this {device}.")
+        text = "{missing:,} of {n:,} images are to be made by {sampler}: about {takes} on this {device}."
+        print(say(text, missing=missing, n=n, sampler=sampler.name, takes=takes, device=device))
         with tqdm(total=n, initial=len(present), unit="image") as bar:
             for upto in [*range((last // 200 + 1) * 200, n, 200), n]:
                 bar.update(generate(weights, folder, upto, sampler, seed, device=device, progress=False))
@@ -165,17 +177,18 @@ def graded_number(images: Path, source: str | None = None) -> None:
     try:
         real = prepare(source)
         if (count := len(numbered(real))) < REAL_IMAGES:
-            raise ValueError(f"only {count:,} of MNIST's {REAL_IMAGES:,} training digits are here. Name all of MNIST.")
+            text = "only {count:,} of MNIST's {all:,} training digits are here. Name all of MNIST."
+            raise ValueError(say(text, count=count, all=REAL_IMAGES))
         statistics = real.with_name("mnist_train_inception.npz")
         inception_weights()  # what is wrong there is said at once
         if not statistics.exists():
-            print("Inception reads 60,000 digits, once …", flush=True)
+            print(say("Inception reads 60,000 digits, once …"), flush=True)
             with whole_file(statistics) as temporary:
                 pytorch_fid("--save-stats", real, temporary)
         found = grade(statistics, images)
         print(found.command, found.output, sep="\n")
     except (OSError, ValueError) as error:
-        print(f"There is no graded number: {error}")
+        print(say("There is no graded number: {error}", error=error))
 
 
 def show_slider(frames: SliderFrames) -> None:
@@ -185,13 +198,13 @@ def show_slider(frames: SliderFrames) -> None:
     """
     if on_colab():
         page = html.escape(slider_html(frames))
-        look = 'title="From noise to digits" style="width:100%;height:620px;border:0"'
-        display({"text/html": f'<iframe srcdoc="{page}" {look}></iframe>', "text/plain": "the slider"}, raw=True)
+        look = f'title="{say(TITLE)}" style="width:100%;height:620px;border:0"'
+        display({"text/html": f'<iframe srcdoc="{page}" {look}></iframe>', "text/plain": say("the slider")}, raw=True)
         return
     at = [frames.times.index(t) for t in frames.nodes]
     names = ("DDIM $x_t$", "DDIM guess", "DDPM $x_t$", "DDPM guess")
     rows = {label: frames.sequences[name][at, 0] for label, name in zip(names, SEQUENCES, strict=True)}
-    figure = labelled_rows(rows, "One sample of the slider", above=[f"$t={t}$" for t in frames.nodes])
+    figure = labelled_rows(rows, say("One sample of the slider"), above=[f"$t={t}$" for t in frames.nodes])
     picture, about = png(figure)
     view = {"version_major": 2, "version_minor": 0, "model_id": timestep_slider(frames).model_id}
     shown = {WIDGET: view, "image/png": picture, "text/plain": about["alt"]}
@@ -203,20 +216,25 @@ def own_notebooks() -> list[Path]:
 
     Elsewhere a file of the student edition of which a cell was run stands for that notebook.
     """
-    folder = kept_on[0].parent / "Colab Notebooks" if kept_on else KIT / "notebooks"
+    here = KIT / "notebooks" / (spoken() if spoken() != "en" else "")
+    folder = kept_on[0].parent / "Colab Notebooks" if kept_on else here
     names = [] if on_colab() and not kept_on else sorted(folder.glob("*0[1-6]_*.ipynb"))
     found = [path for path in names if ".before-sync" not in path.name and not is_leftover(path.name)]
     if not found:
-        loud("NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell.")
-    student = (KIT / "notebooks" / "student").glob("0[1-6]_*.ipynb")
+        text = "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell."
+        loud(say(text))
+    student = (here / "student").glob("0[1-6]_*.ipynb")
     begun = {path.name: path for path in student if re.search(r'"execution_count": \d', path.read_text("utf-8"))}
     return found if kept_on else [begun.get(path.name, path) for path in found]
 
 
 def offer(file: Path) -> None:
     """On Colab lets the browser download a file; elsewhere says where it is."""
-    also = f", also in {kept_on[0] / file.parent.name}" if kept_on else ""
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB{also}")
+    facts = {"file": file, "size": file.stat().st_size / 1e6}
+    if kept_on:
+        print(say("{file}: {size:.1f} MB, also in {folder}", **facts, folder=kept_on[0] / file.parent.name))
+    else:
+        print(say("{file}: {size:.1f} MB", **facts))
     if on_colab():
         importlib.import_module("google.colab.files").download(str(file))
 
@@ -231,12 +249,15 @@ def mount(point: Path) -> None:
     try:
         importlib.import_module("google.colab.drive").mount(str(point))
         kept_on = point / "MyDrive" / "hwkit", (point / "MyDrive").stat().st_dev
+        selfcheck.also_kept[:] = [kept_on[0]]
         for kept in sorted(kept_on[0].glob("*")):
             if not (runs() / kept.name / "latest.pt").exists():
                 fetch(kept, runs() / kept.name)
     except (ValueError, OSError, no) as error:
-        way = f"If files stand in {point}, they are not on Drive: !mv {point} {point}-local moves them out of its way."
-        raise ValueError(f"Drive was not mounted ({error}). {way} Run this cell again, or with drive=False.") from None
+        text = "If files stand in {point}, they are not on Drive: !mv {point} {point}-local moves them out of its way."
+        again = say("Run this cell again, or with drive=False.")
+        why = say("Drive was not mounted ({error}).", error=error)
+        raise ValueError(sentences(why, say(text, point=point), again)) from None
 
 
 def fetch(kept: Path, run: Path) -> None:
@@ -247,7 +268,8 @@ def fetch(kept: Path, run: Path) -> None:
         images, partial = here.with_suffix(""), here.with_suffix(".partial")
         try:
             if file.is_file() and not file.stat().st_size:
-                print(f"{file} is empty (0 bytes). Without latest.pt: train(…, weights=run) or --weights {run}.")
+                text = "{file} is empty (0 bytes). Without latest.pt: train(…, weights=run) or --weights {run}."
+                print(say(text, file=file, run=run))
             elif file.is_file() and not here.exists():
                 copy_whole(file, here)
                 os.utime(here, ns=(file.stat().st_mtime_ns,) * 2)  # so that the newest run stays the newest
@@ -255,7 +277,7 @@ def fetch(kept: Path, run: Path) -> None:
                 zipfile.ZipFile(here).extractall(partial)
                 os.utime(partial.rename(images), ns=(here.stat().st_mtime_ns,) * 2)
         except DAMAGED as error:
-            print(f"{file} was not fetched ({error}): run this cell again.")
+            print(say("{file} was not fetched ({error}): run this cell again.", file=file, error=error))
             if file.name in TRAINED:
                 return
 
@@ -270,7 +292,8 @@ def keep(run: Path, minutes: float = 0) -> None:
     kept_at[run], kept = time.monotonic(), kept_on[0] / run.name
     try:
         if max(length(run / name) for name in TRAINED) < max(length(kept / name) for name in TRAINED):
-            print(f"{kept} is longer than {run}, and stays as it is: rename {run}, and it is kept beside it.")
+            text = "{kept} is longer than {run}, and stays as it is: rename {run}, and it is kept beside it."
+            print(say(text, kept=kept, run=run))
             return
         pack(run / "generate")
         for part in ("", "previews/", "figures/", "report/", "generate-evaluation/"):
@@ -280,14 +303,20 @@ def keep(run: Path, minutes: float = 0) -> None:
                 if due and (file.name != "generate.zip" or length(target) <= length(file)):
                     copy_whole(file, target)
     except OSError as error:
-        print(f"Drive did not take {run} ({error.strerror or error}); it is safe here, and is tried again.")
+        text = "Drive did not take {run} ({error}); it is safe here, and is tried again."
+        print(say(text, run=run, error=error.strerror or error))
+
+
+def keep_often(run: Path) -> None:
+    """`keep` for each time that `train` saves, every two minutes: so what Drive holds is at most five minutes old."""
+    keep(run, minutes=3)
 
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copies a file whole or not at all; an OSError is tried again after 1, 2, 4 and 8 seconds."""
     for pause in (1, 2, 4, 8, 0):
         if not kept_on[0].parent.exists() or kept_on[0].parent.stat().st_dev != kept_on[1]:
-            raise OSError("Drive is no longer mounted: run the first cell again")
+            raise OSError(say("Drive is no longer mounted: run the first cell again"))
         try:
             with whole_file(target) as temporary:
                 shutil.copyfile(source, temporary)

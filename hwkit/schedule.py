@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hwkit.language import say
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -51,7 +53,8 @@ class Schedule:
         return self.alpha_bar / (1 - self.alpha_bar)
 
     def __str__(self) -> str:
-        return f"{self.name} schedule, T = {self.T}, √ᾱ_T = {self.alpha_bar[-1].sqrt():.4f} of the image is left in x_T"
+        text = "{name} schedule, T = {T}, √ᾱ_T = {left:.4f} of the image is left in x_T"
+        return say(text, name=self.name, T=self.T, left=self.alpha_bar[-1].sqrt().item())
 
 
 def linear(T: int, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Schedule:

@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/02_training.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/02_training.ipynb)
+#
 # # 2 · Learning to see through noise
 #
 # Show a network a digit under noise and ask what is underneath. Tell it how wrong it was. Repeat, a hundred thousand
@@ -38,7 +40,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("02_training", drive=True)  # False: nothing is kept on Drive
@@ -678,15 +680,26 @@ figures.labelled_rows({name: draw(net, "x0") for name, net in both.items()})
 # convolutions, Muon, in `hwkit/muon.py`.) If a run stands in the folder already, it goes on; `train(…, resume=False)`
 # starts anew.
 
+# %% [markdown]
+# Your functions can train this run. Name them in `own`, as in `own(diffusion_loss, update_weights, ResBlock, UNet.forward)`:
+# the kit then calls yours, and the report says so. One that the check above does not accept is refused, before it costs you an
+# evening. With nothing named, as here, the kit's functions do the work.
+
 # %%
+from hwkit.course.own import own
 from hwkit.files import runs
 from hwkit.runs.run import train
 from hwkit.show.figures import preview
 
 recipe, run = RECIPES[RECIPE], runs() / RECIPE
-for _ in train(recipe, images, run, device, after_epoch=preview(run, recipe, device)):
-    notebook.keep(run, minutes=5)  # to Drive, where you have mounted it
-notebook.keep(run)
+now_and_then = {
+    "after_epoch": preview(run, recipe, device),
+    "after_save": notebook.keep_often,
+}
+with own():
+    for _ in train(recipe, images, run, device, **now_and_then):
+        pass  # what an epoch leaves stands in the folder
+notebook.keep(run)  # to Drive, where you have mounted it
 
 # %% [markdown]
 # Each epoch leaves a line in `history.jsonl`, with points of the loss curve. Printed is the loss early and late in this

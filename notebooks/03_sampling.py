@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/03_sampling.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/03_sampling.ipynb)
+#
 # # 3 · From noise to digits
 #
 # You have a network that looks at a noisy image and says what is underneath. One look is not enough: from pure noise it
@@ -38,7 +40,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("03_sampling", drive=True)  # False: nothing is kept on Drive
@@ -605,10 +607,17 @@ print("made:", make(n=100))
 # If you are interrupted, run it again. With Drive, the images are kept there too, as one zip. (If `generate/` was begun
 # with another sampler, it goes on with that one: delete the folder to begin anew.)
 
+# %% [markdown]
+# Here, too, your functions can do the work: `own(Denoiser, times)` with this sampler, `own(Denoiser, ddim_step)` with
+# `Sampler("ddim")`, `own(Denoiser, ddpm_step)` with `Sampler("ddpm")`. The images then are the same but for rounding, and what made
+# them is noted beside them and in the report.
+
 # %%
+from hwkit.course.own import own
 from hwkit.runs.generate import numbered, read_manifest
 
-folder = notebook.make_images(run, IMAGES, Sampler("dpm++sde"), SEED, device)
+with own():
+    folder = notebook.make_images(run, IMAGES, Sampler("dpm++sde"), SEED, device)
 count = len(numbered(folder))
 print(f"{count:,} images in {folder}, by {Sampler(**read_manifest(folder)['sampler'])}")
 

@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/04_visualization.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/04_visualization.ipynb)
+#
 # # 4 · Watching it happen
 #
 # Noise goes in, a digit comes out. When does it become *that* digit? You draw the two figures that the homework asks for,
@@ -35,7 +37,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("04_visualization", drive=True)  # False: nothing is kept on Drive

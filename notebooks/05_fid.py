@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/05_fid.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/05_fid.ipynb)
+#
 # # 5 · How good are they?
 #
 # "Looks fine to me" is no measurement, and nobody looks at 10,000 digits. The usual answer is one number, FID: it compares the
@@ -36,7 +38,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("05_fid", drive=True)  # False: nothing is kept on Drive

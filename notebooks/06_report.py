@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/06_report.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/06_report.ipynb)
+#
 # # 6 · The report
 #
 # Images, figures and a number are there. What is missing is a page that says how they came about, so that somebody else could do it
@@ -36,7 +38,7 @@ import os, sys
 
 if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), "/content/hwkit"]
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("06_report", drive=True)  # False: nothing is kept on Drive

@@ -4,6 +4,7 @@ Those in solutions/ hold the worked answers to the exercises, and are treated as
 
 python notebooks/build.py sync                     # both of a pair hold the same cells, the newer one's
 python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved; solutions/01 is one too
+python notebooks/build.py execute --language zh-TW [01 03 …]  # the Chinese ones, as editions.py wrote them
 python notebooks/build.py badges owner/name [REF]  # badge and clone address point there; REF is main
 python notebooks/build.py smoke FOLDER             # copies with small sizes, for `make test`
 
@@ -40,6 +41,8 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "06_report": {"RUN": "smoke", "IMAGES": 100},
     "solutions/00_toy": {"SEEDS": (0,), "STEPS": 60, "POINTS": 200},
     "solutions/01_data": {"SEEDS": (0,), "DIGITS": 600},
+    "solutions/02_training": {"STEPS": 12, "SAMPLES": 4, "SEEDS": (0,)},
+    "solutions/03_sampling": {"STEPS": 5, "PAIRS": 2, "IMAGES": 12, "SEEDS": (0,)},
     "solutions/04_visualization": {"RUN": "smoke", "SEEDS": (0,), "SAMPLES": 6, "ROWS": 1},
     "solutions/05_fid": {"RUN": "smoke", "SEEDS": (0,), "DIGITS": 600},
     "solutions/06_report": {"RUN": "smoke", "SEEDS": (0,), "IMAGES": 20},
@@ -113,6 +116,31 @@ def execute(names: list[str]) -> None:
         write(notebook, target)
 
 
+def execute_chinese(names: list[str]) -> None:
+    """Runs Chinese notebooks for the outputs in which the library speaks; all others stay the English ones."""
+    import editions
+    import translations
+    from nbclient import NotebookClient
+
+    editions.write_editions()
+    for source in translations.sources(names):
+        path, worked = HERE / translations.LANGUAGE / f"{source.stem}.ipynb", source.with_suffix(".ipynb")
+        if faults := translations.faults(source):
+            sys.exit("\n".join(faults))
+        print(f"{path.parent.name}/{path.stem} …", flush=True)
+        done = nbformat.read(path, as_version=4)
+        resources = {"metadata": {"path": path.parent}}
+        NotebookClient(done, timeout=None, kernel_name="python3", resources=resources).execute()
+        show_goal(done)
+        for cell in done.cells:
+            if cell.cell_type == "code":
+                cell.outputs = shown(cell)
+        english = nbformat.read(worked, as_version=4)
+        done = translations.run_in_chinese(english, done)
+        nbformat.write(translations.in_chinese(english, translations.catalogue(source), done), path)
+    editions.write_editions()
+
+
 def smoke(folder: Path) -> None:
     """Copies every .ipynb; after its parameters comes a cell with small ones (as papermill injects them)."""
     for source in sources():
@@ -146,12 +174,16 @@ def write(notebook, path: Path) -> None:
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({"tags": tags(cell)} if tags(cell) else {})
         if cell.cell_type == "code":
-            # A widget leaves the picture that comes with it, and a progress bar nothing.
-            widgets = [out.get("data", {}).pop(WIDGET, None) for out in cell.outputs]
-            kept = zip(cell.outputs, widgets, strict=True)
-            cell.outputs = merged([out for out, widget in kept if not widget or "image/png" in out.data])
+            cell.outputs = shown(cell)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def shown(cell) -> list:
+    """The outputs of a code cell that are saved: of a widget the picture that comes with it, of a progress bar nothing."""
+    widgets = [out.get("data", {}).pop(WIDGET, None) for out in cell.outputs]
+    kept = zip(cell.outputs, widgets, strict=True)
+    return merged([out for out, widget in kept if not widget or "image/png" in out.data])
 
 
 def merged(outputs: list) -> list:
@@ -195,6 +227,8 @@ if __name__ == "__main__":
     command, *rest = sys.argv[1:] or ["help"]
     if command == "sync":
         sync()
+    elif command == "execute" and rest[:2] == ["--language", "zh-TW"]:
+        execute_chinese(rest[2:])
     elif command == "execute":
         execute(rest)
     elif command == "badges" and len(rest) in (1, 2):

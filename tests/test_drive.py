@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 import types
 import zipfile
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from conftest import TINY
 
 from hwkit import notebook
+from hwkit.course import selfcheck
 from hwkit.files import runs, write_many
 from hwkit.runs.checkpoint import load, newest_run
 from hwkit.runs.run import train
@@ -190,6 +192,39 @@ def test_while_training_drive_is_written_to_seldom(drive, runs_of):
     assert (drive.kept / "history.jsonl").read_text() != "later"
     notebook.keep(run)
     assert (drive.kept / "history.jsonl").read_text() == "later", "asked for, it is kept at once"
+
+
+def test_while_training_drive_holds_what_is_at_most_five_minutes_old(drive, digits, monkeypatch):
+    """An epoch may take ten minutes on a CPU. The clock here is one that each saving puts forward by two minutes."""
+    run, clock, moment, ages, real = drive("s1"), [0.0], [0.0], [], time.monotonic
+
+    def saved(folder):
+        clock[0] += 120
+        notebook.keep_often(folder)
+        if (drive.kept / "latest.pt").read_bytes() == (folder / "latest.pt").read_bytes():
+            moment[0] = clock[0]
+        ages.append(clock[0] - moment[0])
+
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: real() + clock[0])
+    recipe = replace(RECIPE, epochs=2, minutes=None)
+    for _ in train(recipe, digits, run, device="cpu", quiet=True, after_save=saved, save_minutes=-1):
+        assert seen(drive.kept) > 0
+    assert len(ages) > 4 and set(ages) == {0, 120}, "of two savings, two minutes apart, Drive has one at least"
+
+
+def test_the_ticks_of_the_self_check_go_to_drive_and_come_back(drive, tmp_path, monkeypatch):
+    def q_sample(x_0, alpha_bar_t, eps):
+        return alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) ** 0.5 * eps
+
+    for name in ("also_kept", "ticks", "failures"):
+        monkeypatch.setattr(selfcheck, name, type(getattr(selfcheck, name))())
+    drive("s1")
+    assert selfcheck.check(q_sample)
+    selfcheck.ticks.clear()
+    drive("s2")
+    assert selfcheck.kept() == {"q_sample": True}
+    shutil.rmtree(drive.kept.parent.parent)
+    assert selfcheck.check(q_sample) and not drive.kept.parent.parent.exists(), "Drive that is gone is not written to"
 
 
 # A longer run on Drive is never replaced by a shorter one

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -109,30 +110,32 @@ def test_marks_that_do_not_fit_are_named(code, fault):
 def kit(worked, tmp_path, monkeypatch):
     """A folder of notebooks with one pair in it."""
     nbformat.write(worked, tmp_path / "01_data.ipynb")
-    monkeypatch.setattr(editions, "HERE", tmp_path)
+    jupytext.write(worked, tmp_path / "01_data.py", fmt="py:percent")
+    monkeypatch.setattr(editions.translations, "HERE", tmp_path)
+    monkeypatch.setattr(editions.translations, "CATALOGUES", tmp_path / "locale")
     return tmp_path
 
 
 def test_editions_are_valid_notebooks_and_are_made_anew(kit, worked):
-    [path] = editions.write_editions(kit / "student")
+    [path] = editions.write_editions(kit)
     nbformat.validate(nbformat.read(path, as_version=4))
     worked.cells[2].source = TASK.replace("Twice x", "Two times x")
     nbformat.write(worked, kit / "01_data.ipynb")
-    assert editions.write_editions(kit / "student") == [path] and "Two times x" in path.read_text()
+    assert editions.write_editions(kit) == [path] and "Two times x" in path.read_text()
 
 
 def test_what_a_student_wrote_is_never_overwritten(kit):
-    [path] = editions.write_editions(kit / "student")
+    [path] = editions.write_editions(kit)
     mine = nbformat.read(path, as_version=4)
     mine.cells[2].source = TASK
     nbformat.write(mine, path)
     before = path.read_bytes()
-    assert editions.write_editions(kit / "student") == [kit / "student" / "01_data.new.ipynb"]
+    assert editions.write_editions(kit) == [kit / "student" / "01_data.new.ipynb"]
     assert path.read_bytes() == before
 
 
 def test_running_the_notebook_is_no_change(kit):
-    [path] = editions.write_editions(kit / "student")
+    [path] = editions.write_editions(kit)
     run = nbformat.read(path, as_version=4)
     run.cells[1].outputs.append(new_output("stream", name="stdout", text="ran\n"))
     nbformat.write(run, path)

@@ -144,7 +144,7 @@ def test_code_cells_are_short_and_each_has_words_before_it(name):
 def test_every_notebook_has_the_same_parts(name):
     content = source(name)
     text = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
-    assert re.match(r"\[!\[Open in Colab\].*\n\n# \d · ", text[0]) and int(name[:2]) == int(
+    assert re.match(r"\[!\[Open in Colab\].*\n\n\*\*English\*\* · .*\n\n# \d · ", text[0]) and int(name[:2]) == int(
         re.search(r"# (\d)", text[0])[1]
     )
     headings = [line[3:] for cell in text for line in cell.splitlines() if line.startswith("## ")]
@@ -242,9 +242,10 @@ def test_no_line_of_code_is_wider_than_its_cell(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_badge_and_clone_point_to_this_notebook_in_one_repository(name):
     text, reference = (NOTEBOOKS / f"{name}.py").read_text("utf-8"), (NOTEBOOKS / "01_data.py").read_text("utf-8")
-    (badge,) = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/(\S+?)/(\S+?)\)", text)
+    badge, switch = re.findall(r"colab\.research\.google\.com/github/(\S+?)/blob/(\S+?)/(\S+?)\)", text)
     (clone,) = re.findall(r'git clone -q -b (\S+) https://github\.com/(\S+)"', text)
     assert badge == (clone[1], clone[0], f"notebooks/{name}.ipynb")
+    assert switch == (clone[1], clone[0], f"notebooks/zh-TW/{name}.ipynb")
     assert f"blob/{clone[0]}/" in reference and f'github.com/{clone[1]}"' in reference
 
 
@@ -266,14 +267,14 @@ def build(folder: Path):
 def test_badges_are_rewritten_in_all_notebooks_and_again(tmp_path):
     copy = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     addresses = re.compile(
-        r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/(.+?)/notebooks/(?:student/)?\d"
+        r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/(.+?)/notebooks/(?:zh-TW/)?(?:student/)?\d"
         r"|git clone -q -b (\S+) https://github\.com/([\w.-]+/[\w.-]+)"
     )
     for owner, *ref in (("somebody/fork-1",), ("other/hwkit", "week/3"), ("other/hwkit", "v0.2.0"), ("o/h",)):
         build(copy).badges(owner, *ref)
-        for path in [*copy.glob("0*.py"), *copy.glob("0*.ipynb"), *copy.glob("student/0*.ipynb")]:
-            (badge, clone) = addresses.findall(path.read_text("utf-8"))
-            assert badge[:2] == (owner, *(ref or ["main"])) == clone[:1:-1], path
+        for path in [*copy.glob("0*.py"), *copy.rglob("0*.ipynb")]:
+            badge, switch, clone = addresses.findall(path.read_text("utf-8"))
+            assert badge[:2] == switch[:2] == (owner, *(ref or ["main"])) == clone[:1:-1], path
 
 
 @pytest.mark.parametrize("wrong", [["no-owner"], ["a/b/c"], ["a/b", "no ref"]])

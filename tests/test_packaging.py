@@ -44,9 +44,12 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
+KINDS = (".py", ".css", ".html", ".js", ".toml", ".mo")
+
+
 def test_a_wheel_holds_every_file_of_the_kit_and_its_data_only(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    files = [path for path in (KIT / "hwkit").rglob("*") if path.suffix in (".py", ".css", ".html", ".js")]
+    files = [path for path in (KIT / "hwkit").rglob("*") if path.suffix in KINDS]
     assert files and {path.relative_to(KIT).as_posix() for path in files} <= names
     assert {f"hwkit/data/{name}" for name in DATA} <= names
     assert not [name for name in names if name.endswith(".png")]

@@ -266,8 +266,8 @@ def test_questions_are_printed_with_their_answers_and_texts_say_their_language(t
     )
     page = write_html(tmp_path / "r.html", "擴散模型", "Lin", [part])
     source = page.read_text("utf-8")
-    assert '<dt lang="en">Why is it so late?</dt><dd lang="zh-Hant">因為雜訊蓋過了數字。</dd>' in source
-    assert '<h1 lang="zh-Hant">' in source and '<dd lang="en">Noise.</dd>' in source and '<html lang="en">' in source
+    assert '<dt lang="en">Why is it so late?</dt><dd lang="zh-Hant-TW">因為雜訊蓋過了數字。</dd>' in source
+    assert '<h1 lang="zh-Hant-TW">' in source and '<dd lang="en">Noise.</dd>' in source and '<html lang="en">' in source
 
 
 def test_equations_are_set_as_mathematics(run):

@@ -262,7 +262,7 @@ def test_another_wrong_answer_is_told_where_it_fails_and_which_factor_is_off():
 
     said = hints(flat, "q_sample", 2)
     assert "but not at t = 0" in said and "the factor of eps is too large" in said.lower()
-    assert "the nearer t is to 0" in said and "that of x_0 is right" in said
+    assert "the nearer t is to 0" in said and "That of x_0 is right." in said
 
     def loud(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"):
         return BY_NAME["ddpm_step"].answer(
@@ -270,8 +270,8 @@ def test_another_wrong_answer_is_told_where_it_fails_and_which_factor_is_off():
         )
 
     said = hints(loud, "ddpm_step", 2)
-    assert ", and right with posterior" in said and "With beta the factor of noise is too large" in said
-    assert "those of x0_hat and eps_hat are right" in said
+    assert ". With posterior it is right." in said and "With beta: The factor of noise is too large." in said
+    assert "Those of x0_hat and eps_hat are right." in said
 
     def clamped(x_0, alpha_bar_t, eps):
         return q_sample(x_0, alpha_bar_t, eps).clamp(-1, 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hwkit.course.tasks import Case, Task
+from hwkit.language import listing, marked, say, sentences
 
 
 def plain(value) -> Tensor | None:
@@ -35,63 +36,88 @@ def close(got, want, tolerance: float) -> bool:
     return torch.allclose(got, want, rtol=0, atol=tolerance * scale + 1e-9, equal_nan=True)
 
 
-def of_another_kind(got, want, double: bool) -> str | None:
-    """What is wrong with the type, shape, dtype or device of a value, as the end of a sentence on it; or None."""
+def of_another_kind(name: str, got, want, double: bool) -> str | None:
+    """A sentence on the type, shape, dtype or device of the value `name`, where one of them is wrong; or None."""
+    kind = type(got).__name__
     if got is None:
-        return "is None: the function should end in a line with `return`"
+        return say("{name} is None: the function should end in a line with `return`.", name=name)
     if isinstance(got, np.ndarray | list | tuple) and isinstance(want, Tensor):
-        return f"is a {type(got).__name__}, but a torch tensor is wanted"
+        return say("{name} is a {kind}, but a torch tensor is wanted.", name=name, kind=kind)
     if isinstance(want, Tensor) and not isinstance(got, Tensor):
         if isinstance(got, bool | int | float | complex | np.number):
-            return (
-                f"is a number ({type(got).__name__}), but a tensor is wanted: leave out .item(), float() and the like"
-            )
-        return f"is of type {type(got).__name__}, but a tensor of shape {tuple(want.shape)} is wanted"
+            text = "{name} is a number ({kind}), but a tensor is wanted: leave out .item(), float() and the like."
+            return say(text, name=name, kind=kind)
+        text = "{name} is of type {kind}, but a tensor of shape {shape} is wanted."
+        return say(text, name=name, kind=kind, shape=tuple(want.shape))
     if isinstance(want, Tensor):
-        return _of_another_tensor_kind(got, want, double)
+        return _of_another_tensor_kind(name, got, want, double)
     value = plain(got)
     if isinstance(got, complex | np.complexfloating) or (isinstance(got, np.ndarray) and np.iscomplexobj(got)):
-        return "is complex, but a real number is wanted: roots of eigenvalues that are negative by rounding give that"
+        text = (
+            "{name} is complex, but a real number is wanted: roots of eigenvalues that rounding made negative do that."
+        )
+        return say(text, name=name)
     if value is None:
-        return f"is of type {type(got).__name__}, but numbers are wanted"
+        return say("{name} is of type {kind}, but numbers are wanted.", name=name, kind=kind)
     if isinstance(want, list) and value.ndim == 1 and not torch.equal(value, value.round()):
-        return "holds fractions, but times are whole numbers: they are places in the table ᾱ"
+        text = "{name} holds fractions, but times are whole numbers: they are places in the table ᾱ."
+        return say(text, name=name)
     if value.shape != np.shape(want):
-        return f"has the shape {tuple(value.shape)}, but {np.shape(want)} is wanted"
+        return _of_another_shape(name, value.shape, np.shape(want))
     return None
 
 
-def _of_another_tensor_kind(got: Tensor, want: Tensor, double: bool) -> str | None:
+def _of_another_tensor_kind(name: str, got: Tensor, want: Tensor, double: bool) -> str | None:
     if got.device != want.device:
-        return f"is on the device {got.device}, but the inputs are on {want.device}: make new tensors where they are"
+        text = "{name} is on the device {device}, but the inputs are on {wanted}: make new tensors where they are."
+        return say(text, name=name, device=got.device, wanted=want.device)
     if got.dtype not in (torch.float32, torch.float64):
-        return f"is {got.dtype}, but floating-point numbers of 32 or 64 bits are wanted"
+        text = "{name} is {dtype}, but floating-point numbers of 32 or 64 bits are wanted."
+        return say(text, name=name, dtype=got.dtype)
     if double and got.dtype != torch.float64:
-        return f"is {got.dtype}, but torch.float64 is wanted: it holds 1 − ᾱ_1 = 0.0001 to all digits, float32 to three"
-    if got.shape != want.shape:
-        return f"has the shape {tuple(got.shape)}, but {tuple(want.shape)} is wanted"
-    return None
+        text = (
+            "{name} is {dtype}, but torch.float64 is wanted: it holds 1 − ᾱ_1 = 0.0001 to all digits, float32 to three."
+        )
+        return say(text, name=name, dtype=got.dtype)
+    return _of_another_shape(name, got.shape, want.shape) if got.shape != want.shape else None
 
 
-def where(tries: list[tuple[Case, bool]]) -> str:
-    """In which of the cases an answer is wrong: 'is wrong with beta, but not at t = 1, and right with posterior'."""
+def _of_another_shape(name: str, got, want) -> str:
+    return say("{name} has the shape {shape}, but {wanted} is wanted.", name=name, shape=tuple(got), wanted=tuple(want))
+
+
+def where(name: str, tries: list[tuple[Case, bool]]) -> str:
+    """In which cases a value is wrong: 'x_s is wrong with beta, but not at t = 1. With posterior it is right.'"""
     found: dict[tuple, list[str]] = {}
     for option in dict.fromkeys(case.option for case, _ in tries):
         sides = [tuple(case.where for case, good in tries if case.option == option and good == side) for side in (0, 1)]
         found.setdefault(tuple(sides), []).append(option)
     if len(found) == 1:
-        return f"is wrong{_among(*next(iter(found))) or ' everywhere'}"
-    wrong = [f"is wrong with {listed(options)}{_among(*sides)}" for sides, options in found.items() if sides[0]]
+        return _wrong_at(name, *next(iter(found)))
+    wrong = [_wrong_with(name, listing(options, 4), *sides) for sides, options in found.items() if sides[0]]
     right = [option for sides, options in found.items() if not sides[0] for option in options]
-    rest = f", and right with {right[0] if len(right) == 1 else 'the others'}" if right else ""
-    return "; it ".join(wrong) + rest
+    rest = (
+        say("With {option} it is right.", option=right[0]) if len(right) == 1 else say("With the others it is right.")
+    )
+    return sentences(*wrong, rest if right else "")
 
 
-def _among(some: tuple, others: tuple) -> str:
+def _wrong_at(name: str, some: tuple, others: tuple) -> str:
     """Names the shorter of two lists of cases."""
     if not others:
-        return ""
-    return f" at {listed(some)}" if len(some) <= len(others) else f", but not at {listed(others)}"
+        return say("{name} is wrong everywhere.", name=name)
+    if len(some) <= len(others):
+        return say("{name} is wrong at {places}.", name=name, places=listing(some, 4))
+    return say("{name} is wrong, but not at {places}.", name=name, places=listing(others, 4))
+
+
+def _wrong_with(name: str, options: str, some: tuple, others: tuple) -> str:
+    if not others:
+        return say("{name} is wrong with {options}.", name=name, options=options)
+    if len(some) <= len(others):
+        return say("{name} is wrong with {options} at {places}.", name=name, options=options, places=listing(some, 4))
+    text = "{name} is wrong with {options}, but not at {places}."
+    return say(text, name=name, options=options, places=listing(others, 4))
 
 
 def entries(got, want, tolerance: float) -> str:
@@ -99,15 +125,14 @@ def entries(got, want, tolerance: float) -> str:
     got, want = plain(got), plain(want)
     off = (got - want).abs() > tolerance * want.abs().max() + 1e-9
     place = off.nonzero()[0]
-    size = f"too {'large' if got[tuple(place)] > want[tuple(place)] else 'small'}"
+    large = got[tuple(place)] > want[tuple(place)]
     if got.numel() == 1:
-        return f"It is {size}."
-    right = f"{int((~off).sum())} of {off.numel()} values are right."
-    return f"{right} The first wrong one is at [{', '.join(map(str, place.tolist()))}], and {size}."
-
-
-def listed(names, most: int = 4) -> str:
-    return "; ".join(names[:most]) + "; …" * (len(names) > most)
+        return say("It is too large.") if large else say("It is too small.")
+    right = say("{right} of {count} values are right.", right=int((~off).sum()), count=off.numel())
+    text = "The first wrong one is at {place}, and too small."
+    if large:
+        text = "The first wrong one is at {place}, and too large."
+    return sentences(right, say(text, place=place.tolist()))
 
 
 def factors(task: Task, name: str, tries: list[tuple[Case, dict, dict]]) -> str:
@@ -127,7 +152,7 @@ def factors(task: Task, name: str, tries: list[tuple[Case, dict, dict]]) -> str:
         basis = torch.stack([plain(part).flatten() for part in parts.values()], dim=1)
         (mine, rest), (theirs, _) = (_fit(basis, plain(values[name]).flatten()) for values in (got, want))
         if rest > 10 * task.tolerance:
-            return f"Something other than {' and '.join(parts)}, each times a number, enters it."
+            return say("Something other than {parts}, each times a number, enters it.", parts=both([*parts]))
         off = (mine - theirs).abs() > task.tolerance * theirs.abs().max()
         for part, *share in zip(parts, mine.tolist(), theirs.tolist(), off.tolist(), strict=True):
             shares.setdefault(part, []).append((case.where, *share))
@@ -135,10 +160,14 @@ def factors(task: Task, name: str, tries: list[tuple[Case, dict, dict]]) -> str:
     wrong = [_share(part, found) for part, found in shares.items() if part not in right]
     if not wrong:
         return ""
-    rest = (
-        f"; {'those' if len(right) > 1 else 'that'} of {' and '.join(right)} {'are' if len(right) > 1 else 'is'} right"
-    )
-    return (f"With {option} the" if option else "The") + f" {'; the '.join(wrong)}{rest if right else ''}."
+    rest = say("Those of {parts} are right.", parts=both(right)) if len(right) > 1 else ""
+    rest = say("That of {part} is right.", part=right[0]) if len(right) == 1 else rest
+    return sentences(say("With {option}:", option=option) if option else "", *wrong, rest)
+
+
+def both(names: list[str]) -> str:
+    """'a and b'."""
+    return say("{some} and {last}", some=listing(names[:-1]), last=names[-1]) if names[1:] else names[0]
 
 
 def _fit(basis: Tensor, value: Tensor) -> tuple[Tensor, float]:
@@ -149,23 +178,29 @@ def _fit(basis: Tensor, value: Tensor) -> tuple[Tensor, float]:
 
 def _share(part: str, found: list[tuple[str, float, float, bool]]) -> str:
     """What is wrong with the factor of one part; found: (where, its value, the right value, whether they differ)."""
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for at, got, want, off in found:
-        kinds.setdefault(_kind(got, want) if off else "", []).append(at)
-    kinds.pop("", None)
+        if off:
+            kinds.setdefault(_kind(got, want), []).append(at)
     if len(kinds) > 1:
-        return f"factor of {part} " + ", and ".join(f"{kind} at {listed(at)}" for kind, at in kinds.items())
+        return sentences(*(say(text, part=part, places=listing(at, 4)) for (_, text), at in kinds.items()))
     ratios = [abs(math.log(abs(got / want))) for _, got, want, off in found if off and got and want]
-    rising = {x < y for x, y in pairwise(ratios)} if len(ratios) > 2 else {}
-    trend = f", the more so the nearer t is to {'0' if True in rising else 'T'}" if len(rising) == 1 else ""
-    return f"factor of {part} {next(iter(kinds))}{trend}"
+    rising, trend = {x < y for x, y in pairwise(ratios)} if len(ratios) > 2 else set(), ""
+    if len(rising) == 1:
+        trend = say("The more so the nearer t is to 0.") if True in rising else say("The more so the nearer t is to T.")
+    ((everywhere, _),) = kinds
+    return sentences(say(everywhere, part=part), trend)
 
 
-def _kind(got: float, want: float) -> str:
+def _kind(got: float, want: float) -> tuple[str, str]:
+    """What is wrong with a factor: a sentence to be said, and the same with the places where it is so."""
     if abs(want) < 1e-6:
-        return "should be 0"
+        return marked("The factor of {part} should be 0."), marked("The factor of {part} should be 0 at {places}.")
     if abs(got) < 1e-6:
-        return "is missing"
+        return marked("The factor of {part} is missing."), marked("The factor of {part} is missing at {places}.")
     if got * want < 0:
-        return "has the wrong sign"
-    return "is too large" if abs(got) > abs(want) else "is too small"
+        text = marked("The factor of {part} has the wrong sign at {places}.")
+        return marked("The factor of {part} has the wrong sign."), text
+    if abs(got) > abs(want):
+        return marked("The factor of {part} is too large."), marked("The factor of {part} is too large at {places}.")
+    return marked("The factor of {part} is too small."), marked("The factor of {part} is too small at {places}.")

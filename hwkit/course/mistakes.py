@@ -502,7 +502,7 @@ MISTAKES = bank(
          "The time comes in so late that no convolution can use it.",
          "Add it between the two halves, before the second norm."),
         ("no activation", block_with(lambda b, x, emb: b.skip(x) + inner(b, x, emb, act=lambda h: h)),
-         "What are two convolutions in a row, with nothing between?",
+         "What are two convolutions one after the other, with nothing between?",
          "Norm and convolution are there. What bends the line is not.",
          "Each half has three parts: a norm, a SiLU, a convolution."),
         ("ReLU for SiLU", block_with(lambda b, x, emb: b.skip(x) + inner(b, x, emb, act=F.relu)),

@@ -29,13 +29,16 @@ from hwkit.course.compare import close, entries, factors, of_another_kind, plain
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Unfit
 from hwkit.files import read_json, runs, write_json
+from hwkit.language import filled, say, sentences
 
+BLANKS = ("Task ", "題目 ")  # so begins what a blank of the student edition says
 KEPT = "selfcheck.json"  # in the folder of the runs
 FOREIGN = (  # whose lines are no student's
     f"{Path(hwkit.__file__).parent}{os.sep}",
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
 )
 
+also_kept: list[Path] = []  # folders that keep the ticks too: on Colab MyDrive/hwkit
 ticks: dict[str, bool] = {}  # by the name of the task: whether its last check passed
 failures: dict[str, tuple[str, int]] = {}  # by the name of the task: how it failed last, and how often in a row
 
@@ -81,7 +84,7 @@ def check(function: Callable, task: str | None = None, seed: int = 0) -> Result:
             try:
                 result = judge(chosen, function, seed)
             except Exception as error:  # a value that cannot even be compared must not stop a student's notebook
-                result = failed(chosen, "unfit", f"What it gives cannot be compared ({said(error)}).")
+                result = failed(chosen, "unfit", say("What it gives cannot be compared ({error}).", error=said(error)))
         remember(chosen, result)
     print(result)
     return result
@@ -90,14 +93,14 @@ def check(function: Callable, task: str | None = None, seed: int = 0) -> Result:
 def find(function: Callable, task: str | None) -> Task | str:
     """The task that a function is an answer to, or a sentence that says why there is none."""
     if not callable(function):
-        return (
-            f"check wants a function, as in check(q_sample), but was given an object of type {type(function).__name__}."
-        )
+        text = "check wants a function, as in check(q_sample), but was given an object of type {kind}."
+        return say(text, kind=type(function).__name__)
     name = task if task is not None else getattr(function, "__name__", type(function).__name__)
     for found in TASKS:
         if str(name) in (found.name, found.number):
             return found
-    return f"There is no task {name!r}. progress() lists them; check(function, task='1.2') names one."
+    text = "There is no task {name!r}. progress() lists them; check(function, task='1.2') names one."
+    return say(text, name=name)
 
 
 def judge(task: Task, function: Callable, seed: int) -> Result:
@@ -115,22 +118,25 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
     order = sorted(range(len(cases)), key=lambda i: i not in wrong)  # where another mistake is soon told apart
     for mistake in MISTAKES[task.name] if wrong else ():
         if all(agree(task, seen[i], attempt(task, mistake.function, cases[i])) for i in order):
-            return failed(task, mistake.name, mistake.hints)
+            return failed(task, mistake.name, tuple(map(say, mistake.hints)))
     if stop:
-        tried = f" (Tried with {cases[seen.index(stop)]}.)" if stop.kind == "error" else ""
-        return failed(task, stop.kind, f"{stop.text}{tried}")
+        tried = say("(Tried with {case}.)", case=cases[seen.index(stop)]) if stop.kind == "error" else ""
+        return failed(task, stop.kind, sentences(stop.text, tried))
     for got, want in zip(seen, right, strict=True):
         if text := wrong_kind(task, got, want):
             return failed(task, "kind", text)
     cut = [name for got, want in zip(seen, right, strict=True) for name in want if is_cut_off(got[name], want[name])]
     if not wrong and cut:
-        text = "by .detach(), .item(), torch.tensor(…) or no_grad, so that nothing could be learned from it"
-        return failed(task, "kind", f"The values are right, but {cut[0]} has lost its gradients, {text}.")
+        text = (
+            "The values are right, but {name} has lost its gradients, by .detach(), .item(), torch.tensor(…) or "
+            "no_grad, so that nothing could be learned from it."
+        )
+        return failed(task, "kind", say(text, name=cut[0]))
     if not wrong:
-        return Result(True, "passed", f"✓ {task}: {task.verified}.")
+        return Result(True, "passed", say("✓ {task}: {verified}.", task=task, verified=say(task.verified)))
     if not agree(task, attempt(task, function, cases[wrong[0]], seed + 1), seen[wrong[0]]):
         text = "Two calls with the same inputs gave two results: draw nothing at random, all noise is an argument."
-        return failed(task, "random", text)
+        return failed(task, "random", say(text))
     return failed(task, "wrong", faults(task, list(zip(cases, seen, right, strict=True))))
 
 
@@ -151,20 +157,29 @@ def attempt_on_copy(task: Task, function: Callable, case: Case) -> dict | Stop:
     seen = attempt(task, function, own)
     pairs = zip([*case.args, *case.kwargs.values()], [*own.args, *own.kwargs.values()], strict=True)
     if not all(close(now, before, 0.0) for before, now in pairs if isinstance(before, Tensor | np.ndarray)):
-        text = "by an operation in place, such as += or one whose name ends in an underscore: make a new one"
-        return Stop("in place", f"It changes a tensor or array that was given to it, {text}.")
+        text = (
+            "It changes a tensor or array that was given to it, by an operation in place, such as += or one whose name "
+            "ends in an underscore: make a new one."
+        )
+        return Stop("in place", say(text))
     return seen
 
 
 def stopped(task: Task, error: BaseException) -> Stop:
     """An exception as a sentence, with the student's line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
-    line = f", in line {frames[-1].lineno}: `{frames[-1].line}`" if frames and frames[-1].line else ""
+    line = frames[-1].line if frames else ""
     # PyTorch raises NotImplementedError too, always with a message, so only the student's own raise is a blank.
-    own = "raise NotImplementedError" in line or (not line and str(error)[:5] in ("", "Task "))
+    own = "raise NotImplementedError" in line or (not line and (not str(error) or str(error).startswith(BLANKS)))
     if isinstance(error, NotImplementedError) and own:
-        return Stop("blank", f"The blank is still empty. You write {task.signature}: {task.title} ({task.equation}).")
-    return Stop("error", f"It stopped with {said(error)}{line}.", re.sub(r"\d+", "#", said(error)))
+        text = "The blank is still empty. You write {signature}: {title} ({equation})."
+        about = {"signature": task.signature, "title": say(task.title), "equation": say(task.equation)}
+        return Stop("blank", say(text, **about))
+    text = "It stopped with {error}."
+    if line:
+        text = "It stopped with {error}, in line {number}: `{line}`."
+    told = say(text, error=said(error), number=frames[-1].lineno if frames else "", line=line)
+    return Stop("error", told, re.sub(r"\d+", "#", said(error)))
 
 
 def said(error: BaseException) -> str:
@@ -182,11 +197,12 @@ def other_signature(task: Task, function: Callable) -> str | None:
     names = [argument.arg for argument in wanted.args]
     first = names[: len(names) - len(wanted.defaults)]  # are given by place, the others by name
     if set(own.parameters) == set(names) and list(own.parameters) != names:
-        return f"Its arguments stand in another order: it is called as {task.signature}."
+        return say("Its arguments stand in another order: it is called as {signature}.", signature=task.signature)
     try:
         own.bind(*first, **dict.fromkeys(names[len(first) :]))
     except TypeError as error:
-        return f"It is called as {task.signature}, which yours, with {own}, does not take ({error})."
+        text = "It is called as {signature}, which yours, with {own}, does not take ({error})."
+        return say(text, signature=task.signature, own=own, error=error)
     return None
 
 
@@ -199,18 +215,23 @@ def failed(task: Task, kind: str, text: str | tuple[str, ...]) -> Result:
     count = count + 1 if last == kind else 1
     failures[task.name] = kind, count
     if isinstance(text, str):
-        return Result(False, kind, f"✗ {task}: {text}")
+        return Result(False, kind, say("✗ {task}: {text}", task=task, text=text))
     level = min(count, len(text))
-    end = f"Read again: {task.equation}, in notebook {task.notebook}."
-    more = "Check again for the next." if level < len(text) else end
-    return Result(False, kind, f"✗ {task}: {text[level - 1]}\n  Hint {level} of {len(text)}. {more}")
+    hint = say("✗ {task}: {text}", task=task, text=text[level - 1])
+    number = say("Hint {level} of {count}.", level=level, count=len(text))
+    more = say("Check again for the next.")
+    if level == len(text):
+        more = say(
+            "Read again: {equation}, in notebook {notebook}.", equation=say(task.equation), notebook=task.notebook
+        )
+    return Result(False, kind, f"{hint}\n  {sentences(number, more)}")
 
 
 def wrong_kind(task: Task, got: dict, want: dict) -> str | None:
     """A sentence on the first value that is of another type, shape, dtype or device than the right one."""
     for name, value in want.items():
-        if text := of_another_kind(got[name], value, task.double):
-            return f"{name} {text}."
+        if text := of_another_kind(name, got[name], value, task.double):
+            return text
     return None
 
 
@@ -230,14 +251,16 @@ def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
     """Three hints on an answer that is wrong in a way that the kit does not know; see `compare.py`."""
     case, got, want = next(each for each in tries if not agree(task, *each[1:]))
     name = next(name for name, value in want.items() if not close(got[name], value, task.tolerance))
-    first = f"{name} {where([(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])}."
+    first = where(name, [(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])
     if not all(plain(g[name]).isfinite().all() for _, g, _ in tries):
-        second = "It holds NaN or infinite values: is there a division by 0, or the root of less than 0?"
+        second = say("It holds NaN or infinite values: is there a division by 0, or the root of less than 0?")
     else:
         second = factors(task, name, tries) if task.parts else ""
-        second = second or f"Take {case}: {entries(got[name], want[name], task.tolerance)}"
-    way = "Call it with all pictures 0 but one: what comes out is that one's factor. " if task.parts else ""
-    return first, f"{first} {second}", f"{first} {second} {way}Compare with {task.equation}, by hand, for {case}."
+        looked = entries(got[name], want[name], task.tolerance)
+        second = second or sentences(say("Take {case}:", case=case), looked)
+    way = say("Call it with all pictures 0 but one: what comes out is that one's factor.") if task.parts else ""
+    by_hand = say("Compare with {equation}, by hand, for {case}.", equation=say(task.equation), case=case)
+    return first, sentences(first, second), sentences(first, second, way, by_hand)
 
 
 # Progress
@@ -248,22 +271,34 @@ def remember(task: Task, result: Result) -> None:
     ticks[task.name] = result.passed
     if result:
         failures.pop(task.name, None)
-    with contextlib.suppress(OSError, ValueError):
-        write_json(runs() / KEPT, kept() | ticks)
+    known = kept() | ticks
+    for folder in folders():
+        with contextlib.suppress(OSError, ValueError):
+            write_json(folder / KEPT, known)
 
 
 def kept() -> dict[str, bool]:
-    """The ticks of other notebooks, as far as they can be read."""
-    try:
-        found = read_json(runs() / KEPT)
-    except (OSError, ValueError):
-        return {}
-    return {name: found[name] is True for name in BY_NAME if name in found} if isinstance(found, dict) else {}
+    """The ticks of other notebooks, as far as they can be read; those of this machine count before those of Drive."""
+    known: dict[str, bool] = {}
+    for folder in folders():
+        with contextlib.suppress(OSError, ValueError):
+            found = read_json(folder / KEPT)
+            known |= {name: found[name] is True for name in BY_NAME if name in found} if isinstance(found, dict) else {}
+    return known
+
+
+def folders() -> list[Path]:
+    """Where ticks are kept: on Drive, unless it is gone, and with the runs, where HWKIT_RUNS names a place."""
+    found = [folder for folder in also_kept if folder.parent.is_dir()]
+    with contextlib.suppress(ValueError):
+        found.append(runs())
+    return found
 
 
 def progress() -> None:
     """Prints the tasks as a table, with a tick at each whose last check passed."""
     done = kept() | ticks
     for task in TASKS:
-        print(f"{'✓' if done.get(task.name) else '·'} {task.number}  {task.name:<18} {task.title:<50} {task.notebook}")
-    print(f"{sum(done.values())} of {len(TASKS)} tasks")
+        tick = "✓" if done.get(task.name) else "·"
+        print(f"{tick} {task.number}  {task.name:<18} {filled(say(task.title), 50)} {task.notebook}")
+    print(say("{done} of {count} tasks", done=sum(done.values()), count=len(TASKS)))

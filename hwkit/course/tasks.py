@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hwkit import diffusion, sampling, unet
 from hwkit.course import answers
 from hwkit.diffusion import Denoiser, q_sample
+from hwkit.language import say, sentences
 from hwkit.measure import distances
 from hwkit.schedule import cosine, linear
 from hwkit.unet import ResBlock, UNet, UNetConfig
@@ -39,19 +40,26 @@ class Case:
     option: str = ""
 
     def __str__(self) -> str:
-        return f"{self.option}, {self.where}" if self.option else self.where
+        return say("{option}, {where}", option=self.option, where=self.where) if self.option else self.where
 
 
 def returned(task: "Task", function: Callable, case: Case) -> dict[str, Any]:
     """What the function returns for a case, by the names in `task.returns`."""
-    result = function(*case.args, **case.kwargs)
-    if len(task.returns) == 1:
-        return {task.returns[0]: result}
-    if not isinstance(result, tuple | list) or len(result) != len(task.returns):
-        what = f"{len(result)} values" if isinstance(result, tuple | list) else f"one value ({type(result).__name__})"
-        what = "nothing (None)" if result is None else what
-        raise Unfit(f"It returns {what}, but these are wanted, with a comma between: {', '.join(task.returns)}.")
-    return dict(zip(task.returns, result, strict=True))
+    result, names = function(*case.args, **case.kwargs), [say(name) for name in task.returns]
+    if len(names) == 1:
+        return {names[0]: result}
+    wanted = ", ".join(names)
+    if result is None:
+        raise Unfit(
+            say("It returns nothing (None), but these are wanted, with a comma between: {names}.", names=wanted)
+        )
+    if not isinstance(result, tuple | list):
+        text = "It returns one value ({kind}), but these are wanted, with a comma between: {names}."
+        raise Unfit(say(text, kind=type(result).__name__, names=wanted))
+    if len(result) != len(names):
+        text = "It returns {count} values, but these are wanted, with a comma between: {names}."
+        raise Unfit(say(text, count=len(result), names=wanted))
+    return dict(zip(names, result, strict=True))
 
 
 @dataclass(frozen=True)
@@ -100,14 +108,14 @@ def levels() -> Iterator[tuple[str, Any, torch.dtype]]:
     for t in TIMES:
         yield "t = T" if t == 830 else f"t = {t}", TABLE[t].item(), torch.float32
     mixed = TABLE[list(TIMES)].view(-1, 1, 1, 1)
-    yield "ᾱ_t of shape (B, 1, 1, 1)", mixed.float(), torch.float32
+    yield say("ᾱ_t of shape (B, 1, 1, 1)"), mixed.float(), torch.float32
     yield "float64", mixed, torch.float64
 
 
 def steps(pairs) -> Iterator[tuple[str, float, float]]:
     """Where, ᾱ_t and ᾱ_s of steps from t to s."""
     for t, s in pairs:
-        name = {830: "T", 0: "0 (the last step)"}
+        name = {830: "T", 0: say("0 (the last step)")}
         yield f"t = {name.get(t, t)} → s = {name.get(s, s)}", TABLE[t].item(), TABLE[s].item()
 
 
@@ -139,7 +147,7 @@ def loss_weight_cases(g):
                 f"t = {t}", (TABLE[[t]], prediction, "min_snr"), {"gamma": gamma}, f"{prediction}, γ = {gamma:g}"
             )
         table = TABLE[list(TIMES)].view(-1, 1, 1, 1)
-        yield Case("ᾱ_t of shape (B, 1, 1, 1)", (table, prediction, "uniform"), option=f"{prediction}, uniform")
+        yield Case(say("ᾱ_t of shape (B, 1, 1, 1)"), (table, prediction, "uniform"), option=f"{prediction}, uniform")
 
 
 class Tilted(nn.Module):
@@ -151,8 +159,9 @@ class Tilted(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
-            shape = tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
-            raise Unfit(f"The network wants a time for each image, t of shape ({len(x)},), but was given {shape}.")
+            given = tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
+            text = "The network wants a time for each image, t of shape {shape}, but was given {given}."
+            raise Unfit(say(text, shape=tuple(x.shape[:1]), given=given))
         return self.weight * x + (t.to(x.dtype) / 150).cos()[:, None, None, None] * x.flip(-1)
 
 
@@ -160,16 +169,14 @@ def loss_cases(g):
     for prediction, weighting in product(PREDICTIONS, ("uniform", "min_snr")):
         x_0, eps = pictures(g, 2)
         t = torch.tensor(TIMES)[torch.randperm(5, generator=g)]
-        kwargs = {"prediction": prediction, "weighting": weighting}
-        yield Case(
-            "a batch with t from 1 to T", (Tilted(), x_0, t, eps, TABLE.float()), kwargs, f"{prediction}, {weighting}"
-        )
+        kwargs, args = {"prediction": prediction, "weighting": weighting}, (Tilted(), x_0, t, eps, TABLE.float())
+        yield Case(say("a batch with t from 1 to T"), args, kwargs, f"{prediction}, {weighting}")
 
 
 def time_embedding_cases(g):
     for dim in (64, 16):
         yield Case(f"dim = {dim}", (torch.tensor([*TIMES, 2, 415]), dim))
-    yield Case("t in float32", (torch.tensor([1.0, 300.0]), 32))
+    yield Case(say("t in float32"), (torch.tensor([1.0, 300.0]), 32))
 
 
 def vivid(network: nn.Module, g) -> nn.Module:
@@ -191,17 +198,23 @@ def play_block(task, function, case):
     c_in, c_out, time_dim, weights, x, emb = case.args
     block = function(c_in, c_out, time_dim)
     if not isinstance(block, nn.Module):
-        raise Unfit(f"ResBlock must be a class that inherits from nn.Module, but calling it gave {type(block)}.")
+        text = "ResBlock must be a class that inherits from nn.Module, but calling it gave {kind}."
+        raise Unfit(say(text, kind=type(block)))
     changed = int(not torch.allclose(block(x, emb), block(x, -emb)))  # no: the convolution after it starts at 0
     names = {name: tuple(weight.shape) for name, weight in block.state_dict().items()}
     wanted = {name: tuple(weight.shape) for name, weight in weights.items()}
     if other := sorted(names.items() ^ wanted.items()):
         name, shape = other[0]
-        has = "has" if name in names and names[name] == shape else "has no"
-        raise Unfit(f"The block {has} {name} of shape {shape}. Its layers are called norm1, conv1, time, norm2, conv2, "
-                    "skip, and must fit the weights of the kit's own block.")  # fmt: skip
+        text = "The block has no {name} of shape {shape}."
+        if name in names and names[name] == shape:
+            text = "The block has {name} of shape {shape}."
+        layers = say(
+            "Its layers are called norm1, conv1, time, norm2, conv2, skip, and must fit the kit's own weights."
+        )
+        raise Unfit(sentences(say(text, name=name, shape=shape), layers))
     block.load_state_dict(weights)
-    return {"whether the time changes what a new block puts out": changed, "the block's output": block(x, emb)}
+    outputs = say("the block's output")
+    return {say("whether the time changes what a new block puts out"): changed, outputs: block(x, emb)}
 
 
 def unet_cases(g):
@@ -231,21 +244,23 @@ def play_draw(task, function, case):
     for name, value, shape in (("t", t, x_0.shape[:1]), ("ε", eps, x_0.shape)):
         if not isinstance(value, Tensor) or value.shape != shape or value.is_floating_point() != (name == "ε"):
             what = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            kind = "a tensor of whole numbers" if name == "t" else "a tensor of float32"
-            raise Unfit(f"{name} is {what}, but must be {kind}, {tuple(shape)}.")
+            text = "{name} is {what}, but must be a tensor of float32, {shape}."
+            if name == "t":
+                text = "{name} is {what}, but must be a tensor of whole numbers, {shape}."
+            raise Unfit(say(text, name=name, what=what, shape=tuple(shape)))
     drawn = t.unique()
     different = len(drawn)
     if different == 1:  # one t for all says nothing of the range
         t = drawn = torch.arange(1, T + 1)
     early = (t <= T // 2).double().mean().item() - (T // 2) / T
     return {
-        "the smallest t of 4,000": drawn[0].item(),
-        "the largest t of 4,000": drawn[-1].item(),
-        "the number of different t in 4,000": different,
-        "the share of small t": round(early, 1),
-        "the mean of ε": round(eps.mean().item(), 1),
-        "the variance of ε": round(eps.var().item(), 1),
-        "the share of values of ε that differ": round(len(eps.unique()) / eps.numel(), 1),
+        say("the smallest t of 4,000"): drawn[0].item(),
+        say("the largest t of 4,000"): drawn[-1].item(),
+        say("the number of different t in 4,000"): different,
+        say("the share of small t"): round(early, 1),
+        say("the mean of ε"): round(eps.mean().item(), 1),
+        say("the variance of ε"): round(eps.var().item(), 1),
+        say("the share of values of ε that differ"): round(len(eps.unique()) / eps.numel(), 1),
     }
 
 
@@ -267,7 +282,7 @@ class Descent:
 
 
 def update_cases(g):
-    for where, size in (("a large gradient", 3.0), ("a small gradient", 0.3)):
+    for where, size in ((say("a large gradient"), 3.0), (say("a small gradient"), 0.3)):
         yield Case(where, (normal(g, 4, 3), normal(g, 8, 3) * size))
 
 
@@ -279,11 +294,11 @@ def play_update(task, function, case):
         model.weight.copy_(start)
         ema.weight.copy_(-start)
     optimizer, seen = Descent(model.parameters(), lr=0.5), {}
-    for count in ("one update", "two updates"):
+    for count in (1, 2):
         function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
-        seen |= {f"the model after {count}": model.weight.detach().clone()}
-        seen |= {f"the average after {count}": ema.weight.detach().clone()}
-    return seen | {"whether the average keeps gradients": int(ema.weight.requires_grad)}
+        seen |= {say("the model after update {count}", count=count): model.weight.detach().clone()}
+        seen |= {say("the average after update {count}", count=count): ema.weight.detach().clone()}
+    return seen | {say("whether the average keeps gradients"): int(ema.weight.requires_grad)}
 
 
 def predict_cases(g):
@@ -304,7 +319,7 @@ def play_denoiser(task, function, case):
     model, schedule, prediction, clip, x_t, t = case.args
     seen = returned(task, lambda: function(model, schedule, prediction, clip=clip)(x_t, t), Case(case.where, ()))
     held = any(isinstance(value, Tensor) and value.requires_grad for value in seen.values())
-    return seen | {"whether gradients are kept": int(held)}
+    return seen | {say("whether gradients are kept"): int(held)}
 
 
 def step_cases(g, pairs=STEPS):
@@ -334,17 +349,17 @@ def mean_cases(g):
 
 def times_cases(g):
     for T, count in ((830, 50), (1000, 15), (1000, 100), (830, 830), (7, 3), (830, 1)):
-        yield Case(f"T = {T}, {count} steps", (T, count))
+        yield Case(say("T = {T}, {count} steps", T=T, count=count), (T, count))
 
 
 def nodes_cases(g):
     for T, count in ((830, 8), (1000, 8), (400, 5), (830, 2)):
-        yield Case(f"T = {T}, {count} nodes", (T,), {"count": count})
+        yield Case(say("T = {T}, {count} nodes", T=T, count=count), (T,), {"count": count})
 
 
 def second_order_cases(g):
-    for where, width in (("data of deviation 0.8", 0.8), ("data of deviation 0.3", 0.3)):
-        yield Case(where, (normal(g, 1, 1, 4, 4, dtype=torch.float64), width))
+    for width in (0.8, 0.3):
+        yield Case(say("data of deviation {width}", width=width), (normal(g, 1, 1, 4, 4, dtype=torch.float64), width))
 
 
 def play_second_order(task, function, case):
@@ -365,17 +380,18 @@ def play_second_order(task, function, case):
             eps_hat = (x_t - a**0.5 * x0_hat) / (1 - a) ** 0.5
             x_t, past = function(x_t, x0_hat, eps_hat, a, b, noise=None, past=past), [*past[-1:], (a, x0_hat)]
             if not isinstance(x_t, Tensor) or x_t.shape != x_T.shape:
-                raise Unfit(f"The step must return x_s, a tensor of x_t's shape, but returned {type(x_t).__name__}.")
+                text = "The step must return x_s, a tensor of x_t's shape, but returned {kind}."
+                raise Unfit(say(text, kind=type(x_t).__name__))
         exact = ((b * width**2 + 1 - b) / (table[0] * width**2 + 1 - table[0])) ** 0.5 * x_T
         return ((x_t - exact).norm() / exact.norm()).item()
 
     errors = [error(count) for count in (64, 128)]
     order = float(np.log2(errors[0] / errors[1])) if min(errors) > 0 else np.inf
     good = order > 1.5 and errors[1] < 0.01
-    measured = {"the order of convergence": 2.0, "the error of 128 steps": 0.0}
+    measured = {say("the order of convergence"): 2.0, say("the error of 128 steps"): 0.0}
     if not good:
         measured = dict(zip(measured, (order, errors[1]), strict=True))
-    return measured | {"the last step, to s = 0: finite values": float(torch.isfinite(last["x_s"]).all())}
+    return measured | {say("the last step, to s = 0: finite values"): float(torch.isfinite(last["x_s"]).all())}
 
 
 def clouds(g, count: int) -> list[np.ndarray]:
@@ -385,20 +401,20 @@ def clouds(g, count: int) -> list[np.ndarray]:
 
 def statistics_cases(g):
     (cloud,) = clouds(g, 1)
-    yield Case("40 images, 5 features", (cloud,))
-    yield Case("2 images, 5 features", (cloud[:2],))
+    yield Case(say("40 images, 5 features"), (cloud,))
+    yield Case(say("2 images, 5 features"), (cloud[:2],))
 
 
 def frechet_cases(g):
     one, other = (distances.statistics(cloud) for cloud in clouds(g, 2))
     few = distances.statistics(clouds(g, 1)[0][:3])
     eye = (np.zeros(5), np.eye(5))
-    yield Case("two clouds", (*one, *other))
-    yield Case("a cloud and itself", (*one, *one))
-    yield Case("equal covariances", (eye[0], eye[1], eye[0] + np.arange(5), eye[1]))
-    yield Case("equal means", (*eye, eye[0], 4 * eye[1]))
-    yield Case("a first cloud of 3 images, whose covariance is singular", (*few, *one))
-    yield Case("a second cloud of 3 images, whose covariance is singular", (*one, *few))
+    yield Case(say("two clouds"), (*one, *other))
+    yield Case(say("a cloud and itself"), (*one, *one))
+    yield Case(say("equal covariances"), (eye[0], eye[1], eye[0] + np.arange(5), eye[1]))
+    yield Case(say("equal means"), (*eye, eye[0], 4 * eye[1]))
+    yield Case(say("a first cloud of 3 images, whose covariance is singular"), (*few, *one))
+    yield Case(say("a second cloud of 3 images, whose covariance is singular"), (*one, *few))
 
 
 # fmt: off

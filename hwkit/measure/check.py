@@ -5,7 +5,7 @@ level, leaves alone what is as it should be, and writes over nothing.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from statistics import mode
@@ -16,20 +16,35 @@ import torch
 from tqdm.auto import tqdm
 
 from hwkit.files import expanded, is_leftover
+from hwkit.language import marked, say
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features, floors, logits
-from hwkit.measure.memorisation import compare, training_images
-from hwkit.mnist.folder import file_name, files_in, listed, mend, open_png
+from hwkit.measure.memorisation import Copies, Pairs, compare, training_images
+from hwkit.mnist.folder import File, file_name, files_in, listed, mend, open_png
 
-FILES = ("every file opens", "PNG", "RGB", "28×28")
-PICTURES = ("not blank", "grey levels", "no duplicates", "no copies", "all ten digits")
+FILES = (marked("every file opens"), "PNG", "RGB", "28×28")
+PICTURES = (
+    marked("not blank"),
+    marked("grey levels"),
+    marked("no duplicates"),
+    marked("no copies"),
+    marked("all ten digits"),
+)
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}  # files that should decode
 COPIES = 0.01  # the share of near-copies that passes; of unseen real digits 0.001 are
 MOST = 0.05  # the share of images that may look like no digit, or be faint
 FLAT, FAINT = 16, 192  # from the darkest pixel to the brightest: less is blank, less is faint; real digits have 254
 ALIKE = 8  # levels and pixels: images that differ by more in no more pixels are duplicates; real digits do in 19
 # What turning to the left by no to three quarters undoes, then what mirroring and that do:
-TURNED = ("", "turned right", "turned by 180°", "turned left", "mirrored", "transposed", "upside down", "transposed")
+TURNED = (
+    marked("turned right"),
+    marked("turned by 180°"),
+    marked("turned left"),
+    marked("mirrored"),
+    marked("transposed"),
+    marked("upside down"),
+    marked("transposed"),
+)
 READ = 'np.asarray(Image.open(path).convert("RGB"))'
 SAVE = 'Image.open(path).convert("RGB").save(path)'  # the line of `mend` where nothing can be lost
 
@@ -41,39 +56,82 @@ class Row(NamedTuple):
     passed: bool | None
     found: str
     mend: str = ""  # what to do where it failed
+    key: str = ""  # `what` in English, and "files" for their number, whatever the language and the number are
 
 
-def rows(folder: Path | str, n: int = 10_000, train: Path | str | None = None) -> Iterator[Row]:
+class Measured(NamedTuple):
+    """What takes the longest: of each image the nearest training image, and the digit features (N, 128)."""
+
+    copies: Copies
+    pairs: Pairs
+    features: np.ndarray
+
+
+def measured(names: list[str], stack: np.ndarray, train: tuple[str, np.ndarray]) -> Measured:
+    """That of uint8 pictures (N, 3, 28, 28), by the names of their files, beside `memorisation.training_images`."""
+    return Measured(*compare(stack, train), digit_features(stack))
+
+
+def rows(
+    folder: Path | str, n: int = 10_000, train: Path | str | tuple | None = None, measure: Callable = measured
+) -> Iterator[Row]:
     """The table, line by line: the files, then what they hold, then all pictures together; there should be `n`.
 
+    train: as `memorisation.compare` takes it. measure: called as `measured` is, by who wants more of what it gives.
     Raises ValueError for a wrong `n`, and as `memorisation.training_images(train)` does, before the first row.
     """
     if not 1 <= n <= 99_999:
-        raise ValueError(f"--n is {n}, but must be between 1 and 99,999 (file names have five digits).")
+        raise ValueError(say("--n is {n}, but must be between 1 and 99,999 (file names have five digits).", n=n))
     folder = expanded(folder)
     if not folder.is_dir():
-        found = f"{folder} is a file" if folder.exists() else f"there is no {folder}"
-        yield Row("folder", False, found, "name the folder that holds the images; a .zip must be unpacked first")
+        text = "{folder} is a file" if folder.exists() else "there is no {folder}"
+        way = say("name the folder that holds the images; a .zip must be unpacked first")
+        yield Row(say("folder"), False, say(text, folder=folder), way, "folder")
         return
-    train = training_images(train)  # what is wrong there is said before the table begins
+    if not isinstance(train, tuple):
+        train = training_images(train)  # what is wrong there is said before the table begins
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     subfolders = [entry.name for entry in entries if entry.is_dir()]
     names = [entry.name for entry in entries if not entry.is_dir()]
     pictures = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
-    images = [path.name for path in pictures if path.parent == folder]
     inner = sorted({str(path.parent) for path in pictures if path.parent != folder})
+    images = {path.name: path for path in pictures if path.parent == folder}
+    yield from table(names, images, subfolders, inner, n, train, measure)
+
+
+def table(
+    names: list[str],
+    images: Mapping[str, File],
+    subfolders: list[str],
+    inner: list[str],
+    n: int,
+    train: tuple[str, np.ndarray],
+    measure: Callable = measured,
+) -> Iterator[Row]:
+    """The rows about a folder that has been looked into, on the disk or in an archive.
+
+    names: of all files in it; images: those of them that are pictures; inner: folders in it that hold pictures.
+    """
     gone = list(filter(is_leftover, subfolders))
-    todo = [f"delete {listed(gone)}, which programs have left"] * bool(gone)
+    todo = [say("delete {names}, which programs have left", names=listed(gone))] * bool(gone)
     if inner:
-        todo.append(f"check {listed(inner)} instead, or move the images there up, to names that are free, or elsewhere")
+        text = "check {folders} instead, or move the images there up, to names that are free, or elsewhere"
+        todo.append(say(text, folders=listed(inner)))
     elif len(gone) < len(subfolders):
-        todo.append("delete the subfolder")
-    yield Row("no subfolders", not subfolders, listed(subfolders) if subfolders else "none", "; ".join(todo))
-    table = [f"{n:,} files", "names", *FILES, *PICTURES]
-    for row in chain(_file_rows(names, n), _image_rows(folder, images, train)) if images or not inner else ():
-        table.remove(row.what)
-        yield row
-    yield from (Row(what, None, "nothing to look at before the rows above are mended") for what in table)
+        todo.append(say("delete the subfolder"))
+    found = listed(subfolders) if subfolders else say("none")
+    yield Row(say("no subfolders"), not subfolders, found, "; ".join(todo), "no subfolders")
+    rest = ["files", "names", *FILES, *PICTURES]
+    for row in chain(_file_rows(names, n), _image_rows(images, train, measure)) if images or not inner else ():
+        rest.remove(row.what)
+        yield row._replace(what=_title(row.what, n), key=row.what)
+    nothing = say("nothing to look at before the rows above are mended")
+    yield from (Row(_title(what, n), None, nothing, key=what) for what in rest)
+
+
+def _title(key: str, n: int) -> str:
+    """What the row of this key is called in the table."""
+    return say("{n:,} files", n=n) if key == "files" else say(key)
 
 
 def _file_rows(names: list[str], n: int) -> Iterator[Row]:
@@ -81,85 +139,97 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
     left = list(filter(is_leftover, names))
     files, expected = set(names) - set(left), [file_name(k) for k in range(1, n + 1)]
     missing, others = sorted(set(expected) - files), sorted(files - set(expected))
-    todo = [f"delete {listed(left)}, which programs have left"] * bool(left)
-    if len(files) != n:
-        todo.append("delete what is too much" if len(files) > n else "make the missing ones (`python -m hwkit sample`)")
-    found = f"{len(files):,}" + f", and {len(left):,} that programs have left" * bool(left)
-    yield Row(f"{n:,} files", len(files) == n and not left, found, "; ".join(todo))
-    odd = {"missing": missing, "other": others}
-    found = "; ".join(f"{len(odd[kind]):,} {kind}: {listed(odd[kind])}" for kind in odd if odd[kind])
-    way = f"delete {listed(others)}" if others else "make the missing ones"
+    todo = [say("delete {names}, which programs have left", names=listed(left))] * bool(left)
+    if len(files) > n:
+        todo.append(say("delete what is too much"))
+    if len(files) < n:
+        todo.append(say("make the missing ones (`python -m hwkit sample`)"))
+    found = "{count:,}, and {left:,} that programs have left" if left else "{count:,}"
+    passed = len(files) == n and not left
+    yield Row("files", passed, say(found, count=len(files), left=len(left)), "; ".join(todo))
+    found = [say("{count:,} missing: {names}", count=len(missing), names=listed(missing))] * bool(missing)
+    found += [say("{count:,} other: {names}", count=len(others), names=listed(others))] * bool(others)
+    way = say("delete {names}", names=listed(others)) if others else say("make the missing ones")
     numbers = ["".join(filter(str.isdecimal, Path(name).stem.split("_")[-1])) for name in others]
     free = {file_name(int(number) or n) for number in numbers if number}  # an image 0 is there instead of image n
     kinds = sorted({Path(name).suffix for name in others if Path(name).suffix.lower() in IMAGES})
     if missing and kinds:
-        way = f"save the images as .png, numbered from {file_name(1)} on, with five digits and small letters"
+        way = "save the images as .png, numbered from {first} on, with five digits and small letters"
+        way = say(way, first=file_name(1))
         if not left and len(free) == len(others) and free <= set(missing):  # each gets a name that is free
             way += f': if path.suffix in {kinds} and (k := "".join(filter(str.isdecimal, path.stem.split("_")[-1]))): '
             way += f'path.rename(path.with_name(f"{{int(k) or {n}:05d}}.png"))'
-    yield Row("names", not found, found or f"{expected[0]} … {expected[-1]}", way)
+    yield Row("names", not found, "; ".join(found) or f"{expected[0]} … {expected[-1]}", way)
 
 
-def _image_rows(folder: Path, names: list[str], train: tuple) -> Iterator[Row]:
+def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> Iterator[Row]:
     """What the files hold, each for itself, then all together."""
     odd, mends, pixels = {what: {} for what in FILES}, {}, {}  # odd: the files that fail, and why
-    for name in tqdm(names, unit="image", desc="reading", delay=1, leave=False):
+    for name, file in tqdm(files.items(), unit="image", desc="reading", delay=1, leave=False):
         try:
-            image = open_png(folder / name)
+            image = open_png(file)
         except ValueError:
-            odd["every file opens"][name], mends[name] = name, "make these again"
+            odd["every file opens"][name], mends[name] = name, say("make these again")
             continue
         for what, fact in zip(FILES[1:], (image.format, image.mode, "×".join(map(str, image.size))), strict=True):
             if fact != what:
-                odd[what][name], mends[name] = f"{name} is {fact}", _mend(name, image)
-        if mend(image) == f"convert these: {SAVE}":
+                odd[what][name], mends[name] = say("{name} is {fact}", name=name, fact=fact), _mend(name, image)
+        if mend(image) == f"{say('convert these')}: {SAVE}":
             pixels[name] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    for what, failing in odd.items() if names else ():
+    for what, failing in odd.items() if files else ():
         ways = [mends[name] for name in failing] or [""]
         first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
-        yield _row(what, failing.values(), len(names), mode(first or ways))
-    for row in _picture_rows(list(pixels), np.stack(list(pixels.values())), train) if pixels else ():
-        later = row.mend.split(": ")[0] + ", once the rows above are mended"  # the lines read plain files only
-        yield row if len(pixels) == len(names) or ": " not in row.mend else row._replace(mend=later)
+        yield _row(what, failing.values(), len(files), mode(first or ways))
+    pictures = (list(pixels), np.stack(list(pixels.values())), train, measure) if pixels else ()
+    for row in _picture_rows(*pictures) if pixels else ():
+        later = say(
+            "{what}, once the rows above are mended", what=row.mend.split(": ")[0]
+        )  # they read plain files only
+        yield row if len(pixels) == len(files) or ": " not in row.mend else row._replace(mend=later)
 
 
 def _mend(name: str, image) -> str:
     """What is to be done with a file, and the line that does it to all of its mode and size."""
     what, _, line = mend(image).partition(": ")
-    what = what if image.format == "PNG" else "save these as PNG; a new name alone does not convert them"
+    what = what if image.format == "PNG" else say("save these as PNG; a new name alone does not convert them")
     if Path(name).suffix.lower() != ".png":
-        return f"{what}, once the names are mended"
+        return say("{what}, once the names are mended", what=what)
     which = f"(Image.open(path).mode, Image.open(path).size) == {(image.mode, image.size)}"
     return f"{what}: if {which}: {line}" if line else what
 
 
 def _row(what: str, odd: Collection[str], total: int, advice: str) -> Row:
     """A row about what all images should have."""
-    return Row(what, not odd, f"{len(odd):,} of {total:,} fail: {listed(odd)}" if odd else f"all {total:,}", advice)
+    found = "{odd:,} of {total:,} fail: {names}" if odd else "all {total:,}"
+    return Row(what, not odd, say(found, odd=len(odd), total=total, names=listed(odd)), advice)
 
 
-def _picture_rows(names: list[str], stack: np.ndarray, train: tuple) -> Iterator[Row]:
+def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Callable) -> Iterator[Row]:
     """Blank ones, grey levels, duplicates, copies of training images, and the digits; uint8 pictures (N, 3, 28, 28)."""
     low, high = stack.min(axis=(1, 2, 3)), stack.max(axis=(1, 2, 3))
     blank, faint = high - low < FLAT, (high - low >= FLAT) & (high - low < FAINT)
     todo = "these have one colour all over; look at the sampler (NaN, or a wrong range of values?), and make them again"
-    yield _row("not blank", [names[i] for i in np.flatnonzero(blank)], len(names), todo)
+    yield _row("not blank", [names[i] for i in np.flatnonzero(blank)], len(names), say(todo))
     dark, bright = (int(np.median(level[faint if faint.any() else slice(None)])) for level in (low, high))
-    todo = f"spread them over 0 to 255: if {FLAT} <= np.ptp(v := {READ}) < {FAINT}: Image.fromarray(np.rint((v.clip("
-    todo += f"{dark}, {bright}) - {dark}) / {bright - dark} * 255).astype(np.uint8)).save(path)"
-    yield Row("grey levels", bool(faint.mean() <= MOST), f"{dark} to {bright}", todo)
+    todo = f"{say('spread them over 0 to 255')}: if {FLAT} <= np.ptp(v := {READ}) < {FAINT}: "
+    spread = f"np.rint((v.clip({dark}, {bright}) - {dark}) / {bright - dark} * 255)"
+    todo += f"Image.fromarray({spread}.astype(np.uint8)).save(path)"
+    yield Row("grey levels", bool(faint.mean() <= MOST), say("{dark} to {bright}", dark=dark, bright=bright), todo)
     if (blank | faint).mean() > 0.5:
         return
     same = [f"{names[i]} {'=' if (stack[i] == stack[j]).all() else '≈'} {names[j]}" for i, j in twins(stack)]
-    yield _row("no duplicates", same, len(names), "make the second of each again, with a seed of its own")
-    copies, pairs = compare(stack, train)
+    yield _row("no duplicates", same, len(names), say("make the second of each again, with a seed of its own"))
+    copies, pairs, features = measure(names, stack, train)
     near, most = round(copies.near_copies * len(names)), max(2, int(COPIES * len(names)))
-    found = f"{near:,} of {len(names):,} come as near to one of {copies.train_images:,} training images "
-    found += f"({copies.train}) as only 1 of 1,000 unseen real digits does; up to {most:,} may"
-    found += f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
+    text = (
+        "{near:,} of {count:,} come as near to one of {real:,} training images ({train}) as only 1 of 1,000 unseen "
+        "real digits does; up to {most:,} may"
+    )
+    facts = {"near": near, "count": len(names), "real": copies.train_images, "train": copies.train, "most": most}
+    found = say(text, **facts) + f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
-    yield Row("no copies", near <= most, found, todo)
-    yield _digits(stack)
+    yield Row("no copies", near <= most, found, say(todo))
+    yield _digits(stack, features)
 
 
 def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -173,25 +243,29 @@ def twins(stack: np.ndarray) -> Iterator[tuple[int, int]]:
         yield from ((int(closest[i]), start + int(i)) for i in np.flatnonzero(apart <= ALIKE))
 
 
-def _digits(stack: np.ndarray) -> Row:
+def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
     """Whether the digits are white on black, upright, and each about as often there as in MNIST."""
     inverted = bool(np.median(stack) >= FAINT)
     sample = spaced(255 - stack if inverted else stack, 250)
     ways = [np.rot90(sample[..., :: -1 if way > 3 else 1], way, (2, 3)) for way in range(8)]  # see TURNED
     clear = [logits(digit_features(pictures))[:, :10].max(axis=1).mean() for pictures in ways]
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
-    faults = ["black on white"] * inverted + [TURNED[best]] * (best > 0)
-    counts = np.bincount(classify(digit_features(stack)), minlength=11)
+    faults = [say("black on white")] * inverted + [say(TURNED[best - 1])] * (best > 0)
+    counts = np.bincount(classify(features), minlength=11)
     expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(stack)
     slack = 4 * np.sqrt(expected)  # what chance adds
     odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
-    found = ", ".join(f"{digit}: {count:,}" for digit, count in enumerate(counts[:10])) + f", none: {counts[10]:,}"
-    todo = f"the digits {', '.join(map(str, odd))} come far too seldom or too often, so train for longer"
+    named = zip([*"0123456789", say("none")], counts, strict=True)
+    found = ", ".join(f"{digit}: {count:,}" for digit, count in named)
+    text = "the digits {digits} come far too seldom or too often, so train for longer"
     if counts[10] > MOST * len(stack):
-        todo = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
+        text = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
+    todo = say(text, digits=", ".join(map(str, odd)))
     if faults:
         start = f"if np.median(v := {READ}) >= {FAINT}: " if inverted else f"v = {READ}; "
         code = ("(255 - v)" if inverted else "v") + "[:, ::-1]" * (best > 3)
         code = f"np.rot90({code}, {best % 4})" if best % 4 else code
-        todo = f"these are {' and '.join(faults)}: {start}Image.fromarray({code}).save(path)"
+        text = "these are {one} and {other}" if len(faults) > 1 else "these are {one}"
+        what = say(text, one=faults[0], other=faults[-1])
+        todo = f"{what}: {start}Image.fromarray({code}).save(path)"
     return Row("all ten digits", not (faults or len(odd) or counts[10] > MOST * len(stack)), found, todo)

@@ -139,7 +139,9 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     real, generated = (torch.from_numpy(np.asarray(spaced(f, KEPT), np.float64)) for f in (real, generated))
 
     def covered(points: Tensor, centres: Tensor) -> float:
-        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values  # + 1: the nearest is the centre itself
-        return (torch.cdist(points, centres) <= radius).any(dim=1).double().mean().item()
+        far = [torch.cdist(part, centres).kthvalue(k + 1, dim=1).values for part in centres.split(500)]  # for memory
+        radius = torch.cat(far)  # k + 1: the nearest is the centre itself
+        inside = [(torch.cdist(part, centres) <= radius).any(dim=1) for part in points.split(500)]
+        return torch.cat(inside).double().mean().item()
 
     return covered(generated, real), covered(real, generated)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hwkit.files import read_json, write_json
+from hwkit.language import say
 from hwkit.measure import distances
 from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
 from hwkit.measure.features import reference as reference_of
@@ -90,35 +91,39 @@ class Score(Record):
 
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, and its value in words; what speaks against the value comes last."""
-        rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), ("measured on", self._context())]
+        rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), (say("measured on"), self._context())]
         if self.kid is not None:
             real, scale = next(iter(self.real.values()), {}), {"kid": 1000, "precision": 1, "recall": 1}
-            kid, precision, recall = (f" (real {scale[k] * real[k]:.2f})" if k in real else "" for k in scale)
-            rows.append(("KID × 1000", f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}{kid}"))
-            rows.append(("precision, recall", f"{self.precision:.2f}{precision}, {self.recall:.2f}{recall}"))
+            beside = {k: say("(real {value:.2f})", value=scale[k] * real[k]) for k in scale if k in real}
+            kid = [f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}", beside.get("kid")]
+            rows.append(("KID × 1000", " ".join(filter(None, kid))))
+            both = [[f"{getattr(self, k):.2f}", beside.get(k)] for k in ("precision", "recall")]
+            rows.append((say("precision, recall"), ", ".join(" ".join(filter(None, each)) for each in both)))
         if self.classes:
-            counts = zip([*"0123456789", "none"], self.classes, strict=True)
-            rows.append(("digits", ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
+            counts = zip([*"0123456789", say("none")], self.classes, strict=True)
+            rows.append((say("digits"), ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
-            rows.append(("nearest training images", self.memorisation.words()))
+            rows.append((say("nearest training images"), self.memorisation.words()))
         if self.images < ENOUGH:
-            few = f"of {self.images:,} images FID is higher than of {ENOUGH:,}: compare it with values of as many only."
-            rows.append(("WARNING", few))
+            few = "of {images:,} images FID is higher than of {enough:,}: compare it with values of as many only."
+            rows.append((say("WARNING"), say(few, images=self.images, enough=ENOUGH)))
         if self.protocol == "inception" and not self.weights_sha256.startswith(official := InceptionFeatures.official):
-            other = f"these are not the published Inception weights ({official}…), so the value compares with no other."
-            rows.append(("WARNING", other))
+            other = "these are not the published Inception weights ({official}…), so the value compares with no other."
+            rows.append((say("WARNING"), say(other, official=official)))
         return rows
 
     def _context(self) -> str:
         """What the value depends on."""
         inception = self.protocol == "inception"
-        several = f", {len(self.folders)} seed ranges" if len(self.folders) > 1 else ""
-        unknown = "test-vs-train 1.1 to 1.25 (public figures)" if inception else "not measured, see --floor"
+        unknown = say("test-vs-train 1.1 to 1.25 (public figures)") if inception else say("not measured, see --floor")
         floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
-        parts = [f"{self.images:,} images{several}", f"against {self.reference}", f"floor {floor}"]
-        origin = f"sampler {self.sampler}; {self.checkpoint} {(self.checkpoint_sha256 or '')[:4]}…"
-        parts.append(origin if self.sampler else "images of unknown origin")
-        parts += [f"weights {self.weights_sha256[:8]}"] * inception
+        count = "{images:,} images, {folders} seed ranges" if len(self.folders) > 1 else "{images:,} images"
+        parts = [say(count, images=self.images, folders=len(self.folders))]
+        parts += [say("against {reference}", reference=self.reference), say("floor {floor}", floor=floor)]
+        origin = {"sampler": self.sampler, "file": self.checkpoint, "hash": (self.checkpoint_sha256 or "")[:4]}
+        text = "sampler {sampler}; {file} {hash}…" if self.sampler else "images of unknown origin"
+        parts.append(say(text, **origin))
+        parts += [say("weights {hash}", hash=self.weights_sha256[:8])] * inception
         return "; ".join([*parts, f"torch {self.versions['torch']}"])
 
 

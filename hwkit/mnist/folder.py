@@ -19,18 +19,25 @@ from tqdm.auto import tqdm
 
 from hwkit import files
 from hwkit.files import is_leftover
+from hwkit.language import marked, say
 
 SIDE = 28
 LARGEST = 2**30  # bytes that a .zip or .gz may unpack to: MNIST has 55 million
 File = Path | zipfile.Path  # on the disk, or in a .zip
 WAYS_ON = {  # for files that are not read; `path` is that of each
-    ".zip .tar .gz .tgz .bz2 .xz .7z .rar": "unpack it, and name the folder",
-    ".jpg .jpeg .bmp .gif .webp .tif .tiff": 'save them as PNG: Image.open(path).save(path.with_suffix(".png"))',
-    ".npz": "hwkit.mnist.sources.read_source(path, whole=True).images reads it",
-    ".npy": 'make an .npz: np.savez("m.npz", images=np.load(path))',
-    ".csv": 'make an .npz: np.savez("m.npz", images=np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)[:, -784:])',
-    ".parquet": "make an .npz: x = pandas.read_parquet(path).image; "
-    'np.savez("m.npz", images=[Image.open(io.BytesIO(i["bytes"])) for i in x])',
+    ".zip .tar .gz .tgz .bz2 .xz .7z .rar": marked("unpack it, and name the folder"),
+    ".jpg .jpeg .bmp .gif .webp .tif .tiff": marked(
+        'save them as PNG: Image.open(path).save(path.with_suffix(".png"))'
+    ),
+    ".npz": marked("hwkit.mnist.sources.read_source(path, whole=True).images reads it"),
+    ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
+    ".csv": marked(
+        'make an .npz: np.savez("m.npz", images=np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)[:, -784:])'
+    ),
+    ".parquet": marked(
+        "make an .npz: x = pandas.read_parquet(path).image; "
+        'np.savez("m.npz", images=[Image.open(io.BytesIO(i["bytes"])) for i in x])'
+    ),
 }
 
 
@@ -51,7 +58,8 @@ def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
     record, digest = Path(f"{folder}.json"), hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
     if not record.is_file() or files.read_json(record)["sha256"] != digest:
         if folder.is_dir() and not all(map(is_leftover, os.listdir(folder))):
-            raise ValueError(f"{folder} holds the images of another source: move it away, or choose another --out.")
+            text = "{folder} holds the images of another source: move it away, or choose another --out."
+            raise ValueError(say(text, folder=folder))
         files.write_json(record, {"source": source, "count": len(images), "sha256": digest})
     missing = missing_images(folder, len(images))
     lock = files.only_process(folder) if missing else contextlib.nullcontext()
@@ -60,7 +68,10 @@ def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
             block = missing[start : start + 512]
             files.write_many(folder, {file_name(k): encode_png(images[k - 1]) for k in block})
             bar.update(len(block))
-    print(f"Data: {len(images):,} images are in {folder}" + (f" ({len(missing):,} new)" if missing else ""))
+    text = (
+        "Data: {count:,} images are in {folder} ({new:,} new)" if missing else "Data: {count:,} images are in {folder}"
+    )
+    print(say(text, count=len(images), folder=folder, new=len(missing)))
     return folder
 
 
@@ -81,7 +92,7 @@ class PNGFolder(list):
         names = [n for n in sorted(os.listdir(folder) if folder.is_dir() else ()) if n.lower().endswith(".png")]
         super().__init__(folder / name for name in names if not (name.startswith(".") or is_leftover(name)))
         if not self:
-            raise refusal(folder, "a folder of PNGs")
+            raise refusal(folder, say("a folder of PNGs"))
 
 
 def load_folder(folder: Path | str) -> Tensor:
@@ -106,13 +117,14 @@ def files_in(source: Path) -> dict[str, File]:
             archive = zipfile.ZipFile(source)
             found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
             if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
-                raise OverflowError(f"it would unpack to {size:,} bytes")
+                raise OverflowError(say("it would unpack to {size:,} bytes", size=size))
             if outside := [name for name in found if {"", ".."} & set(name.replace("\\", "/").split("/"))]:
-                raise ValueError(f"{outside[0]} would leave its folder")
+                raise ValueError(say("{name} would leave its folder", name=outside[0]))
             if damaged := archive.testzip():
-                raise ValueError(f"{damaged} is damaged")
+                raise ValueError(say("{name} is damaged", name=damaged))
         except files.DAMAGED as error:
-            raise ValueError(f"{source} is no .zip that can be read ({error}): take another copy of it.") from error
+            text = "{source} is no .zip that can be read ({error}): take another copy of it."
+            raise ValueError(say(text, source=source, error=error)) from error
     hidden = {name for name in found if any(part[:1] == "." or is_leftover(part) for part in name.split("/"))}
     return {name: found[name] for name in sorted(found.keys() - hidden)}
 
@@ -134,8 +146,9 @@ def read_png(path: File) -> np.ndarray:
     """One 28×28 grey or RGB image file as uint8 (3, 28, 28). Raises ValueError, with the file's name, for any other."""
     image = open_png(path)
     if image.size != (SIDE, SIDE) or image.mode not in ("RGB", "L", "1"):
-        found = f"{image.width}×{image.height} pixels in mode {image.mode}"
-        raise ValueError(f"{path} is {found}, not 28×28 in RGB or in grey of 8 bits: {mend(image)}")
+        text = "{path} is {wide}×{high} pixels in mode {mode}, not 28×28 in RGB or in grey of 8 bits: {mend}"
+        facts = {"wide": image.width, "high": image.height, "mode": image.mode, "mend": mend(image)}
+        raise ValueError(say(text, path=path, **facts))
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
@@ -148,14 +161,14 @@ def open_png(path: File) -> Image.Image:
             image.load()
             return image
     except (*files.DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} does not decode as an image: replace or delete it.") from error
+        raise ValueError(say("{path} does not decode as an image: replace or delete it.", path=path)) from error
 
 
 def mend(image: Image.Image) -> str:
     """What to do, a colon, and the line of Python that makes the file at `path` RGB and 28×28, and loses nothing."""
     if max(image.size) > 1_000:
-        return "make these again"
-    what, code, pixels = "convert these", "Image.open(path)", np.asarray(image)
+        return say("make these again")
+    what, code, pixels = say("convert these"), "Image.open(path)", np.asarray(image)
     if image.mode[0] in "IF":  # `convert` would clip; // 256 is exact for grey levels × 257, and for × 256
         scale = "* 255" if pixels.max() <= 1 else "// 256" if pixels.max() > 255 else "* 1"
         code = f"Image.fromarray(np.rint(np.asarray({code}) {scale}).astype(np.uint8))"
@@ -171,13 +184,13 @@ def mend(image: Image.Image) -> str:
         length = np.ptp(np.argwhere(ink > 64), axis=0).max() + 1 if (ink > 64).any() else 0
         left, top = (round(np.average(range(len(line)), weights=line + 1e-9)) - 14 for line in (ink.sum(0), ink.sum(1)))
         if min(image.size) >= SIDE and (np.asarray(small.resize(image.size, Image.NEAREST)) == pixels).all():
-            what, code = "take one pixel of each block", f"{code}.resize((28, 28), Image.NEAREST)"
+            what, code = say("take one pixel of each block"), f"{code}.resize((28, 28), Image.NEAREST)"
         elif abs(length - 20) < abs(length - 20 * max(image.size) / SIDE):  # MNIST's digits are 20 pixels long
             even = left > 0 and image.size == (SIDE + 2 * left, SIDE + 2 * left)
-            what = f"cut off {left} pixels on each side" if even else "cut out 28×28 pixels"
+            what = say("cut off {left} pixels on each side", left=left) if even else say("cut out 28×28 pixels")
             code += f".crop({(left, top, left + SIDE, top + SIDE)})"
         else:
-            what, code = "resize these", f"{code}.resize((28, 28), Image.LANCZOS)"
+            what, code = say("resize these"), f"{code}.resize((28, 28), Image.LANCZOS)"
     return f"{what}: {code}.save(path)"
 
 
@@ -188,19 +201,27 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
         names = sorted(os.listdir(parent)) if parent.is_dir() else ()
         there = {name.lower(): name for name in names if not name.startswith(".")}
         near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), there, 1)
-        holds = f"holds {listed(there.values())}" if parent.is_dir() else "is a file"
-        hint = f"did you mean {parent / there[near[0]]}?" if near else f"{parent} {holds}."
-        return FileNotFoundError(f"There is no {path}: {hint}")
+        text = "There is no {path}: {parent} is a file."
+        if parent.is_dir():
+            text = "There is no {path}: {parent} holds {names}."
+        if near:
+            text = "There is no {path}: did you mean {near}?"
+        facts = {"parent": parent, "names": listed(there.values()), "near": parent / there[near[0]] if near else ""}
+        return FileNotFoundError(say(text, path=path, **facts))
     found = files_in(path)
-    kinds = Counter(Path(name).suffix.lower() or "without a suffix" for name in found)
+    kinds = Counter(Path(name).suffix.lower() or say("without a suffix") for name in found)
     holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(found)})" * bool(found)
-    way = next((way for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), "name what holds it")
+    way = next(
+        (say(way) for ends, way in WAYS_ON.items() if kinds.keys() & set(ends.split())), say("name what holds it")
+    )
     if folders := sorted({str(file.parent) for name, file in found.items() if name.lower().endswith(".png")}):
-        way = f"the images are in {listed(folders)}: name that folder"
-    holds = "is a file" if path.is_file() else f"holds {holds or 'nothing'}"
-    return ValueError(f"{path} {holds}, but {wanted} is wanted: {way}.")
+        way = say("the images are in {folders}: name that folder", folders=listed(folders))
+    text = "{path} holds {holds}, but {wanted} is wanted: {way}."
+    if path.is_file():
+        text = "{path} is a file, but {wanted} is wanted: {way}."
+    return ValueError(say(text, path=path, holds=holds or say("nothing"), wanted=wanted, way=way))
 
 
 def listed(names: Collection[str]) -> str:
     """The first three."""
-    return (", ".join(list(names)[:3]) or "nothing") + ", …" * (len(names) > 3)
+    return (", ".join(list(names)[:3]) or say("nothing")) + ", …" * (len(names) > 3)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwkit.files import expanded, load_npz, read_json
+from hwkit.language import say
 from hwkit.mnist.folder import LARGEST, SIDE, File, files_in, listed, missing_images, read_pngs, refusal, write_folder
 
 KIT = Path(__file__).resolve().parent.parent
@@ -41,16 +42,17 @@ def prepare(source: str | Path | None = None, split: str = "train", out: Path | 
     source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
     folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
     if not source and record.is_file() and not missing_images(folder, count := read_json(record)["count"]):
-        print(f"Data: {count:,} images are prepared in {folder}")
+        print(say("Data: {count:,} images are prepared in {folder}", count=count, folder=folder))
         return folder
     if source in ("", "download"):
         source = download(out / "download") or source
     if source == "download":
-        raise FileNotFoundError("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST.")
+        raise FileNotFoundError(say("MNIST could not be downloaded: name a copy of it with --source or HWKIT_MNIST."))
     if source in ("", "sample"):
         source, folder = SAMPLE, out / "sample" / split
-        print("WARNING: only the embedded sample of 5,000 digits is used; FID will be worse. HWKIT_MNIST names MNIST.")
-    print(f"Data: {split} split from {source}")
+        text = "WARNING: only the embedded sample of 5,000 digits is used; FID will be worse. HWKIT_MNIST names MNIST."
+        print(say(text))
+    print(say("Data: {split} split from {source}", split=split, source=source))
     return write_folder(read_source(source, split).images, folder, str(source))
 
 
@@ -64,13 +66,13 @@ def download(root: Path, timeout: float = 10) -> Path | None:
     socket.setdefaulttimeout(timeout)  # torchvision names none of its own
     try:
         for mirror in MNIST.mirrors:
-            print(f"Data: trying to download MNIST from {mirror}")
+            print(say("Data: trying to download MNIST from {mirror}", mirror=mirror))
             try:
                 for name, md5 in MNIST.resources:
                     utils.download_url(mirror + name, partial, md5=md5)
                 return partial.rename(root)
             except (OSError, HTTPException, RuntimeError) as error:  # URLError, time-outs; torchvision's RuntimeError
-                print(f"Data: that mirror did not deliver ({str(error).splitlines()[-1]})")
+                print(say("Data: that mirror did not deliver ({error})", error=str(error).splitlines()[-1]))
     finally:
         socket.setdefaulttimeout(before)
 
@@ -83,19 +85,20 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
     Raises FileNotFoundError or ValueError with a sentence that names the file, what is there instead, and the way on.
     """
     if split not in ("train", "test"):
-        raise ValueError(f"split is {split!r}, but must be 'train' or 'test'.")
+        raise ValueError(say("split is {split!r}, but must be 'train' or 'test'.", split=split))
     source = Path(os.path.abspath(expanded(source)))  # "." has no name to put a cache beside
     files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
     for kind in (IDX, PNG, NPZ):
         if parts := _parts(files, kind, source):
             break
     else:
-        raise refusal(source, "MNIST (IDX files, PNGs, an .npz, or a .zip of them)")
+        raise refusal(source, say("MNIST (IDX files, PNGs, an .npz, or a .zip of them)"))
     only = [part for part in parts if part != "val"]
     part = split if split in parts or (split == "test" and kind is not NPZ) else None
     part = only[0] if whole and len(only) == 1 else part
     if part not in parts:
-        raise FileNotFoundError(f"{source} holds no {split} split: put a folder {split}/ of PNGs, or IDX files, there.")
+        text = "{source} holds no {split} split: put a folder {split}/ of PNGs, or IDX files, there."
+        raise FileNotFoundError(say(text, source=source, split=split))
     if kind is NPZ:
         return _read_npz(parts[part][0], split, whole)
     if kind is PNG:
@@ -121,7 +124,9 @@ def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, 
     order = {f: (not {"train", "test"} & set(sets[f]), len(f), "mnist" not in map(str.lower, f)) for f in sets}
     best = sorted(sets, key=order.__getitem__)
     if len(best) > 1 and order[best[0]] == order[best[1]]:
-        raise ValueError(f"{source} holds several sets, in {listed(['/'.join(f) for f in best])}: name one of these.")
+        several = listed(["/".join(f) for f in best])
+        text = "{source} holds several sets, in {several}: name one of these."
+        raise ValueError(say(text, source=source, several=several))
     return sets[best[0]] if best else {}
 
 
@@ -139,16 +144,19 @@ def read_idx(path: File, dimensions: int) -> np.ndarray:
             unpacker = zlib.decompressobj(31)
             raw = unpacker.decompress(raw, LARGEST)
             if not unpacker.eof:
-                raise EOFError("it breaks off, or is too large")
+                raise EOFError(say("it breaks off, or is too large"))
     except (zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is not a whole gzip file ({error}): fetch it again.") from error
+        text = "{path} is not a whole gzip file ({error}): fetch it again."
+        raise ValueError(say(text, path=path, error=error)) from error
     header = 4 + 4 * dimensions
     shape = struct.unpack_from(f">{dimensions}I", raw.ljust(header, b"\0"), 4)
     size = int(np.prod(shape, dtype=object))
     if raw[:4] != bytes([0, 0, 8, dimensions]) or len(raw) != header + size or not size:
-        raise ValueError(f"{path} is not a whole IDX file of {dimensions}-dimensional bytes: fetch it again.")
+        text = "{path} is not a whole IDX file of {dimensions}-dimensional bytes: fetch it again."
+        raise ValueError(say(text, path=path, dimensions=dimensions))
     if shape[1:] not in ((), (SIDE, SIDE)):
-        raise ValueError(f"{path} holds images of {shape[1]}×{shape[2]} pixels, not 28×28.")
+        text = "{path} holds images of {high}×{wide} pixels, not 28×28."
+        raise ValueError(say(text, path=path, high=shape[1], wide=shape[2]))
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # torch wants it writable
 
 
@@ -163,18 +171,18 @@ def _read_npz(path: File, split: str, whole: bool) -> Digits:
     cut = len(images) - len(images) // 10 * undivided
     kept = slice(cut, None) if undivided and split == "test" else slice(cut)
     if not len(images[kept]):
-        holds = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise ValueError(
-            f"{path} holds {holds}, but one array of 28×28 images is wanted for the {split} split (or ten images, of "
+        holds = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or say("nothing")
+        text = (
+            "{path} holds {holds}, but one array of 28×28 images is wanted for the {split} split (or ten images, of "
             "which the last is that): np.savez('mnist.npz', x_train=…, x_test=…), both uint8 (N, 28, 28), makes a file."
         )
+        raise ValueError(say(text, path=path, holds=holds, split=split))
     low, high = images.min(), images.max()
     zero, scale = (-1, 127.5) if -1 <= low < -0.9 and high <= 1 else (0, 255 if high <= 1 else 1)
     if not zero <= low <= high <= zero + 255 / scale:
         line = "np.savez('mnist.npz', images=(x - x.min()) / np.ptp(x))"
-        raise ValueError(
-            f"{path} holds {names[0]} from {low:.3g} to {high:.3g}, not 0 to 255 or 1: {line} makes it so."
-        )
+        text = "{path} holds {name} from {low:.3g} to {high:.3g}, not 0 to 255 or 1: {line} makes it so."
+        raise ValueError(say(text, path=path, name=names[0], low=low, high=high, line=line))
     images = images if images.dtype == np.uint8 and scale == 1 else ((images - zero) * scale).round().astype(np.uint8)
     labels = [a.reshape(-1) for name, a in arrays.items() if _split(name) == part and a.size == len(images)]
     return Digits(np.ascontiguousarray(images[kept]), labels[0][kept] if labels else None)

@@ -18,7 +18,7 @@ from hwkit.diffusion import Denoiser
 from hwkit.files import is_leftover, only_process, read_json, write_json, write_many
 from hwkit.mnist.batches import to_uint8
 from hwkit.mnist.folder import encode_png, file_name
-from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
+from hwkit.runs.checkpoint import OWN, best_of, digest, load_denoiser, versions
 from hwkit.runs.processes import processes
 from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import Sampler, trajectory
@@ -85,6 +85,7 @@ def generate(
     sampler = sampler.resolve(denoise.schedule.T)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
+    manifest |= {"own": list(OWN)} if OWN else {}
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(folder)))
         if precision == "auto":

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hwkit.files import only_process, write_text
+from hwkit.language import say
 from hwkit.mnist.batches import PNGFolder, batches
 from hwkit.recipe import CPU, Recipe
 from hwkit.runs import checkpoint
@@ -62,6 +63,7 @@ class Run:
     device: torch.device
     world: Single
     after_epoch: Callable[[Record, UNet], None]
+    after_save: Callable[[Path], None]
     save_minutes: float
     compile: bool
     quiet: bool
@@ -104,13 +106,15 @@ def train(
     save_minutes: float = 2.0,
     compile: bool = False,
     quiet: bool = False,
+    after_save: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Record]:
     """Trains in `folder` and yields a `Record` an epoch, after its files are written.
 
     images: uint8 (N, 1 or 3, 28, 28), or a `PNGFolder`. Files: `latest.pt` (all that an exact resume needs, also every
     `save_minutes` within an epoch), `ema_latest.pt`, on a better loss `best.pt` and `ema_best.pt`, `history.jsonl`.
     SIGINT and SIGTERM save first. With `resume`, a run that stands in the folder goes on where it stopped; without, it
-    is discarded once the new one stands. after_epoch(record, EMA network) is called before `latest.pt` is written.
+    is discarded once the new one stands. after_epoch(record, EMA network) is called before `latest.pt` is written, and
+    after_save(folder) after that.
     compile: let torch.compile work on the network. quiet: without messages and progress bars.
 
     weights: a checkpoint (or a run's folder) of this recipe, from which a run without a `latest.pt` goes on: epochs,
@@ -126,7 +130,7 @@ def train(
     device = torch.device(device or best_device())
     images = images.to(device) if isinstance(images, Tensor) else images  # 47 MB: a GPU has the room
     world = processes(device.type)
-    run = Run(recipe, images, Path(folder), device, world, after_epoch, save_minutes, compile, quiet)
+    run = Run(recipe, images, Path(folder), device, world, after_epoch, after_save, save_minutes, compile, quiet)
     check(run)
     torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     torch.backends.cudnn.benchmark = True  # all batches have one shape
@@ -136,8 +140,8 @@ def train(
         if goes_on:
             content, position = saved(run)
             if not unfinished(recipe, position):
-                seen = f"{content['images_seen']:,} images seen"
-                run.log(f"The run in {run.folder} is finished: {seen}. `train --fresh` starts over.")
+                text = "The run in {folder} is finished: {seen:,} images seen. `train --fresh` starts over."
+                run.log(say(text, folder=run.folder, seen=content["images_seen"]))
                 return
             state, speed = resumed(run, content, position)
         else:
@@ -149,7 +153,7 @@ def train(
                 run_epoch(run, state, position, stopping)
                 record = close_epoch(run, state, position)
                 save_epoch(run, state, position, record)
-            stop_if_asked(run, stopping, f"after epoch {record.epoch}")
+            stop_if_asked(run, stopping, record.epoch, whole=True)
             yield record
 
 
@@ -160,18 +164,21 @@ def check(run: Run) -> None:
     """ValueError for what cannot work, before it costs time; a warning for a schedule that leaves much of the image."""
     recipe = run.recipe
     if not run.steps_per_epoch:
-        raise ValueError(f"{len(run.images)} images do not fill one batch of {recipe.batch_size}: lower --batch-size.")
+        text = "{count} images do not fill one batch of {size}: lower --batch-size."
+        raise ValueError(say(text, count=len(run.images), size=recipe.batch_size))
     if len(set(nodes(recipe.T))) < 8:
-        raise ValueError(f"T is {recipe.T}, but a figure with eight different times needs --T 7 or more.")
+        text = "T is {T}, but a figure with eight different times needs --T 7 or more."
+        raise ValueError(say(text, T=recipe.T))
     if (run.folder / checkpoint.EXPORTED).is_file():  # which would be taken for the new run's
-        ways = f"choose another --run, and go on from them by --weights {run.folder}"
-        raise ValueError(f"{run.folder} holds exported weights: {ways}.")
+        text = "{folder} holds exported weights: choose another --run, and go on from them by --weights {folder}."
+        raise ValueError(say(text, folder=run.folder))
     left = recipe.make_schedule().alpha_bar[-1].sqrt().item()
     if left > 0.1:
-        run.log(
-            f"WARNING: √ᾱ_T is {left:.2f}: that share of the image is left in x_T. Samples begin in pure noise, which "
-            f"this network never sees: raise --T (it is {recipe.T}), or take --schedule cosine."
+        text = (
+            "WARNING: √ᾱ_T is {left:.2f}: that share of the image is left in x_T. Samples begin in pure noise, which "
+            "this network never sees: raise --T (it is {T}), or take --schedule cosine."
         )
+        run.log(say(text, left=left, T=recipe.T))
 
 
 def stands(folder: Path, weights: Path | str | None) -> bool:
@@ -181,9 +188,16 @@ def stands(folder: Path, weights: Path | str | None) -> bool:
         return not (its_own and checkpoint.is_damaged(folder / "latest.pt"))
     left = [name for name in WRITTEN if (folder / name).exists()]
     if left and not its_own:
-        way = f"--weights {folder} goes on from its weights, with " if checkpoint.best_of(folder).is_file() else ""
-        ways = f"`train` with {way}--fresh starts over; --run names another folder."
-        raise ValueError(f"{folder} holds a run without its latest.pt ({', '.join(left)}): {ways}")
+        text = (
+            "{folder} holds a run without its latest.pt ({left}): `train` with --fresh starts over; --run names "
+            "another folder."
+        )
+        if checkpoint.best_of(folder).is_file():
+            text = (
+                "{folder} holds a run without its latest.pt ({left}): `train` with --weights {folder} goes on from its "
+                "weights, with --fresh starts over; --run names another folder."
+            )
+        raise ValueError(say(text, folder=folder, left=", ".join(left)))
     return False
 
 
@@ -208,12 +222,13 @@ def saved(run: Run) -> tuple[dict, Position]:
         content = checkpoint.load(path)
         position = Position(**content["resume"]["position"])
     except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).rstrip(".") if isinstance(error, ValueError) else f"{path} holds no state to go on with"
-        ways = f"`train` with --weights {run.folder} goes on from its last weights, with --fresh starts over."
-        raise ValueError(f"{reason}; {ways}") from error
+        nothing = say("{path} holds no state to go on with", path=path)
+        reason = str(error).rstrip(".。") if isinstance(error, ValueError) else nothing
+        text = "{reason}; `train` with --weights {folder} goes on from its last weights, with --fresh starts over."
+        raise ValueError(say(text, reason=reason, folder=run.folder)) from error
     if changed := differences(content, run.recipe, len(run.images)):
-        ways = "choose another --run, or start over by `train --fresh`."
-        raise ValueError(f"{run.folder} holds another run ({changed}): {ways}")
+        text = "{folder} holds another run ({changed}): choose another --run, or start over by `train --fresh`."
+        raise ValueError(say(text, folder=run.folder, changed=changed))
     position.history = [line for line in read_history(run.folder) if line["epoch"] < position.epoch]
     return content, position
 
@@ -230,7 +245,8 @@ def resumed(run: Run, content: dict, position: Position) -> tuple[State, float]:
     if values["scaler"]:  # empty where the run was not in fp16 then
         state.scaler.load_state_dict(values["scaler"])
     state.step = values["step"]
-    run.log(f"Going on with {run.folder}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+    seen = {"epoch": position.epoch, "seen": content["images_seen"]}
+    run.log(say("Going on with {folder}: epoch {epoch}, {seen:,} images seen.", folder=run.folder, **seen))
     return state, speed
 
 
@@ -253,7 +269,7 @@ def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
     names = [name for name in now if before[name] != now[name] and name not in (*MAY_CHANGE, "model")]
     changed = [f"{name} {before[name]} → {now[name]}" for name in names]
     if count is not None and content["image_count"] != count:
-        changed.append(f"{content['image_count']:,} images → {count:,}")
+        changed.append(say("{before:,} images → {now:,}", before=content["image_count"], now=count))
     return "; ".join(changed)
 
 
@@ -262,9 +278,11 @@ def go_on_from(weights: Path, run: Run, state: State) -> Position:
     path = checkpoint.best_of(weights) if weights.is_dir() else weights
     content = checkpoint.load(path)
     if "resume" in content:
-        raise ValueError(f"{path} is more than weights: go on with its own run, --run {path.parent}.")
+        text = "{path} is more than weights: go on with its own run, --run {folder}."
+        raise ValueError(say(text, path=path, folder=path.parent))
     if changed := differences(content, run.recipe):
-        raise ValueError(f"{path} is of another recipe ({changed}): give the same one, or leave --weights out.")
+        text = "{path} is of another recipe ({changed}): give the same one, or leave --weights out."
+        raise ValueError(say(text, path=path, changed=changed))
     for network in (state.model, state.ema):
         network.load_state_dict(content["weights"])
     state.step = content["images_seen"] // run.recipe.batch_size
@@ -275,9 +293,13 @@ def go_on_from(weights: Path, run: Run, state: State) -> Position:
         position.best_loss, position.best_epoch = best["loss"], best["epoch"]
         position.seconds = position.epoch_began = position.history[-1]["seconds"]
     if not unfinished(run.recipe, position):
-        had = f"{duration(position.seconds)}, {position.epoch - 1} epochs, already, and these count"
-        raise ValueError(f"{path} has had {had}: raise --minutes or --epochs (or --patience) beyond them.")
-    run.log(f"Going on from {path}: epoch {position.epoch}, {content['images_seen']:,} images seen.")
+        text = (
+            "{path} has had {time}, {epochs} epochs, already, and these count: raise --minutes or --epochs (or "
+            "--patience) beyond them."
+        )
+        raise ValueError(say(text, path=path, time=duration(position.seconds), epochs=position.epoch - 1))
+    seen = {"epoch": position.epoch, "seen": content["images_seen"]}
+    run.log(say("Going on from {path}: epoch {epoch}, {seen:,} images seen.", path=path, **seen))
     return position
 
 
@@ -286,13 +308,16 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
     recipe, an_epoch = run.recipe, run.steps_per_epoch * run.recipe.batch_size
     seconds = max(0, recipe.epochs * an_epoch - state.step * recipe.batch_size) / speed
     left = time_limit(recipe) - position.seconds
-    here = f"on this device ({run.device.type}, {state.precision}, {speed:.0f} images/s)"
+    here = {"device": run.device.type, "precision": state.precision, "speed": speed}
     if left < seconds:
-        return f"{duration(left)} ≈ {left * speed / an_epoch:.1f} epochs {here}"
-    text = f"{recipe.epochs - position.epoch + 1} epochs ≈ {duration(seconds)} {here}"
+        text = "{time} ≈ {epochs:.1f} epochs on this device ({device}, {precision}, {speed:.0f} images/s)"
+        return say(text, time=duration(left), epochs=left * speed / an_epoch, **here)
+    text = "{epochs} epochs ≈ {time} on this device ({device}, {precision}, {speed:.0f} images/s)"
+    lines = [say(text, epochs=recipe.epochs - position.epoch + 1, time=duration(seconds), **here)]
     if seconds > 120 * CPU.minutes:
-        text += f"\nThe recipe `cpu` would need {duration(60 * CPU.minutes)}: python -m hwkit train cpu"
-    return text
+        quicker = "The recipe `cpu` would need {time}: python -m hwkit train cpu"
+        lines.append(say(quicker, time=duration(60 * CPU.minutes)))
+    return "\n".join(lines)
 
 
 # Epoch by epoch
@@ -314,7 +339,8 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
     recipe, steps, world = run.recipe, run.steps_per_epoch, run.world
     alpha_bar = recipe.make_schedule().alpha_bar.to(run.device, torch.float32)
     data = batches(run.images, recipe.batch_size, recipe.seed, position.epoch, position.batch, run.device, state.part)
-    title, silent = f"Epoch {position.epoch}/{recipe.epochs}", run.quiet or world.rank > 0
+    title = say("Epoch {epoch}/{epochs}", epoch=position.epoch, epochs=recipe.epochs)
+    silent = run.quiet or world.rank > 0
     last_save = time.monotonic()
     began = last_save - position.seconds
     unread: list[Tensor] = []
@@ -334,7 +360,7 @@ def run_epoch(run: Run, state: State, position: Position, stopping: list[int]) -
                 save_latest(run, state, position)
                 last_save = time.monotonic()
             if stop:
-                stop_if_asked(run, stopping or [signal.SIGTERM], f"in epoch {position.epoch}")
+                stop_if_asked(run, stopping or [signal.SIGTERM], position.epoch, whole=False)
             if position.seconds >= time_limit(recipe):
                 break
 
@@ -348,10 +374,11 @@ def read(run: Run, state: State, position: Position, unread: list[Tensor], secon
     *losses, position.seconds, stops = run.world.sum([*torch.stack(unread).tolist(), clock, float(stop)])
     for step, loss in enumerate((loss / run.world.count for loss in losses), state.step - len(unread) + 1):
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is {loss} at step {step} (epoch {position.epoch}), or its gradient. The last checkpoint is "
-                "untouched; a lower --lr, or --precision fp32, usually mends it."
+            text = (
+                "The loss is {loss} at step {step} (epoch {epoch}), or its gradient. The last checkpoint is untouched; "
+                "a lower --lr, or --precision fp32, usually mends it."
             )
+            raise FloatingPointError(say(text, loss=loss, step=step, epoch=position.epoch))
         position.batch, position.loss_sum = position.batch + 1, position.loss_sum + loss
         position.window.append(loss)
         if position.batch % max(1, run.steps_per_epoch // CURVE_POINTS) == 0:
@@ -380,7 +407,8 @@ def close_epoch(run: Run, state: State, position: Position) -> Record:
     position.loss_sum, position.curve, position.window = 0.0, [], []
     if record.is_best:
         position.best_loss, position.best_epoch = loss, record.epoch
-    run.log(f"Epoch {record.epoch}/{run.recipe.epochs} finished, average loss: {loss:.4f}")
+    text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}"
+    run.log(say(text, epoch=record.epoch, epochs=run.recipe.epochs, loss=loss))
     return record
 
 
@@ -395,7 +423,7 @@ def save_epoch(run: Run, state: State, position: Position, record: Record) -> No
     if record.is_best:
         checkpoint.save(run.folder / "best.pt", run.recipe, state.model.state_dict(), **facts)
         checkpoint.save(run.folder / "ema_best.pt", run.recipe, state.ema.state_dict(), **facts)
-        run.log(f"New best model saved with loss: {record.loss:.4f}")
+        run.log(say("New best model saved with loss: {loss:.4f}", loss=record.loss))
     checkpoint.save(run.folder / "ema_latest.pt", run.recipe, state.ema.state_dict(), **facts)
     write_text(run.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in position.history))
     run.after_epoch(record, state.ema)
@@ -416,6 +444,7 @@ def save_latest(run: Run, state: State, position: Position) -> None:
     path, weights, ema = run.folder / "latest.pt", state.model.state_dict(), state.ema.state_dict()
     facts = {"epoch": position.epoch, "images_seen": state.step * run.recipe.batch_size, "image_count": len(run.images)}
     checkpoint.save(path, run.recipe, weights, ema=ema, resume=resume, **facts)
+    run.after_save(run.folder)
 
 
 def read_history(folder: Path) -> list[dict]:
@@ -426,7 +455,8 @@ def read_history(folder: Path) -> list[dict]:
     try:
         return [Record(**json.loads(line))._asdict() for line in path.read_text("utf-8").splitlines()]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it; only the loss curve is lost.") from error
+        text = "{path} is damaged ({error}): delete it; only the loss curve is lost."
+        raise ValueError(say(text, path=path, error=error)) from error
 
 
 # Signals
@@ -449,8 +479,11 @@ def stop_requests() -> Iterator[list[int]]:
         yield asked
 
 
-def stop_if_asked(run: Run, stopping: list[int], where: str) -> None:
+def stop_if_asked(run: Run, stopping: list[int], epoch: int, whole: bool) -> None:
     """After all is saved: KeyboardInterrupt, with the signal's number, where a signal asked for the end."""
     if stopping:
-        run.log(f"Stopped {where}, all is saved. The same command goes on from here.")
+        text = "Stopped in epoch {epoch}, all is saved. The same command goes on from here."
+        if whole:
+            text = "Stopped after epoch {epoch}, all is saved. The same command goes on from here."
+        run.log(say(text, epoch=epoch))
         raise KeyboardInterrupt(stopping[0])

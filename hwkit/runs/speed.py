@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from hwkit.diffusion import Denoiser
+from hwkit.language import say
 from hwkit.recipe import Recipe
 from hwkit.training import State, autocast, new_state, training_step
 
@@ -95,6 +96,6 @@ def quickest_precision(denoise: Denoiser, device: torch.device | str) -> str:
 def duration(seconds: float) -> str:
     """50 → `50 s`, 600 → `10 min`, 27600 → `7 h 40 min`."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+        return say("{seconds:.0f} s", seconds=seconds)
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return say("{hours} h {minutes:02d} min", hours=hours, minutes=minutes) if hours else say("{m} min", m=minutes)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hwkit.files import is_leftover, whole_file, write_json
+from hwkit.language import say
 from hwkit.measure.score import images_sha256
 from hwkit.mnist.folder import file_name, load_folder
 from hwkit.runs.checkpoint import best_of, digest, is_the_kits, load, recipe_of
@@ -26,9 +27,10 @@ def unfinished(names: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
     for what, said in {**names, **texts}.items():
         said = said.strip()
         if not any(map(str.isalnum, said)) or said.lower().strip(" .…") in PLACEHOLDERS or said.startswith("Your "):
-            left.append(f"{what} is still to be written.")
+            left.append(say("{what} is still to be written.", what=what))
         elif what in texts and len(said) < SHORTEST:
-            left.append(f"{what} is very short ({len(said)} characters): write a sentence at least.")
+            text = "{what} is very short ({count} characters): write a sentence at least."
+            left.append(say(text, what=what, count=len(said)))
     return left
 
 
@@ -56,7 +58,8 @@ def write_submission(path: Path, images: Path, others: Iterable[Path], notebooks
     """
     files = {f"generate/{png.name}": png for png in numbered(images)}
     if not files:
-        raise ValueError(f"{images} holds no images {file_name(1)} …: `python -m hwkit sample` makes them.")
+        text = "{images} holds no images {first} …: `python -m hwkit sample` makes them."
+        raise ValueError(say(text, images=images, first=file_name(1)))
     files |= {file.name: file for file in others if not is_leftover(file.name)}
     files |= {f"notebooks/{file.name}": file for file in notebooks if not is_leftover(file.name)}
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as out:

@@ -16,15 +16,18 @@ from matplotlib.path import Path as Path2D
 from matplotlib.textpath import TextPath
 
 from hwkit.files import whole_file, write_text
+from hwkit.language import html_language, listing, marked, say
 from hwkit.measure.graded import read_graded
 from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
+from hwkit.recipe import Recipe
 from hwkit.runs.checkpoint import EXPORTED, best_of, is_the_kits, load, load_denoiser, recipe_of
 from hwkit.runs.generate import images, numbered, read_manifest
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
 from hwkit.schedule import cosine, linear
+from hwkit.show.chapters import CHAPTERS, EQUATIONS
 from hwkit.show.figures import (
     check_dpi,
     diffusion_grid,
@@ -38,16 +41,16 @@ from hwkit.show.figures import (
 from hwkit.unet import UNet
 
 Rows = list[tuple[str, str]]  # of a table: what, value
-BORROWED = (
+BORROWED = marked(
     "NOT YOUR MODEL: the weights of this report come with the kit. They were not trained by the person who hands it in."
 )
-TITLE = "A diffusion model for MNIST, from scratch"
+TITLE = marked("A diffusion model for MNIST, from scratch")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge", "msedge")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A chapter, in this order. For the report's four chapters report.html has words, where there is no text."""
+    """A chapter, in this order. For the report's chapters `chapters.py` has words, where there is no text."""
 
     heading: str
     text: Sequence[str] = ()  # paragraphs
@@ -83,15 +86,23 @@ def model_rows(run: Path) -> Rows:
     """The network, the diffusion, and how many parameters there are where."""
     recipe = recipe_of(load(best_of(run)))
     net = recipe.model
-    folded = f", pixels folded {net.patch}×{net.patch} into channels" if net.patch > 1 else ""
     channels = " → ".join(str(net.base * m) for m in net.multipliers)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in UNet(net).named_children()}
+    shape = "U-Net, {channels}×28×28 in and out; channels {levels} down and up again"
+    if net.patch > 1:
+        shape = (
+            "U-Net, {channels}×28×28 in and out, pixels folded {patch}×{patch} into channels; channels {levels} down "
+            "and up again"
+        )
+    blocks = "{count} a level, {middle} in the middle; the time is added in each"
+    predicted = {"epsilon": say("ε, the noise"), "x0": say("x_0, the image"), "v": "v"}[recipe.prediction]
+    parts = listing(f"{name} {n:,}" for name, n in count.items())
     return [
-        ("network", f"U-Net, {net.channels}×28×28 in and out{folded}; channels {channels} down and up again"),
-        ("residual blocks", f"{net.blocks} a level, {net.middle_blocks} in the middle; the time is added in each"),
-        ("parameters", f"{sum(count.values()):,}: " + ", ".join(f"{name} {n:,}" for name, n in count.items())),
-        ("forward process", str(recipe.make_schedule())),
-        ("the network predicts", {"epsilon": "ε, the noise", "x0": "x_0, the image", "v": "v"}[recipe.prediction]),
+        (say("network"), say(shape, channels=net.channels, patch=net.patch, levels=channels)),
+        (say("residual blocks"), say(blocks, count=net.blocks, middle=net.middle_blocks)),
+        (say("parameters"), say("{count:,}: {parts}", count=sum(count.values()), parts=parts)),
+        (say("forward process"), str(recipe.make_schedule())),
+        (say("the network predicts"), predicted),
     ]
 
 
@@ -101,39 +112,50 @@ def training_rows(run: Path) -> Rows:
     content = load(weights)
     recipe, rows = recipe_of(content), []
     if weights.name == EXPORTED:
-        whose = "NOT YOUR MODEL, but the kit’s own" if is_the_kits(weights) else "exported by another run"
-        rows = [("weights", f"not trained for this report: {whose}")]
-    muon = f"; Muon {recipe.muon_lr:g} for the convolutions between stem and head" if recipe.muon_lr else ""
-    falls = f", falling to 0 from {recipe.decay_from:.0%} of the run on" if recipe.decay_from < 1 else ", constant"
+        whose = say("not trained for this report: exported by another run")
+        if is_the_kits(weights):
+            whose = say("not trained for this report: NOT YOUR MODEL, but the kit’s own")
+        rows = [(say("weights"), whose)]
+    loss = "mean squared error, t uniform, weight {weighting}; recipe {recipe}"
+    weighting = recipe.weighting.replace("_", "-")
+    seen = {"count": content["images_seen"], "epoch": content["epoch"]}
     rows += [
-        ("loss", f"mean squared error, t uniform, weight {recipe.weighting.replace('_', '-')}; recipe {recipe.name}"),
-        ("optimizer", f"AdamW {recipe.lr:g}{falls}{muon}; gradient clipped to norm {recipe.clip:g}"),
-        ("batch", f"{recipe.batch_size}, seed {recipe.seed}"),
-        ("average of weights", f"EMA, up to {recipe.ema:g}"),
-        ("images seen", f"{content['images_seen']:,}, in epochs: {content['epoch']}"),
+        (say("loss"), say(loss, weighting=weighting, recipe=recipe.name)),
+        (say("optimizer"), _optimizer(recipe)),
+        (say("batch"), say("{size}, seed {seed}", size=recipe.batch_size, seed=recipe.seed)),
+        (say("average of weights"), say("EMA, up to {decay:g}", decay=recipe.ema)),
+        (say("images seen"), say("{count:,}, in epochs: {epoch}", **seen)),
     ]
+    rows += [(say("trained with the student's own"), listing(content["own"]))] if "own" in content else []
     if history:
         last, lowest = history[-1], min(line["loss"] for line in history)
-        speed = f"{last['images_per_second']:.0f} images/s in the last epoch"
-        rows += [("time", f"{duration(last['seconds'])}, {speed}")]
-        rows += [("loss, last epoch", f"{last['loss']:.4f} (the lowest: {lowest:.4f})")]
-    return [*rows, ("software", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
+        speed = {"time": duration(last["seconds"]), "speed": last["images_per_second"]}
+        rows += [(say("time"), say("{time}, {speed:.0f} images/s in the last epoch", **speed))]
+        losses = say("{last:.4f} (the lowest: {lowest:.4f})", last=last["loss"], lowest=lowest)
+        rows += [(say("loss, last epoch"), losses)]
+    return [*rows, (say("software"), listing(f"{name} {version}" for name, version in content["versions"].items()))]
+
+
+def _optimizer(recipe: Recipe) -> str:
+    rate = say("AdamW {lr:g}, constant", lr=recipe.lr)
+    if recipe.decay_from < 1:
+        rate = say("AdamW {lr:g}, falling to 0 from {share:.0%} of the run on", lr=recipe.lr, share=recipe.decay_from)
+    muon = say("Muon {lr:g} for the convolutions between stem and head", lr=recipe.muon_lr) if recipe.muon_lr else ""
+    clip = say("gradient clipped to norm {clip:g}", clip=recipe.clip)
+    return "; ".join(filter(None, (rate, muon, clip)))
 
 
 def warning_of(run: Path) -> str:
     """What stands on top of the page where the run's weights are the kit's; else nothing."""
-    return BORROWED if is_the_kits(best_of(run)) else ""
+    return say(BORROWED) if is_the_kits(best_of(run)) else ""
 
 
 def log_lines(run: Path, ends: int = 3) -> list[str]:
     """The first and last epochs of a run in a line each, as training prints them; none without a history."""
     history = read_history(run)
     epochs = recipe_of(load(best_of(run))).epochs
-    lines = [
-        f"Epoch {line['epoch']}/{epochs} finished, average loss: {line['loss']:.4f}   "
-        f"({line['images_seen']:,} images, {duration(line['seconds'])})"
-        for line in history
-    ]
+    text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
+    lines = [say(text, epochs=epochs, time=duration(line["seconds"]), **line) for line in history]
     return lines if len(lines) <= 2 * ends else [*lines[:ends], "…", *lines[-ends:]]
 
 
@@ -143,27 +165,43 @@ def run_rows(folder: Path) -> Rows:
     for run in sorted(path for path in folder.glob("*") if best_of(path).is_file()):
         content = load(best_of(run))
         recipe, measured = recipe_of(content), scores_of(run / "generate")
-        said = [f"{s.metric} {s.value:.2f} ± {s.error:.2f} of {s.images:,} images by {s.sampler}" for s in measured]
-        about = f"{recipe.make_schedule()}; predicts {recipe.prediction}; {content['images_seen']:,} images seen"
-        rows.append((run.name, "; ".join([about, *(said or ["not measured"])])))
+        score = "{metric} {value:.2f} ± {error:.2f} of {images:,} images by {sampler}"
+        facts = [
+            {name: getattr(s, name) for name in ("metric", "value", "error", "images", "sampler")} for s in measured
+        ]
+        about = "{schedule}; predicts {prediction}; {seen:,} images seen"
+        seen = {"schedule": recipe.make_schedule(), "prediction": recipe.prediction, "seen": content["images_seen"]}
+        found = [say(score, **each) for each in facts] or [say("not measured")]
+        rows.append((run.name, "; ".join([say(about, **seen), *found])))
     return rows
 
 
 def result_rows(images: Path) -> Rows:
     """What was made, and what was measured of these very images, as far as the files beside the folder tell."""
     made, count = read_manifest(images), len(numbered(images))
-    origin = f"by {Sampler(**made['sampler'])}, seed {made['seed']}" if made else "of unknown origin"
     if not count:
         return []
+    origin = {"sampler": Sampler(**made["sampler"]), "seed": made["seed"]} if made else {}
+    text = "{count:,} PNGs by {sampler}, seed {seed}" if made else "{count:,} PNGs of unknown origin"
+    if made and "own" in made:
+        text = "{count:,} PNGs by {sampler}, seed {seed}, with the student's own {own}"
+        origin["own"] = listing(made["own"])
     measured = [row for score in scores_of(images) for row in score.rows()]
+    todo = say("these images are not measured yet: python -m hwkit fid {images}", images=images)
+    rows = [(say("images"), say(text, count=count, **origin)), (say("FID by pytorch-fid"), _graded(images))]
+    return [*rows, *(measured or [("digit-FID", todo)])]
+
+
+def _graded(images: Path) -> str:
+    """The homework's own number, or how to get it."""
     graded = read_graded(images)
-    said = f"not measured: python -m pytorch_fid REAL {images}, where REAL holds the training digits as PNGs"
-    if graded:
-        other = "; not the published Inception weights, so it compares with no other value"
-        said = f"{graded.output} (the output of {graded.command}; {graded.images:,} images)"
-        said += other * (not graded.official)
-    todo = [("digit-FID", f"these images are not measured yet: python -m hwkit fid {images}")]
-    return [("images", f"{count:,} PNGs {origin}"), ("FID by pytorch-fid", said), *(measured or todo)]
+    if not graded:
+        text = "not measured: python -m pytorch_fid REAL {images}, where REAL holds the training digits as PNGs"
+        return say(text, images=images)
+    facts = {"output": graded.output, "command": graded.command, "images": graded.images}
+    said = say("{output} (the output of {command}; {images:,} images)", **facts)
+    other = say("not the published Inception weights, so it compares with no other value")
+    return said if graded.official else f"{said}; {other}"
 
 
 def write_html(
@@ -178,7 +216,8 @@ def write_html(
     environment.filters["base64"] = lambda png: base64.b64encode(png.read_bytes()).decode()
     named = {figure.stem: figure for figure in figures}
     environment.filters |= {"lang": language, "formula": formula}
-    facts = {"title": title, "by": by, "warning": warning, "date": datetime.date.today().isoformat()}
+    environment.globals |= {"say": say, "lang": html_language(), "chapters": CHAPTERS, "equations": EQUATIONS}
+    facts = {"title": say(title), "by": by, "warning": warning, "date": datetime.date.today().isoformat()}
     page = environment.from_string(source).render(**facts, parts=parts, figures=named)
     write_text(path, page)
     return path
@@ -198,8 +237,8 @@ def formula(tex: str) -> str:
 
 
 def language(text: str) -> str:
-    """`zh-Hant` for a text that has Chinese characters in it, else `en`: what its `lang` is to say."""
-    return "zh-Hant" if any("\u4e00" <= letter <= "\u9fff" for letter in text) else "en"
+    """`zh-Hant-TW` for a text that has Chinese characters in it, else `en`: what its `lang` is to say."""
+    return "zh-Hant-TW" if any("\u4e00" <= letter <= "\u9fff" for letter in text) else "en"
 
 
 def write_pdf(page: Path) -> Path | None:
@@ -241,5 +280,8 @@ def draw_figures(
     made = made if len(made) == 100 else images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)
     yield save(sample_sheet(made), out / "samples.png", dpi)
     yield save(schedule_curves([linear(T), cosine(T)]), out / "schedule.png", dpi)
-    epoch, seen = (load(checkpoint)[key] for key in ("epoch", "images_seen"))
-    print(f"Drawn from {checkpoint.name} (epoch {epoch}, {seen:,} images seen); {denoise.schedule}")
+    content = load(checkpoint)
+    facts = {"file": checkpoint.name, "epoch": content["epoch"], "seen": content["images_seen"]}
+    print(
+        say("Drawn from {file} (epoch {epoch}, {seen:,} images seen); {schedule}", **facts, schedule=denoise.schedule)
+    )

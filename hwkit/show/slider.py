@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from hwkit.diffusion import Denoiser
+from hwkit.language import html_language, marked, say
 from hwkit.mnist.batches import to_uint8
 from hwkit.sampling import Sampler, nodes, times
 from hwkit.show.figures import grid_frames, tile
@@ -27,7 +28,24 @@ from hwkit.show.figures import grid_frames, tile
 COLUMNS, GAP = 4, 2  # two rows of four images, 2 pixels apart
 LIMIT = 1_450_000  # bytes of the PNG in base64: a slider stays below 1.5 MB
 SEQUENCES = ("ddim-xt", "ddim-x0", "ddpm-xt", "ddpm-x0")
-KINDS = ("xₜ, the image so far", "x̂₀, the network’s guess")
+KINDS = (marked("xₜ, the image so far"), marked("x̂₀, the network’s guess"))
+TITLE = marked("From noise to digits")
+WORDS = {  # of the page, by their names in slider.html
+    "about": marked(
+        "Eight samples, from pure noise on the left of the slider to digits on the right. DDIM and DDPM start from the "
+        "same noise."
+    ),
+    "keys": marked(
+        "Space plays and stops, arrow keys move by one frame, Home and End to the ends. The marks are the columns of "
+        "the diffusion grid."
+    ),
+    "sampler": marked("sampler"),
+    "shown": marked("what is shown"),
+    "picture": marked("eight samples at the time that the slider names"),
+    "time": marked("time"),
+    "play": marked("▶ Play"),
+    "pause": marked("⏸ Pause"),
+}
 PLAY_MS = 120  # a frame
 CSS, PAGE = Path(__file__).with_name("slider.css"), Path(__file__).with_name("slider.html")
 
@@ -43,13 +61,16 @@ class SliderFrames:
     @property
     def labels(self) -> list[str]:
         """What is read beside the slider, for each frame."""
-        number = {t: f" · column {k} of {len(self.nodes)}" for k, t in enumerate(self.nodes, start=1)}
-        return [f"t = {t} of {self.times[0]}{number.get(t, '')}" for t in self.times]
+        at = {t: column for column, t in enumerate(self.nodes, start=1)}
+        label, in_column = "t = {t} of {T}", "t = {t} of {T} · column {column} of {columns}"
+        facts = {"T": self.times[0], "columns": len(self.nodes)}
+        return [say(in_column if t in at else label, t=t, column=at.get(t), **facts) for t in self.times]
 
     @property
     def samplers(self) -> tuple[str, str]:
         """The two samplers, in the order of the buttons."""
-        return f"DDIM, {len(self.times) - 1} steps", f"DDPM, {self.times[0]} steps"
+        counts = {"DDIM": len(self.times) - 1, "DDPM": self.times[0]}
+        return tuple(say("{name}, {steps} steps", name=name, steps=steps) for name, steps in counts.items())
 
     @property
     def start(self) -> int:
@@ -126,11 +147,15 @@ def timestep_slider(frames: SliderFrames):
 
     (name, css, marks), last = frames.dressed("span"), len(frames.times) - 1
     repeat = "repeat" if "repeat" in w.Play.class_trait_names() else "_repeat"  # the older name is ipywidgets 7's
-    sampler = w.ToggleButtons(options=frames.samplers).add_class("hwkit-sampler")
-    kind = w.ToggleButtons(options=KINDS).add_class("hwkit-kind")
+    about = "tooltip" if "tooltip" in w.DOMWidget.class_trait_names() else "description_tooltip"  # as before
+    sampler = w.ToggleButtons(options=frames.samplers, tooltips=frames.samplers).add_class("hwkit-sampler")
+    kinds = [*map(say, KINDS)]
+    kind = w.ToggleButtons(options=kinds, tooltips=kinds).add_class("hwkit-kind")
     picture = w.IntProgress(value=frames.start, min=-1, max=last).add_class("hwkit-picture")  # frame 0 is 1 part of F
     play = w.Play(value=frames.start, max=last, interval=PLAY_MS, **{repeat: True}).add_class("hwkit-play")
-    slider = w.SelectionSlider(options=frames.labels, index=frames.start).add_class("hwkit-time")
+    slider = w.SelectionSlider(options=frames.labels, index=frames.start, **{about: say(WORDS["time"])}).add_class(
+        "hwkit-time"
+    )
     w.jslink((play, "value"), (slider, "index"))
     w.jslink((slider, "index"), (picture, "value"))
     below = w.HTML(f"<style>{css}</style>{marks}").add_class("hwkit-marks-box")
@@ -139,10 +164,11 @@ def timestep_slider(frames: SliderFrames):
     return w.VBox([choices, picture, time]).add_class("hwkit-slider").add_class(name)
 
 
-def slider_html(frames: SliderFrames, title: str = "From noise to digits") -> str:
+def slider_html(frames: SliderFrames, title: str | None = None) -> str:
     """The slider as a page that needs nothing else: no kernel, no network, no ipywidgets. `title` is plain text."""
-    (name, css, marks), (ddim, ddpm), (xt, x0) = frames.dressed("button"), frames.samplers, KINDS
-    words = {"title": html.escape(title), "ddim": ddim, "ddpm": ddpm, "xt": xt, "x0": x0, "name": name}
-    numbers = {"start": frames.start, "last": len(frames.times) - 1, "play_ms": PLAY_MS}
+    (name, css, marks), (ddim, ddpm), (xt, x0) = frames.dressed("button"), frames.samplers, map(say, KINDS)
+    words = {name: html.escape(say(text)) for name, text in WORDS.items()}
+    words |= {"title": html.escape(title or say(TITLE)), "ddim": ddim, "ddpm": ddpm, "xt": xt, "x0": x0, "name": name}
+    numbers = {"start": frames.start, "last": len(frames.times) - 1, "play_ms": PLAY_MS, "lang": html_language()}
     labels = json.dumps(frames.labels, ensure_ascii=False)
     return Template(PAGE.read_text("utf-8")).substitute(words | numbers, css=css, marks=marks, labels=labels)

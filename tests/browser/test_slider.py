@@ -336,6 +336,7 @@ def test_the_page_offline(browser, page_file, scheme):
     page.screenshot(path=ARTEFACTS / f"slider_page_{scheme}.png")
     assert page.locator("h1").inner_text() == "A <slider> & its page"
     try_everything(page, 30)
+    page.locator("#t").press("End")  # it may have stopped at any frame
     changed(page, page.get_by_role("button", name="t=30", exact=True).click, "a mark")
     expect(label(page)).to_have_text("t = 30 of 30 · column 1 of 8")
     assert asked == [page_file.as_uri()]
@@ -343,7 +344,7 @@ def test_the_page_offline(browser, page_file, scheme):
     context.close()
 
 
-@pytest.mark.parametrize("width", [390, 600, 900])
+@pytest.mark.parametrize("width", [320, 390, 600, 900])
 def test_the_page_fits_its_window(browser, page_file, width):
     context = browser.new_context(viewport={"width": width, "height": 760})
     page = context.new_page()
@@ -351,3 +352,80 @@ def test_the_page_fits_its_window(browser, page_file, width):
     page.screenshot(path=ARTEFACTS / f"slider_page_{width}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+def frames_while_playing(page: Page, seconds: float) -> list[tuple[int, float]]:
+    """Each frame that was shown while it played, and how long it was, in milliseconds."""
+    watch = """seconds => new Promise(done => {
+        const t = document.querySelector("#t"), seen = []
+        const note = now => {
+            if (!seen.length || seen.at(-1)[0] != +t.value) seen.push([+t.value, now, now])
+            seen.at(-1)[2] = now
+            if (now - seen[0][1] < 1000 * seconds) requestAnimationFrame(note)
+            else done(seen.map(([frame, from, to]) => [frame, to - from]))
+        }
+        requestAnimationFrame(note)
+    })"""
+    return page.evaluate(watch, seconds)
+
+
+def test_space_plays_and_stops_and_it_rests_at_the_ends(browser, page_file):
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    play = page.get_by_role("button", name="Play")
+    expect(play).to_have_attribute("aria-pressed", "false")
+    page.locator("#t").press("End")
+    page.keyboard.press("Space")
+    play = page.get_by_role("button", name="Pause")
+    expect(play).to_have_attribute("aria-pressed", "true")
+    seen = frames_while_playing(page, 3)
+    last = int(page.locator("#t").get_attribute("max"))
+    assert seen[0][0] == last and seen[1][0] == 0, "after the last frame comes the first"
+    assert seen[1][1] > 3 * max(time for frame, time in seen[2:-1]), "the noise stays longer than a frame on the way"
+    page.keyboard.press("Space")
+    now = page.locator("#t").input_value()
+    page.wait_for_timeout(1500)
+    assert page.locator("#t").input_value() == now
+    play = page.get_by_role("button", name="Play")
+    play.focus()
+    page.keyboard.press("Space")
+    expect(play).to_have_count(0)  # pressed once, not twice: it says Pause now
+    page.close()
+
+
+def test_with_reduced_motion_it_goes_from_mark_to_mark(browser, page_file):
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.locator("#t").press("Home")
+    page.get_by_role("button", name="Play").click()
+    seen = [frame for frame, _ in frames_while_playing(page, 3.5)]
+    marks = page.eval_on_selector_all("[data-frame]", "marks => marks.map(mark => +mark.dataset.frame)")
+    assert len(seen) >= 2 and seen == marks[: len(seen)]
+    context.close()
+
+
+def test_with_the_systems_own_colors_one_sees_what_is_pressed_and_the_marks(browser, page_file):
+    context = browser.new_context(forced_colors="active", viewport={"width": 600, "height": 760})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.screenshot(path=ARTEFACTS / "slider_page_forced.png")
+    look = "label => getComputedStyle(label).backgroundColor"
+    ddim, ddpm = page.locator("label[for=ddim]"), page.locator("label[for=ddpm]")
+    assert ddim.evaluate(look) != ddpm.evaluate(look)
+    page.locator("#ddpm").check(force=True)
+    assert ddim.evaluate(look) != ddpm.evaluate(look)
+    mark = "mark => parseFloat(getComputedStyle(mark, '::before').borderLeftWidth)"
+    assert page.locator("[data-frame]").first.evaluate(mark) == 2
+    context.close()
+
+
+def test_every_part_has_a_name_a_role_and_a_value(browser, page_file):
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    expect(page.get_by_role("slider", name="time")).to_have_attribute("aria-valuetext", re.compile(r"t = \d+ of 30"))
+    expect(page.get_by_role("group", name="sampler").get_by_role("radio")).to_have_count(2)
+    expect(page.get_by_role("group", name="what is shown").get_by_role("radio")).to_have_count(2)
+    expect(page.get_by_role("img", name="eight samples")).to_be_visible()
+    expect(page.get_by_role("radio", name="DDIM")).to_be_checked()
+    page.close()

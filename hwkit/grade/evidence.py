@@ -1,0 +1,340 @@
+"""What deserves a second look: the same images, weights or words in two submissions, or what is not the student's own.
+
+A flag is a sentence with its evidence and never a verdict: it costs no points, and only the instructor sees it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from hwkit.files import DAMAGED
+from hwkit.grade.examine import (
+    TOKENS,
+    WORDS,
+    InMemory,
+    alike,
+    beside,
+    hashes,
+    layout,
+    readable,
+    shingles,
+    thumbnails,
+    tokens_of,
+    words_of,
+)
+from hwkit.grade.intake import Files, Refused, opened
+from hwkit.grade.roster import Entry
+from hwkit.grade.submission import Submission, Traces
+from hwkit.measure.check import FLAT
+from hwkit.measure.distances import spaced
+from hwkit.measure.features import floors
+from hwkit.measure.memorisation import grey
+from hwkit.mnist.folder import read_png
+from hwkit.mnist.sources import SAMPLE, read_source
+
+PROBES = 60  # images of each submission that are looked for in the others
+SURE = 40  # runs of words of a text, at least, before it is compared
+SHOWN = 6  # pairs of pictures
+CANDIDATES = 30  # pairs whose pictures are read, at most
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something to look at, in one submission (`ids` has one) or two."""
+
+    kind: str
+    ids: tuple[str, ...]
+    said: str
+    pictures: tuple[str, ...] = ()  # pairs, PNG in base64
+    passage: str = ""  # words that stand in both
+
+
+@dataclass(frozen=True)
+class Known:
+    """Real digits that might have been handed in as generated ones."""
+
+    name: str
+    stack: np.ndarray  # uint8 (N, 28, 28)
+    hashes: np.ndarray
+    thumbnails: np.ndarray
+
+
+def known_digits(source: str | None, train: tuple[str, np.ndarray]) -> list[Known]:
+    """MNIST's training and test digits, as far as they are at hand."""
+    splits = {"training digits": train[1]}
+    for place in (source, SAMPLE):
+        if "test digits" not in splits and place:
+            try:
+                splits["test digits"] = grey(read_source(place, "test").images)
+            except (ValueError, OSError):
+                continue
+    return [known(name, stack) for name, stack in splits.items()]
+
+
+def known(name: str, stack: np.ndarray) -> Known:
+    """Grey images uint8 (N, 28, 28), with what they are recognised by."""
+    found, small = [], []
+    for start in range(0, len(stack), 2_000):
+        rgb = np.repeat(stack[start : start + 2_000, None], 3, axis=1)
+        found.append(hashes(rgb))
+        small.append(thumbnails(rgb))
+    return Known(name, stack, np.concatenate(found), np.concatenate(small))
+
+
+def flags(
+    entries: Sequence[Entry],
+    found: Mapping[str, Submission],
+    traces: Mapping[str, Traces],
+    digits: Sequence[Known],
+    limits: Mapping[str, float],
+) -> list[Flag]:
+    """All flags of a class, those of one submission first."""
+    pictures = Pictures(entries)
+    result = [Flag("name", (entry.id,), doubt) for entry in entries for doubt in entry.doubts]
+    for name, submission in found.items():
+        result += [Flag(kind, (name,), said, shown) for said, shown, kind in submission.known]
+    result += of_digits(found, traces, digits, limits, pictures)
+    result += of_weights(found)
+    result += of_images(found, traces, limits, pictures)
+    result += of_words(entries, traces, limits)
+    return result
+
+
+class Pictures:
+    """Images of submissions, read again for those few pairs that are shown."""
+
+    def __init__(self, entries: Sequence[Entry]):
+        self.paths = {entry.id: entry.path for entry in entries}
+        self.last: tuple[str, Files] | None = None
+        self.kept: dict[tuple[str, str], np.ndarray | None] = {}
+
+    def __call__(self, name: str, file: str) -> np.ndarray | None:
+        """An image as uint8 (3, 28, 28); None where it cannot be read any more."""
+        if (name, file) not in self.kept:
+            try:
+                if self.last is None or self.last[0] != name:
+                    self.last = (name, opened(self.paths[name]))
+                files = self.last[1]
+                plan = layout(files)
+                inside = next(n for n, below in plan.images.items() if below == file)
+                self.kept[name, file] = read_png(InMemory(file, files.read(inside)))
+            except (*DAMAGED, Refused, StopIteration):
+                self.kept[name, file] = None
+        return self.kept[name, file]
+
+
+# Weights
+
+
+def of_weights(found: Mapping[str, Submission]) -> list[Flag]:
+    """The same weights under two names."""
+    same: dict[str, list[str]] = {}
+    for name, submission in found.items():
+        if submission.weights.tensors_sha256:
+            same.setdefault(submission.weights.tensors_sha256, []).append(name)
+    said = "The weights are the same numbers (hash {sha}…)."
+    groups = ((sha, names) for sha, names in same.items() if len(names) > 1)
+    return [Flag("weights", tuple(names), said.format(sha=sha[:12])) for sha, names in groups]
+
+
+# Images
+
+
+def of_digits(found, traces: Mapping[str, Traces], digits: Sequence[Known], limits, pictures: Pictures) -> list[Flag]:
+    """Real digits among the images, pixel by pixel or nearly; those that the examination has shown are not repeated."""
+    result = []
+    for name, own in traces.items():
+        shown_already = {kind for *_, kind in found[name].known}
+        for real in (real for real in digits if real.name not in shown_already):
+            same, how = equal_digits(own, real), "pixel by pixel"
+            count = int((np.isin(own.hashes, real.hashes) & (own.hashes > 0)).sum())
+            if not same:
+                same, how = near_digits(name, own, real, pictures), "nearly"
+                count = len(same) if len(same) >= max(3, limits["images"] * min(PROBES, len(own.hashes))) else 0
+            if count:
+                said = f"{count:,} of its images are {real.name} of MNIST, {how}."
+                shown = ((pictures(name, own.name(i)), real.stack[j]) for i, j in same[:SHOWN])
+                result.append(Flag(real.name, (name,), said, tuple(beside(a, b) for a, b in shown if a is not None)))
+    return result
+
+
+def equal_digits(own: Traces, real: Known) -> list[tuple[int, int]]:
+    """Some images that are real digits pixel by pixel, as indices of both."""
+    same = np.flatnonzero(np.isin(own.hashes, real.hashes) & (own.hashes > 0))[:SHOWN]
+    return [(int(i), int(np.flatnonzero(real.hashes == own.hashes[i])[0])) for i in same]
+
+
+def near_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> list[tuple[int, int]]:
+    """Of the probes those that are nearly a real digit, as indices of both."""
+    probes = spread(own)
+    index, apart = nearest(own.thumbnails[probes], real.thumbnails)
+    pairs = [(int(probes[i]), int(index[i])) for i in np.argsort(apart)[:CANDIDATES] if apart[i] < close_by()]
+    shots = [(pictures(name, own.name(i)), real.stack[j]) for i, j in pairs]
+    return [pair for pair, (a, b) in zip(pairs, shots, strict=True) if a is not None and is_near(a, b)]
+
+
+def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], limits, pictures: Pictures) -> list[Flag]:
+    """The same or nearly the same images in two submissions."""
+    names = [name for name, own in traces.items() if len(own.hashes)]
+    result, done = [], set()
+    for a, b in equal_pairs(names, traces):
+        same = np.intersect1d(traces[a].hashes, traces[b].hashes)
+        same = same[same > 0]
+        places = [tuple(int(np.flatnonzero(traces[n].hashes == h)[0]) for n in (a, b)) for h in same[:SHOWN]]
+        said = f"{len(same):,} images of {a} are images of {b}, pixel by pixel."
+        result.append(Flag("images", (a, b), said, shown_pairs(a, b, places, traces, pictures)))
+        done.add((a, b))
+    for a, b, places in near_pairs(names, traces):
+        if (a, b) in done or (b, a) in done:
+            continue
+        same_seed = found[a].seed and found[a].seed == found[b].seed
+        judged = alike if same_seed else is_near
+        kept = []
+        for i, j in places[:CANDIDATES]:
+            one, other = pictures(a, traces[a].name(i)), pictures(b, traces[b].name(j))
+            if one is not None and other is not None and judged(one, other):
+                kept.append((i, j))
+        probes = min(PROBES, len(traces[a].hashes))
+        if len(kept) < max(3, limits["images"] * probes):
+            continue
+        said = f"{len(kept)} of {probes} images of {a} that were looked for are nearly images of {b}."
+        if same_seed:
+            said += f" Both name {found[a].seed}: networks that were trained well make like images from the same noise."
+        result.append(Flag("images", (a, b), said, shown_pairs(a, b, kept, traces, pictures)))
+        done.add((a, b))
+    return result
+
+
+def equal_pairs(names: Sequence[str], traces: Mapping[str, Traces]) -> list[tuple[str, str]]:
+    """The pairs of submissions that have an image in common, pixel by pixel."""
+    if not names:
+        return []
+    all_hashes = np.concatenate([traces[name].hashes for name in names])
+    owner = np.repeat(np.arange(len(names)), [len(traces[name].hashes) for name in names])
+    order = np.lexsort((owner, all_hashes))
+    all_hashes, owner = all_hashes[order], owner[order]
+    found = set()
+    for start, end in runs_of(all_hashes):
+        if all_hashes[start] and owner[start] != owner[end - 1]:
+            found |= set(combinations(dict.fromkeys(owner[start:end].tolist()), 2))
+    return sorted((names[a], names[b]) for a, b in found)
+
+
+def runs_of(values: np.ndarray) -> list[tuple[int, int]]:
+    """(start, end) of each run of two or more equal values in a sorted array."""
+    edges = np.flatnonzero(np.diff(values, prepend=values[:1] ^ np.uint64(1), append=values[-1:] ^ np.uint64(1)))
+    return [(int(a), int(b)) for a, b in pairwise(edges) if b - a > 1]
+
+
+def near_pairs(names: Sequence[str], traces: Mapping[str, Traces]):
+    """(a, b, places): probes of a whose thumbnail has a near one in b, as indices of both, the nearest first."""
+    if not names:
+        return
+    probes = {name: spread(traces[name]) for name in names}
+    stacked = np.concatenate([traces[name].thumbnails[probes[name]] for name in names])
+    owner = np.repeat(np.arange(len(names)), [len(probes[name]) for name in names])
+    starts = np.cumsum([0, *(len(probes[name]) for name in names)])
+    for b in names:
+        index, apart = nearest(stacked, traces[b].thumbnails)
+        for number, a in enumerate(names):
+            if a == b:
+                continue
+            mine = np.flatnonzero((owner == number) & (apart < close_by()))
+            places = [(int(probes[a][i - starts[number]]), int(index[i])) for i in mine[np.argsort(apart[mine])]]
+            if len(places) >= 3:
+                yield a, b, places
+
+
+def nearest(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each thumbnail of (N, 49) the nearest in (M, 49): its index, and the distance in levels (root of the sum)."""
+    if not (len(rows) and len(others)):
+        return np.zeros(len(rows), int), np.full(len(rows), np.inf)
+    y = others.astype(np.float32)
+    half, index, apart = (y**2).sum(axis=1) / 2, [], []
+    for start in range(0, len(rows), 250):
+        x = rows[start : start + 250].astype(np.float32)
+        best = (x @ y.T - half).argmax(axis=1)
+        index.append(best)
+        apart.append(np.sqrt(((x - y[best]) ** 2).sum(axis=1)))
+    return np.concatenate(index), np.concatenate(apart)
+
+
+def spread(own: Traces) -> np.ndarray:
+    """The places of at most PROBES images, evenly spaced, blank ones left out."""
+    places = np.flatnonzero(own.hashes)
+    return spaced(places, PROBES) if len(places) else places
+
+
+def close_by() -> float:
+    """How near two thumbnails are whose images are near (`is_near`): a mean of 16 pixels moves by a quarter at most."""
+    return 255 * near_copy() / 4 + 4  # and as thumbnails are rounded
+
+
+def near_copy() -> float:
+    """The distance to which only 1 of 1,000 unseen real digits comes to one of MNIST's 60,000."""
+    return min(values["near_copy"] for values in floors()["nearest"].values())
+
+
+def is_near(image: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two images, uint8 (3, 28, 28) or (28, 28), lie as near as that: Euclid over 784 pixels in [0, 1]."""
+    a, b = (np.broadcast_to(x, (3, 28, 28)).mean(axis=0) / 255 for x in (image, other))
+    return bool(np.sqrt(((a - b) ** 2).sum()) < near_copy() and np.ptp(image) >= FLAT)
+
+
+def shown_pairs(a: str, b: str, places, traces, pictures: Pictures) -> tuple[str, ...]:
+    ones = [pictures(a, traces[a].name(i)) for i, _ in places[:SHOWN]]  # one archive after the other
+    others = [pictures(b, traces[b].name(j)) for _, j in places[:SHOWN]]
+    pairs = zip(ones, others, strict=True)
+    return tuple(beside(one, other) for one, other in pairs if one is not None and other is not None)
+
+
+# Words
+
+
+def of_words(entries: Sequence[Entry], traces: Mapping[str, Traces], limits) -> list[Flag]:
+    """Reports or code that share runs of words which few others have: what everybody has was given to all."""
+    paths, result = {entry.id: entry.path for entry in entries}, []
+    said = {
+        "words": "{share:.0%} of the runs of {size} words in the report, without those that many have, are the same.",
+        "code": "{share:.0%} of the runs of {size} signs in the code, without those that many have, are the same.",
+    }
+    for kind, size in (("words", WORDS), ("code", TOKENS)):
+        own = rare({name: getattr(trace, kind) for name, trace in traces.items()})
+        for a, b in combinations(sorted(name for name, values in own.items() if len(values) >= SURE), 2):
+            common = np.intersect1d(own[a], own[b], assume_unique=True)
+            share = len(common) / min(len(own[a]), len(own[b]))
+            if share >= limits[kind]:
+                shown = passage(paths[a], kind, common)
+                result.append(Flag(kind, (a, b), said[kind].format(share=share, size=size), passage=shown))
+    return result
+
+
+def rare(sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of each set what at most a quarter of the class has, or two."""
+    holders = [values for values in sets.values() if len(values)]
+    if not holders:
+        return dict(sets)
+    values, counts = np.unique(np.concatenate(holders), return_counts=True)
+    few = values[counts <= max(2, len(holders) // 4)]
+    return {name: np.intersect1d(own, few, assume_unique=True) for name, own in sets.items()}
+
+
+def passage(path: Path, kind: str, common: np.ndarray) -> str:
+    """The longest passage of a submission all of whose runs of words are among `common`; at most sixty words of it."""
+    split, size = (words_of, WORDS) if kind == "words" else (tokens_of, TOKENS)
+    wanted, best = set(common.tolist()), []
+    try:
+        files = opened(path)
+        plan = layout(files)
+        for name in plan.texts[:3] if kind == "words" else plan.code[:12]:
+            words = split(readable(name, files.read(name)))
+            run: list[str] = []
+            for i, value in enumerate(shingles(words, size)):
+                run = [*(run or words[i : i + size - 1]), words[i + size - 1]] if value in wanted else []
+                best = max(best, run, key=len)
+    except (*DAMAGED, Refused):
+        return ""
+    return " ".join(best[:60])

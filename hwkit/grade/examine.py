@@ -1,0 +1,524 @@
+"""One submission, from its files to the facts: what is in it is measured, none of it is run."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from hwkit.diffusion import Denoiser
+from hwkit.files import DAMAGED, cached
+from hwkit.grade import provenance
+from hwkit.grade.intake import Files, Refused, opened, picture_size, shown
+from hwkit.grade.provenance import Again, History, Origin, Weights
+from hwkit.grade.roster import Entry
+from hwkit.grade.submission import Part, Submission, Task, Traces
+from hwkit.measure import check, score
+from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
+from hwkit.measure.distances import KEPT, spaced
+from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, floors, reference
+from hwkit.measure.memorisation import training_images
+from hwkit.runs.checkpoint import digest, load, load_denoiser
+from hwkit.sampling import Sampler
+from hwkit.show.figures import tile
+
+DRAWN = re.compile(r"grid|loss|curve|sample|schedule|network|hist|pair|fig|report|preview|epoch|slider", re.I)
+WEIGHTS = {".safetensors", ".pt", ".pth", ".ckpt"}
+PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
+READABLE = {".html", ".htm", ".md", ".txt"}  # of these the words are compared
+SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf or .docx with fewer bytes, is blank
+LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
+WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
+DEFAULTS = (Sampler("dpm++sde", 20), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
+SEVERAL = 3  # images like those of the kit's weights, from which on it is said
+SHEET, GAP = 30, 128  # images shown of each submission, and the grey between them, on light and dark pages
+BROKEN = (*DAMAGED, RecursionError, AssertionError, ArithmeticError, LookupError, AttributeError, ImportError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How all submissions are examined: of plain values, as it goes to other processes."""
+
+    images: int = 10_000  # asked for
+    again: int = 20
+    protocol: str = "digits"
+    train: str | None = None  # as `memorisation.training_images` takes it
+    reference: str | None = None  # of Inception, as `features.reference` takes it
+    inception: str | None = None  # the file of Inception's weights
+    kit: str | None = None  # the weights that come with the kit
+    functions: bool = False
+    seeds: str | None = None
+    cache: str = "."  # a folder for what all submissions need
+
+
+@dataclass
+class Bench:
+    """What a process needs for all submissions: read once."""
+
+    settings: Settings
+    train: tuple[str, np.ndarray] = field(init=False)
+
+    def __post_init__(self):
+        self.train = training_images(self.settings.train)
+
+    @cached_property
+    def digits(self) -> Reference:
+        return reference(DigitFeatures())
+
+    @cached_property
+    def inception(self) -> tuple[InceptionFeatures, Reference]:
+        extractor = InceptionFeatures(self.settings.inception, "cpu")
+        return extractor, reference(extractor, self.settings.reference)
+
+    @cached_property
+    def kit(self) -> tuple[Denoiser, Mapping] | None:
+        """The network that comes with the kit, and its weights; None where the kit came without."""
+        path = self.settings.kit
+        return (load_denoiser(path), load(path)["weights"]) if path and Path(path).is_file() else None
+
+    def kits_images(self, sampler: Sampler, seed: int) -> np.ndarray:
+        """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
+        denoise = self.kit[0]
+        numbers = np.linspace(1, self.settings.images, self.settings.again).round().astype(int).tolist()
+        sampler = sampler.resolve(denoise.schedule.T)
+        most = max(2, provenance.EVALUATIONS // sampler.steps)
+        key = f"{digest(self.settings.kit)} {sampler} {seed} {numbers[:most]}"
+        name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{seed}.npz"
+
+        def make() -> dict[str, np.ndarray]:
+            return {"images": provenance.remake(denoise, sampler, seed, numbers[:most])}
+
+        return cached(Path(self.settings.cache) / name, key, make)["images"]
+
+
+@dataclass
+class Looked:
+    """What the check has read and measured on its way, for who needs it too."""
+
+    names: list[str] = field(default_factory=list)
+    stack: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 28, 28), np.uint8))
+    found: Measured | None = None
+
+    def measure(self, names: list[str], stack: np.ndarray, train: tuple) -> Measured:
+        self.names, self.stack, self.found = names, stack, check.measured(names, stack, train)
+        return self.found
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A file whose bytes were read, as far as `open_png` needs one."""
+
+    name: str
+    data: bytes
+
+    def open(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which file of a submission is what."""
+
+    folder: str  # that holds the images, "" for the top
+    images: dict[str, str]  # name in the submission → name below that folder
+    grids: dict[str, str]  # ddpm, ddim → name
+    report: str
+    weights: list[str]
+    facts: str  # run.json
+    manifest: str  # generate.json
+    history: str  # history.jsonl
+    code: list[str]
+    texts: list[str]
+
+
+def layout(files: Files) -> Layout:
+    """Finds the images and the rest by their names, wherever they lie."""
+    pictures = [n for n in files.sizes if suffix(n) in IMAGES]
+    numbered = [n for n in pictures if not DRAWN.search(PurePosixPath(n).stem)]
+    count = Counter(str(PurePosixPath(n).parent) for n in numbered)
+    named = {folder: PurePosixPath(folder).name.lower().startswith("generate") for folder in count}
+    best = max(count, key=lambda f: (count[f] >= 10 or named[f], named[f], count[f], -len(f)), default=".")
+    folder = "" if best == "." else f"{best}/"
+    images_too, drawn = set(numbered), [n for n in pictures if DRAWN.search(PurePosixPath(n).stem)]
+    rest = [n for n in files.sizes if n not in images_too]
+    weights = sorted((n for n in rest if suffix(n) in WEIGHTS), key=lambda n: ("ema" not in n.lower(), n))
+    code = [n for n in rest if suffix(n) in (".ipynb", ".py")]
+    pages = [n for n in rest if suffix(n) in PAGES and "slider" not in n.lower() and "readme" not in n.lower()]
+    pages.sort(key=lambda n: ("report" not in n.lower(), suffix(n) not in (".html", ".pdf"), n))
+    known = {*weights, *code, *pages}
+    grids = {}
+    for kind in ("ddpm", "ddim"):
+        fits = [n for n in drawn if kind in n.lower()]
+        grids[kind] = min(fits, key=lambda n: ("grid" not in n.lower(), len(n)), default="")
+    facts, manifest, history = (
+        min((n for n in rest if PurePosixPath(n).name.lower() == name), key=len, default="")
+        for name in ("run.json", "generate.json", "history.jsonl")
+    )
+    known |= {facts, manifest, history, *drawn, *(n for n in rest if suffix(n) in (".css", ".js", ".json", ".jsonl"))}
+    images = {n: n.removeprefix(folder) for n in files.sizes if n.startswith(folder) and n not in known}
+    if not folder:  # with all else at the top: other folders are not the images'
+        images = {n: below for n, below in images.items() if "/" not in below}
+    texts = [n for n in pages if suffix(n) in READABLE]
+    report = pages[0] if pages else ""
+    return Layout(folder, images, grids, report, weights, facts, manifest, history, code, texts)
+
+
+def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") -> tuple[Submission, Traces]:
+    """The facts about a submission. Never raises for what is in it: what went wrong is in `failed` or `problems`."""
+    started = time.monotonic()
+    found, traces = Submission(id=entry.id, fingerprint=fingerprint, key=key), Traces.none()
+    if entry.path is None:
+        return replace(found, failed="Nothing was handed in."), traces
+    try:
+        files = opened(entry.path)
+    except (*BROKEN, Refused) as error:
+        return replace(found, failed=str(error) or type(error).__name__, seconds=time.monotonic() - started), traces
+    if not files.sizes:
+        said = " ".join(["It holds no file that could be read.", *files.problems[:5]])
+        return replace(found, failed=said, seconds=time.monotonic() - started), traces
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # for weights, which are read from a file
+        work = Work(fingerprint, bench, files, Path(scratch), layout(files))
+        facts: dict = {}
+        for step in (work.pictures, work.quality, work.parts, work.provenance, work.functions, work.recognised):
+            try:
+                facts |= step()
+            except (*BROKEN, Refused) as error:
+                work.files.problems.append(f"{step.__name__}: {shown(str(error)) or type(error).__name__}")
+        traces = work.traces()
+    problems = tuple(files.problems[:20])
+    if len(files.problems) > 20:
+        problems += (f"{len(files.problems) - 20:,} more problems of this kind.",)
+    return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
+
+
+@dataclass
+class Work:
+    """A submission while it is examined: each method gives some of the facts."""
+
+    fingerprint: str
+    bench: Bench
+    files: Files
+    scratch: Path
+    layout: Layout
+    looked: Looked = field(default_factory=Looked)
+    denoise: Denoiser | None = None
+    made: Origin = Origin(trouble="Nothing that was handed in says what made the images.")
+
+    # The images
+
+    def pictures(self) -> dict:
+        """The check of the images, as of a folder that has been unpacked."""
+        below = self.layout.images
+        names = [name for name in below.values() if "/" not in name]
+        subfolders = sorted({name.split("/")[0] for name in below.values() if "/" in name})
+        pictures = [name for name in below.values() if suffix(name) in IMAGES]
+        direct, inner = set(pictures) & set(names), sorted({n.rsplit("/", 1)[0] for n in pictures if "/" in n})
+        images = {own: InMemory(own, self.picture(name)) for name, own in below.items() if own in direct}
+        count, train = self.bench.settings.images, self.bench.train
+        rows = tuple(check.table(names, images, subfolders, inner, count, train, self.looked.measure))
+        found = {"rows": rows, "folder": self.layout.folder, "images": len(self.looked.names)}
+        if self.looked.found:
+            copies, _, features = self.looked.found
+            found |= {"near_copies": copies.near_copies, "classes": classes(features)}
+            found["sheet"] = png(tile(spaced(self.looked.stack, SHEET), 10, background=GAP))
+        return found
+
+    def picture(self, name: str) -> bytes:
+        """The bytes of an image; none where it is not to be decoded."""
+        try:
+            data = self.files.read(name, LARGEST_PNG)
+            picture_size(data)
+            return data
+        except Refused as error:
+            said = str(error)
+            self.files.problems.append(said if said.startswith(shown(name)) else f"{shown(name)}: {said}.")
+            return b""
+
+    def copied(self, pairs) -> tuple:
+        """Images of the training set among these, with the pictures, where there are more than chance gives."""
+        share, same = self.looked.found.copies.near_copies, int((pairs.distances < 0.05).sum())
+        if not same and round(share * len(self.looked.stack)) <= max(2, int(COPIES * len(self.looked.stack))):
+            return ()
+        shown_pairs = [beside(a, b) for a, b in zip(pairs.images[:6], pairs.nearest[:6], strict=True)]
+        said = f"{share:.1%} of the images come as near to a training digit as only 0.1 % of unseen real digits do"
+        if same:
+            said += f"; of the ten nearest, {same} are training digits, pixel by pixel"
+        return ((f"{said}.", tuple(shown_pairs), "training digits"),)
+
+    def quality(self) -> dict:
+        """FID, KID, precision and recall, and what as many real digits score."""
+        if not self.looked.found or len(self.looked.stack) < 4:
+            return {}
+        count = len(self.looked.stack)
+        numbers = {"digits": score.numbers(self.looked.found.features, self.bench.digits)}
+        numbers["digits"]["floor"] = score.floor_at(count)
+        if count >= KEPT:  # with fewer images both are others
+            real = floors()["test-vs-train"]
+            numbers["digits"] |= {f"floor_{what}": real[what] for what in ("precision", "recall")}
+        if self.bench.settings.protocol == "inception":
+            extractor, against = self.bench.inception
+            numbers["inception"] = score.numbers(extractor(self.looked.stack), against)
+        return {"numbers": {name: {k: float(v) for k, v in values.items()} for name, values in numbers.items()}}
+
+    # What else is asked for
+
+    def parts(self) -> dict:
+        """Both figures and the report: there, and not blank."""
+        grids = {}
+        for kind, name in self.layout.grids.items():
+            fault = self.blank_picture(name) if name else f"There is no figure whose name says {kind}."
+            grids[kind] = Part(name, fault)
+        name = self.layout.report
+        return {"grids": grids, "report": Part(name, self.blank_report(name) if name else "There is no report.")}
+
+    def blank_picture(self, name: str) -> str:
+        try:
+            data = self.files.read(name, LARGEST_TEXT)
+            picture_size(data)
+            with Image.open(io.BytesIO(data)) as image:
+                grey = np.asarray(image.convert("L"))
+        except (*DAMAGED, Image.DecompressionBombError) as error:
+            return f"{shown(name)} cannot be looked at: {shown(str(error))}."
+        if min(grey.shape) < 100:
+            return f"{shown(name)} has only {grey.shape[1]}×{grey.shape[0]} pixels: no eight rows can be seen in it."
+        most = np.bincount(grey.ravel(), minlength=256).max()
+        return f"{shown(name)} is blank." if most > 0.995 * grey.size or np.ptp(grey) < FLAT else ""
+
+    def blank_report(self, name: str) -> str:
+        try:
+            data = self.files.read(name, LARGEST_TEXT)
+        except Refused as error:
+            return str(error)
+        if suffix(name) not in READABLE:
+            whole = data.startswith((b"%PDF", b"PK"))
+            return "" if whole and len(data) >= THIN else f"{shown(name)} is blank, or no {suffix(name)[1:]}."
+        letters = sum(map(str.isalnum, readable(name, data)))
+        return "" if letters >= SHORT else f"{shown(name)} is nearly blank: {letters} letters, fewer than {SHORT}."
+
+    def json(self, name: str):
+        """What a JSON file holds, None where there is none that can be read."""
+        if not name:
+            return None
+        try:
+            return json.loads(self.files.read(name, LARGEST_TEXT))
+        except (ValueError, RecursionError) as error:
+            self.files.problems.append(f"{shown(name)} is no JSON that can be read ({shown(str(error))}).")
+            return None
+
+    # Where the images come from
+
+    def provenance(self) -> dict:
+        """Weights, images made again from them, and the history."""
+        facts, manifest = self.json(self.layout.facts), self.json(self.layout.manifest)
+        self.made = made = provenance.origin(facts, manifest)
+        weights = self.weights(facts)
+        numbered = {int(name[:5]): i for i, name in enumerate(self.looked.names) if re.fullmatch(r"\d{5}\.png", name)}
+        pictures = {k: self.looked.stack[i] for k, i in numbered.items()}
+        if self.denoise:
+            again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, self.fingerprint)
+        else:
+            again = Again(trouble=weights.trouble or "No weights were handed in.")
+        text = self.files.read(self.layout.history, LARGEST_TEXT) if self.layout.history else None
+        lines, faults = provenance.read_history(text, facts)
+        whole = len(self.looked.names) == self.bench.settings.images and not made.trouble
+        sha = score.images_sha256([self.looked.stack]) if whole else ""
+        faults += provenance.contradictions(lines, facts)
+        faults += provenance.disagreements(facts, weights, sha, made)
+        losses = tuple((float(line["images_seen"]), float(line["loss"])) for line in lines)
+        seed = f"{made.sampler}, seed {made.seed}" if made.sampler else ""
+        history = History(len(lines), tuple(faults), losses)
+        return {"weights": weights, "again": again, "history": history, "seed": seed}
+
+    def weights(self, facts) -> Weights:
+        """The weights that `run.json` names, else the first that a network can be built from."""
+        named = facts.get("weights") if isinstance(facts, Mapping) else None
+        wanted = named.get("sha256") if isinstance(named, Mapping) else None
+        found = Weights(trouble="No weights were handed in.")
+        for number, name in enumerate(self.layout.weights[:4]):
+            path = self.scratch / f"weights_{number}{suffix(name) if suffix(name) == '.safetensors' else '.pt'}"
+            try:
+                path.write_bytes(self.files.read(name))
+            except Refused as error:
+                found = found if found.file else Weights(name, trouble=str(error))
+                continue
+            weights, denoise = provenance.read_weights(path, shown(name))
+            if not found.file or (found.trouble and not weights.trouble) or weights.sha256 == wanted:
+                found, self.denoise = weights, denoise
+            if weights.sha256 == wanted:
+                break
+        return found
+
+    def functions(self) -> dict:
+        """The student's own functions, tried in a sandbox; only where that was asked for."""
+        if not self.bench.settings.functions:
+            return {}
+        from hwkit.grade.functions import grade_functions
+
+        notebooks = [self.files.read(name, LARGEST_TEXT) for name in self.layout.code if suffix(name) == ".ipynb"]
+        seeds = self.bench.settings.seeds
+        found = grade_functions(notebooks, Path(seeds) if seeds else None)
+        return {"tasks": tuple(Task(str(r.number), bool(r.passed), str(r.text)) for r in found.values())}
+
+    # What is known already
+
+    def recognised(self) -> dict:
+        """Weights and images that come with the kit, beside the copies that `pictures` found."""
+        known = self.copied(self.looked.found.pairs) if self.looked.found else ()
+        if self.bench.kit:
+            known += self.kits_weights() + self.kits_pictures()
+        return {"known": known}
+
+    def kits_weights(self) -> tuple:
+        if self.denoise is None:
+            return ()
+        far = provenance.distance(self.denoise.model.state_dict(), self.bench.kit[1])
+        if far is None or far > 0.5:
+            return ()
+        said = "The weights are those that come with the kit."
+        if far >= 1e-3:
+            said = f"The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
+            said += "those; that of two trainings has 100 % or more."
+        return ((said, (), "kit's weights"),)
+
+    def kits_pictures(self) -> tuple:
+        """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
+        T, found = self.bench.kit[0].schedule.T, []
+        kinds = [(sampler, 0) for sampler in DEFAULTS]
+        if self.made.sampler and (self.made.sampler.steps or T) <= T:
+            kinds.insert(0, (self.made.sampler.resolve(T), self.made.seed))
+        for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
+            kits = self.bench.kits_images(sampler, seed)
+            nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
+            pairs = [(i, j) for i, j in enumerate(nearest) if alike(kits[i], self.looked.stack[j])]
+            if len(pairs) >= min(SEVERAL, len(kits)):
+                names = ", ".join(self.looked.names[j] for _, j in pairs[:3])
+                said = f"{len(pairs)} of {len(kits)} images that the kit's weights make ({sampler}, seed {seed}) "
+                said += f"are in it: {names}{', …' if len(pairs) > 3 else ''}."
+                pictures = tuple(beside(self.looked.stack[j], kits[i]) for i, j in pairs[:6])
+                found.append((said, pictures, "kit's images"))
+        return tuple(found)
+
+    def traces(self) -> Traces:
+        """What this submission may be recognised by in another one."""
+        stack = self.looked.stack
+        words, code = [], []
+        for name in self.layout.texts[:3]:
+            words += shingles(words_of(self.text(name)), WORDS)
+        for name in self.layout.code[:12]:
+            code += shingles(tokens_of(self.text(name)), TOKENS)
+        names = np.array([name.encode() for name in self.looked.names], "S")
+        return Traces(names, hashes(stack), thumbnails(stack), unique(words), unique(code))
+
+    def text(self, name: str) -> str:
+        try:
+            return readable(name, self.files.read(name, LARGEST_TEXT))
+        except Refused:
+            return ""
+
+
+# Pictures
+
+
+def hashes(stack: np.ndarray) -> np.ndarray:
+    """A number for each uint8 image (N, 3, 28, 28), uint64 (N,), equal for equal pixels; 0 of a blank one."""
+    factors = np.random.default_rng(0).integers(1, 2**63, 3 * 28 * 28, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    found = np.zeros(len(stack), np.uint64)
+    for start in range(0, len(stack), 500):
+        block = stack[start : start + 500].reshape(-1, 3 * 28 * 28)
+        found[start : start + 500] = (block * factors).sum(axis=1, dtype=np.uint64) * (np.ptp(block, axis=1) >= FLAT)
+    return found
+
+
+def thumbnails(stack: np.ndarray) -> np.ndarray:
+    """uint8 images (N, 3, 28, 28) → uint8 (N, 49): the means of 4×4 pixels in all channels."""
+    return stack.reshape(-1, 3, 7, 4, 7, 4).mean((1, 3, 5), np.float32).round().astype(np.uint8).reshape(-1, 49)
+
+
+def closest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each thumbnail of (N, 49) the index of the nearest in (M, 49)."""
+    x, y = rows.astype(np.float32), others.astype(np.float32)
+    return np.array([int(((y - row) ** 2).sum(axis=1).argmin()) for row in x], int)
+
+
+def alike(image: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two uint8 images (3, 28, 28) are equal but for some pixels, as the check's duplicates are."""
+    apart = np.abs(image.astype(np.int16) - other).max(axis=0)
+    return bool((apart > check.ALIKE).sum() <= check.ALIKE and np.ptp(image) >= FLAT)
+
+
+def classes(features: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.bincount(check.classify(features), minlength=11).tolist())
+
+
+def beside(image: np.ndarray, other: np.ndarray) -> str:
+    """Two images, (28, 28) or (3, 28, 28), side by side: a PNG in base64."""
+    pair = [np.broadcast_to(picture, (3, 28, 28)) for picture in (image, other)]
+    return png(tile(np.stack(pair), 2, background=GAP))
+
+
+def png(pixels: np.ndarray) -> str:
+    """uint8 (H, W, 3) as a PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+# Words
+
+
+def readable(name: str, data: bytes) -> str:
+    """The words of a page, or the code of a notebook or script."""
+    text = data.decode("utf-8", errors="replace")
+    if suffix(name) in (".html", ".htm"):
+        text = re.sub(r"(?is)<(script|style|svg|head)\b.*?</\1\s*>", " ", text)
+        return html.unescape(re.sub(r"<[^>]{0,100000}>", " ", text))
+    if suffix(name) != ".ipynb":
+        return text
+    try:
+        cells = json.loads(text)["cells"]
+        sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+        return "\n".join("".join(source) for source in sources)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def words_of(text: str) -> list[str]:
+    """Small letters; a Chinese character is a word of its own; numbers are left out, which differ in equal pages."""
+    return re.findall(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+", text.lower())
+
+
+def tokens_of(text: str) -> list[str]:
+    """Names, numbers and signs of code, without comments."""
+    return re.findall(r"\w+|[^\w\s]", re.sub(r"#.*", "", text))
+
+
+def shingles(words: list[str], size: int) -> list[int]:
+    """A hash of each run of `size` words."""
+    return [stable_hash(" ".join(words[i : i + size])) for i in range(len(words) - size + 1)]
+
+
+def stable_hash(text: str) -> int:
+    """The same in each process, unlike `hash`."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
+
+
+def unique(values: list[int]) -> np.ndarray:
+    return np.unique(np.array(values, np.uint64))
+
+
+def suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()

@@ -1,0 +1,219 @@
+"""The functions that a student wrote for the tasks: taken out of their notebooks, and tried on inputs that are new.
+
+A notebook is not run. Its cells are read, the functions of the tasks are lifted out with what they need, refused where
+they hold more than arithmetic (`allowed.py`), and tried in a process that can reach nothing (`isolated.py`), each
+beside the right answers of the other tasks, so that a mistake in one costs that one only.
+"""
+
+import ast
+import itertools
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from hwkit.course.tasks import BY_NAME, TASKS, Task
+from hwkit.files import expanded
+from hwkit.grade.allowed import GIVEN, MODULES, TYPES, Refused, vetted
+from hwkit.grade.isolated import Isolated, NoIsolation
+
+LARGEST = 64 * 2**20  # bytes of a notebook, its pictures included
+MOST_SEEDS = 16
+METHODS = {"unet_forward": ("UNet", "forward")}  # a task whose answer is a method of that class in the notebook
+
+
+@dataclass(frozen=True)
+class FunctionResult:
+    """What became of a task: `passed` with all seeds. `ran` is false where nothing was there, or it was refused."""
+
+    number: str
+    passed: bool
+    text: str
+    ran: bool = True
+
+
+class Piece(NamedTuple):
+    """A definition at the top level of a cell; `place` counts them."""
+
+    place: int
+    statement: ast.stmt
+    source: str
+
+
+@dataclass
+class Notebook:
+    """What stands at the top level of a notebook's cells: definitions and constants by name, and imports."""
+
+    pieces: dict[str, list[Piece]] = field(default_factory=dict)  # of the same name, oldest first
+    imports: dict[str, str] = field(default_factory=lambda: dict(GIVEN))
+    unread: list[str] = field(default_factory=list)  # cells that are no Python
+
+
+def grade_functions(
+    notebooks: list[bytes], seeds: Path | None = None, isolated: Isolated | None = None
+) -> dict[str, FunctionResult]:
+    """A result for each task of the course, by its name. No line of the notebooks is run outside of `isolated`.
+
+    notebooks: the bytes of .ipynb files; of functions that stand in several, the last that is no blank counts. seeds: a
+    file of integers, as JSON or with spaces or lines between, that draw the inputs (ValueError where it holds none); by
+    default one is drawn anew, and said in the results. isolated: a process kept from one submission to the next; by
+    default one is started, and ended. Where none can be shut in on this machine nothing is run, and the text of each
+    result says what to install.
+    """
+    chosen = read_seeds(seeds) if seeds else [secrets.randbelow(2**31)]
+    read = [read_notebook(content) for content in notebooks]
+    results, jobs = {}, []
+    for task in TASKS:
+        try:
+            jobs.append(lifted(task, read))
+        except Refused as error:
+            results[task.name] = FunctionResult(task.number, False, str(error), ran=False)
+    drawn = "" if seeds else f" (The inputs were drawn with the seed {chosen[0]}.)"
+    try:
+        for name, said in (run(jobs, chosen, isolated) if jobs else {}).items():
+            text = "".join(sign if sign.isprintable() else " " for sign in said["text"])
+            results[name] = FunctionResult(BY_NAME[name].number, said["passed"], text + drawn)
+    except NoIsolation as error:
+        for job in jobs:
+            results[job["name"]] = FunctionResult(BY_NAME[job["name"]].number, False, str(error), ran=False)
+    return {task.name: results[task.name] for task in TASKS}
+
+
+def run(jobs: list[dict], seeds: list[int], isolated: Isolated | None) -> dict[str, dict]:
+    if isolated:
+        return isolated.run(jobs, seeds)
+    with Isolated() as process:
+        return process.run(jobs, seeds)
+
+
+def read_seeds(path: Path) -> list[int]:
+    """The integers of a file, JSON or plain text. ValueError where there are none, too many, or anything else."""
+    try:
+        text = expanded(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: seeds are integers, with spaces or lines between.") from error
+    words = re.sub(r"[\[\],]", " ", text).split()
+    if not 1 <= len(words) <= MOST_SEEDS or not all(re.fullmatch(r"\d{1,9}", word) for word in words):
+        raise ValueError(
+            f"{path}: seeds are 1 to {MOST_SEEDS} whole numbers from 0 to 999,999,999, with spaces or lines between."
+        )
+    return [int(word) for word in words]
+
+
+# Out of the notebook
+
+
+def read_notebook(content: bytes) -> Notebook:
+    """The definitions of a notebook; none of one that cannot be read."""
+    notebook, places = Notebook(), itertools.count()
+    for source in code_cells(content):
+        source = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
+        try:
+            statements = ast.parse(source).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            notebook.unread.append(source)
+            continue
+        for statement in statements:
+            for name in defined(statement):
+                notebook.pieces.setdefault(name, []).append(Piece(next(places), statement, cut(source, statement)))
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                notebook.imports |= imported(statement)
+    return notebook
+
+
+def code_cells(content: bytes) -> Iterator[str]:
+    """The sources of the code cells of an .ipynb, as far as it is one."""
+    try:
+        cells = json.loads(content)["cells"] if len(content) <= LARGEST else []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for cell in cells if isinstance(cells, list) else []:
+        if isinstance(cell, dict) and cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            lines = source if isinstance(source, list) else [source]
+            if all(isinstance(line, str) for line in lines):
+                yield "".join(lines)
+
+
+def defined(statement: ast.stmt) -> list[str]:
+    """The name of a function or class, or of what is set to a number or text."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def cut(source: str, statement: ast.stmt) -> str:
+    """The source of a top-level statement, decorators included."""
+    first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
+    lines = source.encode().split(b"\n")[first - 1 : statement.end_lineno]
+    lines[-1] = lines[-1][: statement.end_col_offset]
+    lines[0] = lines[0][statement.col_offset :] if first == statement.lineno else lines[0]
+    return b"\n".join(lines).decode()
+
+
+def imported(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """The names that an import binds to something on the lists, and its path."""
+    if isinstance(statement, ast.Import):
+        paths = {alias.asname or alias.name.split(".")[0]: alias.name for alias in statement.names}
+        paths = {name: path if path.split(".")[0] != name else name for name, path in paths.items()}
+    else:
+        paths = {alias.asname or alias.name: f"{statement.module}.{alias.name}" for alias in statement.names}
+    return {name: path for name, path in paths.items() if path in MODULES or path in TYPES or is_member(path)}
+
+
+def is_member(path: str) -> bool:
+    module, _, name = path.rpartition(".")
+    return name in MODULES.get(module, ())
+
+
+def lifted(task: Task, notebooks: list[Notebook]) -> dict:
+    """What `isolated.attempt` needs to try a task's function; Refused, with a sentence, where there is none to try."""
+    found = [(notebook, piece) for notebook in notebooks for piece in pieces_of(task, notebook)]
+    found = [each for each in found if not is_blank(each[1].statement)] or found
+    if not found:
+        broken = any(f"def {task.name}(" in text for notebook in notebooks for text in notebook.unread)
+        raise Refused(
+            f"The cell that defines {task.name} is no Python, so it was not run."
+            if broken
+            else f"There is no {task.name} in the notebooks."
+        )
+    notebook, piece = found[-1]
+    own, others, todo = {task.name: piece}, set(), [piece.source]
+    while todo:
+        for name in names_in(todo.pop()) - own.keys():
+            if name in BY_NAME:
+                others.add(name)
+            elif name in notebook.pieces:
+                own[name] = notebook.pieces[name][-1]
+                todo.append(own[name].source)
+    text = "\n\n\n".join(piece.source for piece in sorted(own.values(), key=lambda piece: piece.place))
+    imports = {name: path for name, path in notebook.imports.items() if name not in own.keys() | others}
+    vetted(text, imports, frozenset(others), task.name)
+    return {"name": task.name, "entry": task.name, "source": text, "imports": imports, "others": sorted(others)}
+
+
+def pieces_of(task: Task, notebook: Notebook) -> list[Piece]:
+    """The definitions of a task's function; a method as a function of that name."""
+    found = [piece for piece in notebook.pieces.get(task.name, []) if not isinstance(piece.statement, ast.Assign)]
+    kind, method = METHODS.get(task.name, ("", ""))
+    for piece in notebook.pieces.get(kind, []):
+        for part in getattr(ast.parse(piece.source).body[0], "body", []):
+            if isinstance(part, ast.FunctionDef) and part.name == method:
+                part.name = task.name
+                found.append(Piece(piece.place, part, ast.unparse(part)))
+    return found
+
+
+def is_blank(statement: ast.stmt) -> bool:
+    """Whether a definition holds a blank of the student edition."""
+    raised = (node.exc for node in ast.walk(statement) if isinstance(node, ast.Raise) and node.exc)
+    return any(re.match("NotImplementedError\\(['\"]Task ", ast.unparse(error)) for error in raised)
+
+
+def names_in(source: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}

@@ -1,0 +1,253 @@
+"""The grading of a class: each submission is examined in a process of its own kind, and what was found is kept.
+
+    for line in grade(Path("submissions"), Path("submissions-graded")):
+        print(line)
+
+Nothing that a submission holds stops it: a process that dies or takes too long is one line in the CSV, and another
+takes its place. What was examined is kept in `state/` by a hash, so an interrupted grading goes on, and a changed
+rubric only computes points.
+"""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+import hwkit
+from hwkit.files import only_process, write_json
+from hwkit.grade import evidence, feedback
+from hwkit.grade.examine import BROKEN, Bench, Settings, examine
+from hwkit.grade.intake import Refused, fingerprint
+from hwkit.grade.roster import Entry, entries, read_roster
+from hwkit.grade.rubric import read_rubric
+from hwkit.grade.submission import Submission, Traces
+from hwkit.runs import checkpoint
+
+MINUTES = 20.0  # for one submission
+MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
+DEFAULTS = Settings()
+START = 180.0  # seconds that a process may take to begin
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submission to examine."""
+
+    entry: Entry
+    fingerprint: str
+    key: str
+
+
+def grade(
+    folder: Path,
+    out: Path,
+    roster: Path | None = None,
+    rubric: Path | None = None,
+    settings: Settings = DEFAULTS,
+    jobs: int | None = None,
+    minutes: float = MINUTES,
+) -> Iterator[str]:
+    """Grades what lies in `folder` into `out`; yields what there is to say, line by line.
+
+    Writes grades.csv, class.html, and for each submission feedback/ID.html and feedback/ID.results.json. settings: how
+    submissions are examined; the rubric's [measure] fills in its part. jobs: processes, by default one for each core.
+    Raises FileNotFoundError or ValueError for a folder, roster or rubric that cannot be used, before anything is done.
+    """
+    if not folder.is_dir():
+        what = "is a file, no folder" if folder.exists() else "is not there"
+        raise ValueError(f"{folder} {what}: name the folder that holds a .zip or a folder of each student.")
+    rules, students = read_rubric(rubric), read_roster(roster) if roster else None
+    ours = [out, *(path for path in (roster, rubric) if path)]
+    found = entries(folder, students, ours)
+    state = out / "state"
+    kit = checkpoint.PRETRAINED / checkpoint.EXPORTED
+    settings = replace(settings, **rules.measure, kit=settings.kit or str(kit), cache=str(state / "cache"))
+    bench = Bench(settings)  # what is wrong with the training images is said now
+    if settings.protocol == "inception":
+        _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
+    with only_process(out):
+        (state / "cache").mkdir(parents=True, exist_ok=True)
+        jobs_todo = pending(found, settings, bench, state)
+        done = len([entry for entry in found if entry.path]) - len(jobs_todo)
+        yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
+        with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
+            for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
+                bar.update()
+        yield from written(found, bench, rules, state, out)
+
+
+def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path) -> list[Job]:
+    """The submissions whose facts are not known yet, or were found in another way or of other files."""
+    how = {name: value for name, value in asdict(settings).items() if name != "cache"}
+    how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
+    how |= {"version": hwkit.__version__, "train": hashlib.sha256(bench.train[1]).hexdigest()}
+    jobs = []
+    for entry in found:
+        if entry.path is None:
+            continue
+        try:
+            whose = fingerprint(entry.path)
+        except (*BROKEN, Refused):
+            whose = ""  # the examination will say why
+        key = hashlib.sha256(f"{whose} {sorted(how.items())}".encode()).hexdigest() if whose else ""
+        before = known(state, entry.id)
+        if not whose or before is None or before.key != key:
+            jobs.append(Job(entry, whose, key))
+    return jobs
+
+
+def known(state: Path, name: str) -> Submission | None:
+    """What was found of a submission before; None where nothing was, or it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = Submission.read(state / f"{name}.json")
+        if found.id == name and (state / f"{name}.npz").is_file():
+            return found
+    return None
+
+
+def keep(state: Path, found: Submission, traces: Traces) -> None:
+    """Keeps what was found; the JSON comes last."""
+    traces.write(state / f"{found.id}.npz")
+    write_json(state / f"{found.id}.json", found.to_json())
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# Processes
+
+
+class Worker:
+    """A process that examines one submission after the other."""
+
+    def __init__(self, settings: Settings, state: Path):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, settings, state), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+        self.ready, self.deadline = False, time.monotonic() + START
+
+    def give(self, job: Job, seconds: float) -> None:
+        self.pipe.send(job)
+        self.job, self.deadline = job, time.monotonic() + seconds
+
+    def end(self) -> None:
+        """An idle process ends by itself when nobody is at the other end; any other is killed."""
+        self.pipe.close()
+        self.process.join(10 if self.ready and self.job is None else 0)
+        self.process.kill()
+        self.process.join()
+
+
+def serve(pipe, settings: Settings, state: Path) -> None:
+    """What a process does: examines what it is given, keeps what it finds, and says that it is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (of words and bars there would be too many)
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    torch.set_num_threads(1)
+    bench = Bench(settings)
+    with contextlib.suppress(EOFError, OSError):  # the parent has ended
+        pipe.send(None)
+        while True:
+            job = pipe.recv()
+            try:
+                keep(state, *examine(job.entry, bench, job.fingerprint, job.key))
+                pipe.send("")
+            except Exception as error:  # whatever a stranger's file brings about is that submission's, not the class's
+                pipe.send(f"{type(error).__name__}: {error}")
+
+
+def examined(todo: Sequence[Job], settings: Settings, state: Path, count: int, seconds: float) -> Iterator[Job]:
+    """Has each examined in `count` processes, and yields it; who dies or takes too long is replaced."""
+    waiting, workers = list(reversed(todo)), []
+    try:
+        workers = [Worker(settings, state) for _ in range(min(count, len(waiting)))]
+        left, starts = len(waiting), 0
+        while left:
+            now = time.monotonic()
+            soonest = min((w.deadline for w in workers if w.job or not w.ready), default=now + 1)
+            wait([w.pipe for w in workers if w.job or not w.ready], max(0.0, min(soonest - now, 1.0)))
+            for number, worker in enumerate(workers):
+                if not (worker.job or not worker.ready):
+                    continue
+                said = heard(worker)
+                if said is None:
+                    continue
+                job, failed = worker.job, said
+                worker.job = None
+                if job is None and not failed:
+                    worker.ready = True
+                if failed and (job is None or not worker.process.is_alive() or worker.deadline <= time.monotonic()):
+                    starts += job is None
+                    if starts > 2 * count:
+                        raise OSError(f"No process can be started for the examination: {failed}")
+                    worker.end()
+                    workers[number] = Worker(settings, state)
+                if job:
+                    if failed:
+                        found = Submission(id=job.entry.id, fingerprint=job.fingerprint, failed=failed)
+                        keep(state, found, Traces.none())  # without a key: it is tried again the next time
+                    left -= 1
+                    yield job
+            for worker in workers:
+                if worker.ready and worker.job is None and waiting:
+                    worker.give(waiting.pop(), seconds)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def heard(worker: Worker) -> str | None:
+    """ "" where a process is ready or done, a sentence where it failed; None where it is still at work."""
+    try:
+        if worker.pipe.poll():
+            return worker.pipe.recv() or ""
+    except (EOFError, OSError):
+        worker.process.join(5)
+        code = worker.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return f"The examination broke off ({how}): it may have needed too much memory."
+    if worker.deadline <= time.monotonic():
+        return "The examination was ended: it took too long."
+    return None
+
+
+# What is written
+
+
+def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path) -> Iterator[str]:
+    """Points, flags and pages of what was found."""
+    submissions: dict[str, Submission] = {}
+    traces: dict[str, Traces] = {}
+    for entry in found:
+        why = "It was not examined." if entry.path else "Nothing was handed in."
+        submission = known(state, entry.id) if entry.path else None
+        submissions[entry.id] = submission or Submission(id=entry.id, failed=why)
+        traces[entry.id] = Traces.read(state / f"{entry.id}.npz") if submission else Traces.none()
+    digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
+    flags = evidence.flags(found, submissions, traces, digits, rules.flags)
+    protocol = bench.settings.protocol
+    grades = {entry.id: rules.grade(submissions[entry.id], entry.late, protocol) for entry in found}
+    results: Mapping = {entry.id: feedback.Result(entry, submissions[entry.id], grades[entry.id]) for entry in found}
+    pages = feedback.write(list(results.values()), flags, protocol, rules, out)
+    failed = [r for r in results.values() if r.found.failed]
+    yield f"Marks: {pages.csv} ({len(results) - len(failed):,} graded, {len(failed):,} without, {len(flags):,} flags)"
+    yield f"The class: {pages.overview}"
+    yield f"Feedback: {pages.folder}/ID.html, and for Gradescope ID.results.json"

@@ -1,0 +1,238 @@
+"""What is in a submission, a .zip or a folder, read within limits: nothing is unpacked, followed or run.
+
+Names come from strangers, so they are only ever looked up in a list made here. What cannot be taken is a sentence in
+`problems`, and the rest is read all the same.
+"""
+
+import hashlib
+import io
+import os
+import re
+import stat
+import struct
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from hwkit.files import DAMAGED, is_leftover
+
+MB = 2**20
+ARCHIVE, UNPACKED, FILE = 512 * MB, 1024 * MB, 256 * MB  # bytes at most: of a .zip, of all that is read, of a file
+MEMBERS, DIRECTORY = 50_000, 16 * MB  # files at most, and bytes of the list of them in a .zip
+LOOSE, RATIO = 8 * MB, 100  # a file larger than this may not unpack to more than RATIO times what it is packed in
+DEPTH = 8  # folders in folders
+SIDE = 4_096  # pixels of a picture, at most; a figure at 600 dpi has fewer
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+
+
+class Refused(ValueError):
+    """A file that is not read, and why."""
+
+
+@dataclass
+class Files:
+    """The files of one submission by their names, `generate/00001.png` and the like; `read` gives their bytes."""
+
+    sizes: dict[str, int] = field(default_factory=dict)  # as they are declared
+    problems: list[str] = field(default_factory=list)
+    left: int = UNPACKED  # bytes that may still be read
+
+    def read(self, name: str, most: int = FILE) -> bytes:
+        """The bytes of a file. Raises Refused where it is damaged, or larger than `most` or than it says."""
+        if (size := self.sizes[name]) > min(most, FILE):
+            raise Refused(f"{shown(name)} has {size:,} bytes, more than the {min(most, FILE):,} that are read.")
+        if size > self.left:
+            raise Refused(f"{shown(name)}: more than {UNPACKED:,} bytes were read of this submission already.")
+        try:
+            data = self._bytes(name, size + 1)
+        except (*DAMAGED, NotImplementedError) as error:
+            raise Refused(f"{shown(name)} is damaged ({shown(str(error))}).") from error
+        self.left -= len(data)
+        if len(data) > size:
+            raise Refused(f"{shown(name)} is larger than the {size:,} bytes that it says.")
+        return data
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        raise NotImplementedError
+
+    def _take(self, raw: str, size: int) -> str | None:
+        """Lists a file under a name that stays in the folder; None where it has none, or is not wanted."""
+        name = safe_name(raw)
+        if name is None:
+            self.problems.append(f"{shown(raw)} is a name that leaves its folder: it was not read.")
+        elif any(part[:1] == "." or is_leftover(part) for part in name.split("/")):
+            return None
+        elif len(self.sizes) >= MEMBERS:
+            raise Refused(f"There are more than {MEMBERS:,} files in it.")
+        elif name in self.sizes:
+            self.problems.append(f"{shown(name)} is there twice: only the first was read.")
+        else:
+            self.sizes[name] = size
+            return name
+        return None
+
+
+class Folder(Files):
+    """A folder on the disk. Links and devices in it are not followed or opened."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.root = root
+        todo = [(root, 0)]
+        while todo:
+            folder, depth = todo.pop()
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                below = Path(entry.path).relative_to(root).as_posix()
+                about = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(about.st_mode) and depth < DEPTH:
+                    todo.append((Path(entry.path), depth + 1))
+                elif stat.S_ISREG(about.st_mode):
+                    self._take(below, about.st_size)
+                else:
+                    kind = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
+                    kind = "a folder too deep down" if stat.S_ISDIR(about.st_mode) else kind
+                    self.problems.append(f"{shown(below)} is {kind}: it was not read.")
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(self.root / name, flags), "rb") as file:
+            return file.read(most)
+
+
+class Archive(Files):
+    """A .zip, from a path or from bytes. Raises Refused where it is none, or one that no student needs."""
+
+    def __init__(self, source: Path | bytes):
+        super().__init__()
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        if size > ARCHIVE:
+            raise Refused(f"It has {size:,} bytes, more than the {ARCHIVE:,} that are read.")
+        file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115 (kept open)
+        try:
+            if (listed := directory_size(file, size)) > DIRECTORY:
+                raise Refused(f"Its list of files alone has {listed:,} bytes.")
+            self.archive = zipfile.ZipFile(file)
+            self.members = {}
+            packed = 0
+            for member in self.archive.infolist():
+                packed += member.compress_size
+                if not member.is_dir() and self._fits(member) and (name := self._take(*named(member))):
+                    self.members[name] = member
+            if packed > size:
+                raise Refused("Its files overlap, as only those of a zip bomb do.")
+        except Refused:
+            file.close()
+            raise
+        except (*DAMAGED, NotImplementedError, struct.error) as error:
+            file.close()
+            raise Refused(f"It is no .zip that can be read ({shown(str(error))}).") from error
+        if (declared := sum(self.sizes.values())) > UNPACKED:
+            raise Refused(f"It would unpack to {declared:,} bytes, more than the {UNPACKED:,} that are read.")
+
+    def _fits(self, member: zipfile.ZipInfo) -> bool:
+        """Whether a member is a plain file, packed in a way that cannot burst."""
+        why = ""
+        if stat.S_ISLNK(member.external_attr >> 16):
+            why = "is a link"
+        elif member.flag_bits & 1:
+            why = "is encrypted"
+        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            why = "is packed by a method other than deflate"
+        elif member.file_size > max(LOOSE, RATIO * member.compress_size):
+            why = f"would unpack to {member.file_size:,} bytes from {member.compress_size:,}, as a zip bomb does"
+        if why:
+            self.problems.append(f"{shown(member.filename)} {why}: it was not read.")
+        return not why
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        with self.archive.open(self.members[name]) as file:
+            return file.read(most)
+
+
+def directory_size(file, size: int) -> int:
+    """The bytes of a .zip's list of files, as the record at its end says; 0 where there is none."""
+    file.seek(max(0, size - 65_557 - 76))  # a comment has 65,535 bytes at most; the records before it 98
+    tail = file.read()
+    file.seek(0)
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) < end + 22:
+        return 0
+    listed = struct.unpack_from("<I", tail, end + 12)[0]
+    if listed == 0xFFFFFFFF and end >= 76 and tail[end - 76 : end - 72] == b"PK\6\6":
+        listed = struct.unpack_from("<Q", tail, end - 76 + 40)[0]
+    return listed
+
+
+def named(member: zipfile.ZipInfo) -> tuple[str, int]:
+    return member.orig_filename, member.file_size  # not `filename`, which ends where a NUL stands
+
+
+def safe_name(raw: str) -> str | None:
+    """A name that stays below its folder on every system, with / between its parts; None for any other."""
+    parts = [part for part in raw.replace("\\", "/").split("/") if part != "."]
+    if raw[:1] in ("/", "\\") or re.match(r"[A-Za-z]:", raw) or len(parts) > DEPTH + 2:
+        return None
+    if any(part in ("", "..") or part != part.strip() or len(part.encode(errors="replace")) > 200 for part in parts):
+        return None
+    return "/".join(parts) if parts and raw.isprintable() else None
+
+
+def shown(name: str) -> str:
+    """A stranger's words in a sentence of ours: one line, printable, not long."""
+    words = "".join(c if c.isprintable() else "�" for c in name)
+    return words if len(words) <= 80 else f"{words[:50]}…{words[-25:]}"
+
+
+def opened(path: Path) -> Files:
+    """The files of a submission; of a folder or .zip in which nothing but one .zip is of use, those in that.
+
+    Raises Refused where it is neither, OSError where it cannot be read.
+    """
+    if path.is_symlink():
+        raise Refused("It is a link: it was not followed.")
+    if not path.is_dir():
+        files: Files = Archive(path)
+    else:
+        files = Folder(path)
+    archives = [name for name in files.sizes if name.lower().endswith(".zip")]
+    if len(archives) == 1 and not any(name.lower().endswith(".png") for name in files.sizes):
+        try:
+            inner = Archive(files.read(archives[0]))
+        except Refused as error:
+            raise Refused(f"{shown(archives[0])}: {error}") from error
+        inner.problems[:0] = files.problems
+        return inner
+    return files
+
+
+def fingerprint(path: Path) -> str:
+    """A hash that changes with a submission: of its bytes, or where it is too large, of size and time."""
+    found = hashlib.sha256()
+    files = {"": path} if not path.is_dir() or path.is_symlink() else {n: path / n for n in Folder(path).sizes}
+    for name, file in sorted(files.items()):
+        about = file.lstat()
+        found.update(f"{name}\0{about.st_size}\0".encode(errors="surrogateescape"))
+        if not stat.S_ISREG(about.st_mode) or about.st_size > ARCHIVE:
+            found.update(f"{about.st_mode} {about.st_mtime_ns}".encode())
+            continue
+        with open(file, "rb") as data:
+            while block := data.read(MB):
+                found.update(block)
+    return found.hexdigest()
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture, before it is decoded. Raises Refused where it is none, or has too many pixels."""
+    try:
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":  # many times as quick
+            size = struct.unpack_from(">II", data, 16)
+        else:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                size = image.size
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise Refused("it does not decode as a picture") from error
+    if max(size) > SIDE:
+        raise Refused(f"it has {size[0]:,}×{size[1]:,} pixels, more than {SIDE:,} on a side: it was not decoded")
+    return size
