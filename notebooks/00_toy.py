@@ -566,13 +566,13 @@ for t in (50, 208, 415, 622):
 #
 #    </details>
 #
-# 4. *(code, 20 minutes)* Pretend that there are only forty points: draw them once, and train on nothing else (5,000
-#    steps, `width=128`). How far are the samples from the nearest of the forty, and how far are fresh points of the
-#    data? Has the network learned the heaps, or the points?
+# 4. *(code, 15 minutes)* Pretend that there are only twelve points: draw them once, and train on nothing else. How far
+#    are the samples from the nearest of the twelve, and how far are fresh points of the data? Has the network learned
+#    the heaps, or the points?
 #
 #    <details><summary>Hint</summary>
 #
-#    `torch.randint` chooses a batch of the forty. A median of the distances says more than a mean, as it forgives a few
+#    `torch.randint` chooses a batch of the twelve. A median of the distances says more than a mean, as it forgives a few
 #    strays.
 #
 #    </details>
