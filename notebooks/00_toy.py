@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/00_toy.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/00_toy.ipynb)
+#
 # # 0 · The whole method on points
 #
 # A warm-up. Here is everything that notebooks 1 to 3 do with digits, done with points in the plane: noise, loss,
