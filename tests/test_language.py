@@ -136,11 +136,12 @@ def f(x):
     text = "b {n}" if x else "c {n}"
     if x > 1:
         text = "d {n}"
-    return say(text, n=1) + say("e") + other("no")
+    one, two = "h", "i"
+    return say(text, n=1) + say("e") + other("no") + say(one if x else two)
 for each in (1, 2):
     say("f" if each else "g")
 """
-    assert set(translations.spoken(translations.ast.parse(code), "x")) == {*"aefg", "b {n}", "c {n}", "d {n}"}
+    assert set(translations.spoken(translations.ast.parse(code), "x")) == {*"aefghi", "b {n}", "c {n}", "d {n}"}
     with pytest.raises(ValueError, match=r"x:1: an f-string"):
         translations.spoken(translations.ast.parse("say(f'{x} y')"), "x")
 
