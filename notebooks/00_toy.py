@@ -16,6 +16,8 @@
 # %% [markdown]
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/00_toy.ipynb)
 #
+# **English** · [繁體中文](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/zh-TW/00_toy.ipynb)
+#
 # # 0 · The whole method on points
 #
 # A warm-up. Here is everything that notebooks 1 to 3 do with digits, done with points in the plane: noise, loss,
@@ -566,13 +568,13 @@ for t in (50, 208, 415, 622):
 #
 #    </details>
 #
-# 4. *(code, 20 minutes)* Pretend that there are only forty points: draw them once, and train on nothing else (5,000
-#    steps, `width=128`). How far are the samples from the nearest of the forty, and how far are fresh points of the
-#    data? Has the network learned the heaps, or the points?
+# 4. *(code, 15 minutes)* Pretend that there are only twelve points: draw them once, and train on nothing else. How far
+#    are the samples from the nearest of the twelve, and how far are fresh points of the data? Has the network learned
+#    the heaps, or the points?
 #
 #    <details><summary>Hint</summary>
 #
-#    `torch.randint` chooses a batch of the forty. A median of the distances says more than a mean, as it forgives a few
+#    `torch.randint` chooses a batch of the twelve. A median of the distances says more than a mean, as it forgives a few
 #    strays.
 #
 #    </details>

@@ -327,6 +327,8 @@ selfcheck.progress()
 # %% [markdown]
 # ## Exercises
 #
+# Worked answers, with the numbers to expect, stand in `notebooks/solutions/06_report.ipynb`.
+#
 # 1. *(write, 10 minutes)* Add a question of your own to `ANSWERS`, one that a reader of your figures would ask, and
 #    answer it.
 #
@@ -347,9 +349,9 @@ selfcheck.progress()
 #
 #    </details>
 #
-# 3. *(code, 15 minutes and two trainings)* Report a control, as the original did. With a GPU train `original` and
-#    `original-t1000`; without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000`, 10
-#    minutes each. Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
+# 3. *(code, 15 minutes)* Report a control, as the original did. With a GPU train `original` and `original-t1000`;
+#    without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000` (10 minutes of waiting for
+#    each). Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
 #    control), and run this notebook again. What may you say of the two numbers?
 #
 #    <details><summary>Hint</summary>

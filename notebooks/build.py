@@ -39,9 +39,13 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "04_visualization": {"RUN": "smoke", "SAMPLES": 6, "DPI": 60},
     "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},
     "06_report": {"RUN": "smoke", "IMAGES": 100},
+    "solutions/00_toy": {"SEEDS": (0,), "STEPS": 60, "POINTS": 200},
     "solutions/01_data": {"SEEDS": (0,), "DIGITS": 600},
     "solutions/02_training": {"STEPS": 12, "SAMPLES": 4, "SEEDS": (0,)},
     "solutions/03_sampling": {"STEPS": 5, "PAIRS": 2, "IMAGES": 12, "SEEDS": (0,)},
+    "solutions/04_visualization": {"RUN": "smoke", "SEEDS": (0,), "SAMPLES": 6, "ROWS": 1},
+    "solutions/05_fid": {"RUN": "smoke", "SEEDS": (0,), "DIGITS": 600},
+    "solutions/06_report": {"RUN": "smoke", "SEEDS": (0,), "IMAGES": 20},
 }
 
 

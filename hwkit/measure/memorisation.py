@@ -80,8 +80,8 @@ def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> 
     images, reference = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (images, reference))
     parts, rank = np.array_split(reference, max(1, len(reference) // 3_000)), 2 if others else 1
     short, found = torch.cat([coarse(part) for part in parts]), []
-    for start in tqdm(range(0, len(images), 250), unit="batch", desc="nearest training images", delay=1, leave=False):
-        block = images[start : start + 250]
+    for start in tqdm(range(0, len(images), 125), unit="batch", desc="nearest training images", delay=1, leave=False):
+        block = images[start : start + 125]
         x = coarse(block)
         nearness = half_products(x, short)  # (B, M): ½|x|² − ½|x − y|² of the coarse parts
         first = nearness.topk(rank, dim=1).indices.numpy()

@@ -112,9 +112,9 @@ for seed in SEEDS:
 # different digits.
 #
 # The network has learned that noise at $t = T$ has the variance 1. Half-way on the line it gets noise that is too weak
-# by the factor $\sqrt{1/2}$, which it never saw in training. But nothing breaks. Each image of the line is a fine digit,
-# so whoever looks at one walk doubts their code, not the line. What is wrong shows in the mean only: these digits are
-# not drawn as often, or as boldly, as those of the data. This is why the notebook walks on a circle.
+# by the factor $\sqrt{1/2}$, which it never saw in training. But nothing breaks. Its images are digits like others,
+# and in one walk alone nothing looks wrong. Only the mean of many shows it: too little ink. This is why the notebook
+# walks on a circle.
 
 # %% [markdown]
 # ## Exercise 2 (code)
