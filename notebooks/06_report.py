@@ -91,7 +91,7 @@ drawing
 # The schedule says how much of the image is left at each time. It belongs here: with another $T$ or another schedule, the same network
 # would be another model.
 
-# %%
+# %% tags=["texts"]
 from hwkit.schedule import cosine, linear
 
 schedules = figures.schedule_curves([linear(recipe.T), cosine(recipe.T)])
@@ -126,7 +126,7 @@ print(*log, sep="\n")
 # %% [markdown]
 # The loss curve goes below it. (Weights without a history, such as somebody else's, have no curve: then the report says nothing about it.)
 
-# %%
+# %% tags=["texts"]
 from IPython.display import display
 
 history, pictures = read_history(run), []
@@ -222,7 +222,7 @@ notebook.keep(run)
 # Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks. The report prints question and
 # answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists.
 
-# %%
+# %% tags=["texts"]
 ANSWERS = {
     "Why does the network predict what it predicts, and why by squared error?": "",
     "In which column of the DDPM figure do digits first show, and why so late?": "",
@@ -243,7 +243,7 @@ for name, value in others:
 # %% [markdown]
 # All figures of this chapter, with captions that can stand alone: many readers look at the figures first.
 
-# %%
+# %% tags=["texts"]
 steps = "eight samples (rows) at eight times (columns), from noise to digit."
 captions = {
     "diffusion_grid_ddpm": f"DDPM, all T steps: {steps}",
