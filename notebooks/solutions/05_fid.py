@@ -246,8 +246,8 @@ for name, images in changed.items():
 
 # %% [markdown]
 # **What to expect.** JPEG with quality 75 costs nothing that can be seen here: 0.42 ± 0.02, as before. A resize to
-# 32×32 and back costs more than any of the differences between samplers in notebook 5: 1.16 ± 0.03 by Pillow, 0.95 ±
-# 0.03 by PyTorch, instead of 0.42. Bilinear resizing is a small blur, twice, and exercise 2 shows what a blur costs;
-# Pillow smooths once more on the way down. So who trains at 32×32 must say how the images became 28×28, and real
-# digits that go the same way are the fair comparison. (For Inception's features these costs are others: measure them
-# there.)
+# 32×32 and back costs more than the whole floor: 1.16 ± 0.03 by Pillow, 0.95 ± 0.03 by PyTorch, instead of 0.42, with
+# images that nobody would call worse. Bilinear resizing is a small blur, twice, and exercise 2 shows what a blur
+# costs; Pillow smooths once more on the way down. So who trains at 32×32 must say how the images became 28×28, and
+# real digits that go the same way are the fair comparison. (For Inception's features these costs are others: measure
+# them there.)
