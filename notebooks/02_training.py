@@ -523,8 +523,9 @@ check(draw_t_and_eps)
 
 # %% [markdown]
 # Two lines more make the descent steady. The first: each step throws the weights about a little, and a *moving average*
-# of the weights (**EMA**, exponential moving average) lies in the middle of that. So we keep a second network, and move it a little towards the first after each step. Images are
-# made by the second. How much of itself it keeps grows with the steps: it looks back over a tenth of them.
+# of the weights (**EMA**, exponential moving average) lies in the middle of that. So we keep a second network, and move it a little
+# towards the first after each step. Images are made by the second. How much of itself it keeps grows with the steps: it
+# looks back over a tenth of them.
 
 # %% tags=["average"]
 def ema_decay(step, longest=0.9999, part=10):
@@ -594,7 +595,7 @@ def small_network(seed, channels=3):
 # %% [markdown]
 # Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
 # measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from a machine that was busy with
-# other work: there this fit took nine minutes, and the run of Act 4 saw a fifth of the images that two quiet cores see.)
+# other work: there this fit took nine minutes, and the run of Act 4 saw a fifth of the images of the one in the README.)
 
 # %%
 import time
