@@ -159,8 +159,7 @@ for sampler in (Sampler("ddpm"), Sampler("ddim")):
 grids["ddpm"]
 
 # %% [markdown]
-# Rows are samples, columns are times: noise on the left, digits on
-# the right.
+# In both figures rows are samples and columns are times, with pure noise on the left and digits on the right.
 
 # %% tags=["goal"]
 grids["ddim"]
