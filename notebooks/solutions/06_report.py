@@ -172,7 +172,7 @@ for name, said in report.run_rows(practice / "runs"):
 #
 # *Which number does your friend ask for that is not in the report?*
 #
-# There is no one answer; but these come up again and again, and for each it can be said where it is.
+# There is no one answer. Six that are worth asking for, and where each of them is:
 #
 # | they ask | where it is |
 # | --- | --- |
@@ -184,7 +184,7 @@ for name, said in report.run_rows(practice / "runs"):
 # | which exact weights? | `run.json` in the zip: their SHA-256 |
 
 # %% [markdown]
-# **What to expect.** Most friends need less than 10 minutes to ask for two or three of these, and the one most often
-# missing is the *spread*: one run, one seed, one number. It is also the one that decides whether a comparison in your
-# report means anything (exercise 3). If your friend asks for nothing, ask them to write down the commands by which
-# they would repeat your work, and look where they stop.
+# **What to expect.** There is no right answer, but after 10 minutes two or three questions should stand on paper. Look
+# above all for the *spread*: one run, one seed, one number is what a report of this homework has, and the spread decides
+# whether a comparison in it means anything (exercise 3). If your friend asks for nothing, ask them to write down the
+# commands by which they would repeat your work, and look where they stop.
