@@ -62,7 +62,7 @@ test-page: $(BIN)/.installed-node # the page on which the network runs; needs no
 soak: $(BIN)/.installed-tests
 	$(BIN)/python tests/soak.py --kills $(or $(KILLS),25)
 
-bench: $(BIN)/.installed-bench # 10 minutes; results in benchmarks/results/
+bench: $(BIN)/.installed-bench # 15 minutes; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 bench-long: $(BIN)/.installed-bench # hours; goes on where it stopped

@@ -12,13 +12,14 @@ import torch
 import tyro
 
 from benchmarks import rows, table
+from benchmarks.grading import grading
 from benchmarks.measure import Line, machine
 from benchmarks.quality import quality
 from hwkit.files import write_json, write_text
 from hwkit.show.figures import save
 
 RESULTS = Path(__file__).parent / "results"
-ORDER = [*map(str, range(1, 12)), "cost"]
+ORDER = [*map(str, range(1, 13)), "cost"]
 QUICK: dict[tuple[str, ...], Callable] = {  # the rows that are measured together
     ("1", "2", "3"): rows.training_speed,
     ("6",): rows.ten_thousand,
@@ -27,6 +28,7 @@ QUICK: dict[tuple[str, ...], Callable] = {  # the rows that are measured togethe
     ("9",): rows.inception_score,
     ("10",): rows.memory,
     ("11",): rows.start,
+    ("12",): grading,
     ("cost",): rows.cost,
 }
 
@@ -46,7 +48,7 @@ def bench(
 
     Args:
         long: rows 4 and 5 (quality after equal time) and 6 with all 10,000 images, which take hours; not the others.
-        only: these rows (1 to 11, or cost), such as --only 1 2 3.
+        only: these rows (1 to 12, or cost), such as --only 1 2 3.
         minutes: of training for each contender of rows 4 and 5; by default 10.
         images: that each contender of rows 4 and 5 is judged by; by default 2,000.
         threads: of PyTorch; by default its own choice.

@@ -57,6 +57,8 @@ class Scale:
     minutes: float = 10.0  # of training, rows 4 and 5
     judged: int = 2_000  # images of each contender in rows 4 and 5, of each sampler in row 6
     recipe: str = "cpu"  # of rows 4, 5, 7 and the cost plots
+    submissions: int = 10  # of row 12
+    handed_in: int = 10_000  # images in each of them
 
 
 QUICK = Scale()
@@ -76,6 +78,8 @@ CHECK = Scale(  # seconds, to see that all works; its figures mean nothing
     minutes=0.02,
     judged=6,
     recipe="smoke",
+    submissions=2,
+    handed_in=60,
 )
 
 

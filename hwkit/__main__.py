@@ -13,6 +13,7 @@ from tyro import cli, conf, extras
 
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
+from hwkit.language import language
 
 SAMPLERS = Literal["ddim", "ddpm", "dpm++", "dpm++sde", "unipc"]
 PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
@@ -52,6 +53,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "html": (Path, None, "the file, which needs no network; by default figures/slider.html in the run"),
     "ddpm": (bool, False, "DDPM over all T as well"),
     "folders": (conf.Positional[tuple[Path, ...]], (), "folders of images; by default the run's generate/"),
+    "places": (conf.Positional[tuple[Path, ...]], (), "runs or folders of images; by default the run trained last"),
     "protocol": (Literal["digits", "inception"], None, "by default digits; on a GPU, and by --weights, inception too"),
     "reference": (Path, None, "statistics (.npz with mu, sigma) or images; by default MNIST's training digits"),
     "floor": (Path, None, "real images outside the reference, to measure what perfect images would score"),
@@ -242,6 +244,22 @@ class Commands:
             print(f"{path}: " + (f"{faults[path]} of the checks failed." if faults[path] else "everything passes."))
         return int(any(faults.values()))
 
+    def doctor(places, train):
+        """Names the likely mistake in a run or images; exit code 1 for any. Example: python -m hwkit doctor runs/cpu"""
+        from hwkit.course.doctor import findings
+
+        ill = False
+        for place in list(map(expanded, places)) or [newest()]:
+            well = True
+            for symptom, seen in findings(place, train):
+                well, ill = False, True
+                print(f"✗ {symptom.title}: {seen}")
+                print(f"    Healthy: {symptom.healthy}")
+                print(f"    Likely: {symptom.cause}")
+                print(f"    → {symptom.mend}")
+            print(f"✓ {place}: no sign of a known mistake." if well else f"{place}: see notebooks/CLINIC.md.")
+        return int(ill)
+
     def grade(submissions, roster, rubric, protocol, functions, seeds, jobs, minutes, train, reference, weights, out):
         """Grades a folder of submissions. Example: python -m hwkit grade submissions --roster students.csv"""
         from hwkit.grade.examine import Settings
@@ -341,11 +359,15 @@ def parsed(name: str, words) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, 1 where `check` found faults, 2 with one sentence, 128 + n on signal n. Only one process prints."""
+    """Exit code 0, 1 where `check` or `doctor` found something, 2 with one sentence, 128 + n on signal n.
+
+    Only one process prints.
+    """
     name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):  # Windows' code pages lack some of our signs
         getattr(stream, "reconfigure", dict)(errors="replace")
     try:
+        language()  # where HWKIT_LANG names one that is not spoken, that is said first
         with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
             if name not in ("--version", "-h", "--help"):
                 return call(one_of(name, COMMANDS, "command"), words) or 0

@@ -6,10 +6,12 @@ A whole sentence is looked up, with its fields, and then the fields are filled. 
 another language has another order. It is looked up when it is said, so a language may be chosen at any time.
 """
 
+import contextlib
 import gettext
 import locale
 import os
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,17 @@ def speak(name: str | None) -> None:
     """Chooses the language, for this process; None leaves it to HWKIT_LANG. ValueError for one that is not spoken."""
     global chosen
     chosen = None if name is None else known(name, "language")
+
+
+@contextlib.contextmanager
+def speaking(name: str) -> Iterator[None]:
+    """Within it another language is spoken."""
+    global chosen
+    before, chosen = chosen, known(name, "language")
+    try:
+        yield
+    finally:
+        chosen = before
 
 
 def language() -> str:
@@ -73,11 +86,16 @@ def sentences(*texts: str) -> str:
     return ("" if language() == "zh-TW" else " ").join(filter(None, texts))
 
 
+def clauses(*texts: str) -> str:
+    """'a; b; c': parts of a sentence that could each stand alone."""
+    return ("；" if language() == "zh-TW" else "; ").join(filter(None, texts))
+
+
 def listing(items, most: int | None = None) -> str:
-    """'a; b; c': names in a row, '…' after the `most` first ones where there are more."""
+    """'a, b, c': names in a row, '…' after the `most` first ones where there are more."""
     shown = [*map(str, items)]
     more = most is not None and len(shown) > most
-    return ("、" if language() == "zh-TW" else "; ").join([*shown[:most], *["…"] * more])
+    return ("、" if language() == "zh-TW" else ", ").join([*shown[:most], *["…"] * more])
 
 
 def filled(text: str, width: int) -> str:

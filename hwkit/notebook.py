@@ -31,7 +31,7 @@ from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, new
 from hwkit.runs.generate import generate, images, numbered, read_manifest
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
-from hwkit.show.figures import labelled_rows
+from hwkit.show.figures import drawable, labelled_rows
 from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, timestep_slider
 from hwkit.training import best_device
 
@@ -101,7 +101,7 @@ def install_missing(requirements: Path) -> list[str]:
 def png(figure: Figure) -> tuple[bytes, dict]:
     """The figure as a PNG of at most 256 colors (a third of the size, the same to the eye), and its alt text."""
     large, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(large, format="png", dpi=figure.dpi, facecolor="white")
+    drawable(figure).savefig(large, format="png", dpi=figure.dpi, facecolor="white")
     Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue(), {"alt": described(figure)}
 

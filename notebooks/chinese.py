@@ -21,9 +21,12 @@ MARKDOWN = MarkdownIt()
 STRUCTURE = re.compile(r"\s*([#>|]|[-*+] |\d+\. |\$\$|</?\w|!\[|\[!\[)")
 
 
-def problems(english: str, chinese: str, terms: bool = True) -> list[str]:
-    """What a translation does against the rules, in plain sentences; `terms`: also those of the glossary."""
-    found = [*copied(english, chinese), *characters(chinese), *punctuation(chinese), *mainland(chinese)]
+def problems(english: str, chinese: str, terms: bool = True, markdown: bool = True) -> list[str]:
+    """What a translation does against the rules, in plain sentences.
+
+    terms: also against those of the glossary. markdown: it is Markdown, where a line break is no break.
+    """
+    found = [*copied(english, chinese), *characters(chinese), *punctuation(chinese, markdown), *mainland(chinese)]
     return found + (wrong_terms(english, chinese) if terms else [])
 
 
@@ -77,7 +80,7 @@ def in_big5(character: str) -> bool:
         return False
 
 
-def punctuation(chinese: str) -> list[str]:
+def punctuation(chinese: str, markdown: bool = True) -> list[str]:
     """Half-width marks beside Chinese, missing or needless spaces, and lines that break a paragraph."""
     text, found = plain(chinese), []
     rules = (
@@ -92,12 +95,12 @@ def punctuation(chinese: str) -> list[str]:
     for pattern, what in rules:
         looked_at = text if "space beside" in what else text.replace("*", "")  # *（思考）* wants a space behind it
         found += [f"{around(looked_at, match)!r} {what}" for match in re.finditer(pattern, looked_at)]
-    if any("*" in piece.content for block in MARKDOWN.parse(masked(chinese)) for piece in block.children or []):
+    if markdown and any("*" in piece.content for block in MARKDOWN.parse(masked(chinese)) for piece in block.children or []):
         found.append("has a * that is shown: **重點**：, with the mark outside")
     lines = chinese.split("\n")
     for line, following in itertools.pairwise(lines):
         ends = re.search(rf"[{HAN}{WIDE}]\**$", line) and not re.match(r"\s*[#|]", line)
-        if ends and re.match(rf"\s*\**[{HAN}{WIDE}]", following) and not STRUCTURE.match(following):
+        if markdown and ends and re.match(rf"\s*\**[{HAN}{WIDE}]", following) and not STRUCTURE.match(following):
             found.append(f"{line[-12:]!r} breaks a paragraph: the line break would be shown as a space")
     return found
 
@@ -131,8 +134,9 @@ def held_terms() -> list[tuple[list[str], list[str]]]:
 
 def wrong_terms(english: str, chinese: str) -> list[str]:
     """Terms of the English text whose Chinese is not in the translation. Titles of papers are not looked at."""
-    if re.match(r"#+ References", english):
+    if re.match(r"#+ References", english) or not re.search(f"[{HAN}]", chinese):
         return []
+    english = re.sub(r"\{[^{}]*\}|--\w+( \w+)?|you mean", "X", english)  # fields and options
     text = re.sub(r"\w+[(=]", "X", plain(english)).lower()  # a function or an argument is code, also without marks
     found = []
     for forms, said in held_terms():

@@ -20,11 +20,13 @@ import json
 import re
 import sys
 import tokenize
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jupytext
 import po
+from chinese import problems
 from po import Message
 
 HERE = Path(__file__).resolve().parent
@@ -284,29 +286,34 @@ def spoken(tree: ast.AST, where: str) -> list[str]:
         for call in ast.walk(scope):
             name = getattr(call.func, "id", None) if isinstance(call, ast.Call) else None
             if name in ("say", "marked", "_") and call.args:
-                pieces = constants(call.args[0])
                 if isinstance(call.args[0], ast.JoinedStr):
                     raise ValueError(f"{where}:{call.lineno}: an f-string cannot be looked up: give its fields to say.")
-                if isinstance(call.args[0], ast.Name) and not isinstance(scope, ast.Module):
-                    pieces = [text for node in held for text in assigned(node, call.args[0].id)]
-                found += pieces
+                found += constants(call.args[0], [] if isinstance(scope, ast.Module) else held)
     return list(dict.fromkeys(found))
+
+
+def constants(value, held: Sequence = ()) -> list[str]:
+    """A text, the texts of a condition, of a tuple, or those that the statements `held` give to a name."""
+    if isinstance(value, ast.IfExp):
+        return constants(value.body, held) + constants(value.orelse, held)
+    if isinstance(value, ast.Tuple):
+        return [text for element in value.elts for text in constants(element, held)]
+    if isinstance(value, ast.Name):
+        return [text for node in held for text in assigned(node, value.id)]
+    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
 
 
 def assigned(node, name: str) -> list[str]:
     """The texts that a statement gives to a name."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     value = node.iter if isinstance(node, ast.For) else node.value
-    return constants(value) if any(getattr(target, "id", None) == name for target in targets) else []
-
-
-def constants(value) -> list[str]:
-    """A text, the texts of a condition, or those of a tuple."""
-    if isinstance(value, ast.IfExp):
-        return constants(value.body) + constants(value.orelse)
-    if isinstance(value, ast.Tuple):
-        return [text for element in value.elts for text in constants(element)]
-    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
+    for target in targets:
+        if isinstance(target, ast.Name) and target.id == name:
+            return constants(value)
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):  # a, b = "one", "other"
+            pairs = zip(target.elts, value.elts, strict=False)
+            return [text for each, part in pairs if getattr(each, "id", None) == name for text in constants(part)]
+    return []
 
 
 # A file in which a person translates
@@ -384,12 +391,12 @@ def main(command: str = "help", *rest: str) -> None:
 
 def broken_rules(source: Path) -> list[str]:
     """What the translations of a notebook do against the rules of GLOSSARY.md, each with its cell."""
-    from chinese import problems
-
     found = []
     for message in po.read(catalogue(source)):
         if message.chinese and not message.obsolete:
-            found += [f"{message.places[0]}: {problem}" for problem in problems(message.english, message.chinese)]
+            pair = message.english, message.chinese
+            for problem in problems(*pair, markdown=not source.is_dir()):
+                found.append(f"{message.places[0]}: {problem}")
             fields = [sorted(re.findall(r"\{[^{}]*\}", text)) for text in (message.english, message.chinese)]
             if source.is_dir() and fields[0] != fields[1]:
                 found.append(f"{message.places[0]}: {message.chinese!r} has other fields than {message.english!r}")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from hwkit import language
 from hwkit.mnist import sources
 from hwkit.mnist.sources import SAMPLE
 from hwkit.recipe import SMOKE
@@ -38,9 +39,16 @@ TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40
 
 @pytest.fixture(autouse=True)
 def fence(monkeypatch, tmp_path):
-    """No test finds MNIST by the environment, or the kit's own weights, or writes into its data/ or runs/."""
+    """No test finds MNIST by the environment, or the kit's own weights, or writes into its data/ or runs/.
+
+    All begin in English, also on a machine that speaks Chinese.
+    """
     monkeypatch.delenv("HWKIT_MNIST", raising=False)
     monkeypatch.delenv("HWKIT_DEBUG", raising=False)
+    for name in ("HWKIT_LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setattr(language, "chosen", None)
     monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(sources, "PREPARED", tmp_path / "data")
     monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")

@@ -99,5 +99,5 @@ def test_finished_contenders_are_not_trained_again(tmp_path, monkeypatch, digits
 
 
 def test_an_unknown_row_is_refused():
-    with pytest.raises(ValueError, match="There is no row 12: choose among 1, 2"):
-        command.bench(only=("12",))
+    with pytest.raises(ValueError, match="There is no row 13: choose among 1, 2"):
+        command.bench(only=("13",))

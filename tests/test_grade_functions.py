@@ -267,6 +267,13 @@ CLASSES = {  # Q: stands for the line `def q_sample(…):` of the task
     "helper": "def helper():\n    return open('/tmp/escaped', 'w')\nQ:return helper()",
     "an import by another name": "import os as math\nQ:return math.system('id')",
     "a member under a good name": "from os import system as sqrt\nQ:return sqrt('id')",
+    "isinstance of one's own": "def isinstance(a, b):\n    return b\nQ:isinstance(1, torch.Tensor).data = print",
+    "isinstance as a variable": "Q:isinstance = max\n    return isinstance(1, torch.Tensor)",
+    "isinstance by import": "from torch import Tensor as isinstance\nQ:return isinstance(1, [torch.Tensor])",
+    "super of one's own": "def super():\n    return nn.Module\nQ:return super().__init__",
+    "a class in a module's place": "class F:\n    def relu(self): self.isfinite = print\nQ:F.relu(nn.Linear)",
+    "an argument in a module's place": "Q:return (lambda np: np.load)(x_0)",
+    "a function in a module's place": "Q:def np(): pass\n    return np.load",
     "the kit's own": "from hwkit.diffusion import q_sample as q_hidden\n"
     "Q:return q_hidden(x_0, alpha_bar_t, eps)",
     "the kit's own module": "from hwkit import diffusion\n"

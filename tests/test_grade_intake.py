@@ -1,6 +1,6 @@
 """What strangers hand in: archives that lie, burst, climb or hang, and whose they are. Nothing leaves its place."""
 
-import csv
+import contextlib
 import io
 import os
 import stat
@@ -235,7 +235,7 @@ def test_links_and_devices_in_a_folder_are_not_opened(tmp_path):
     assert sorted(problem.split(" is ")[1] for problem in files.problems) == [
         "a link: it was not read.",
         "a link: it was not read.",
-        "no plain file: it was not read.",
+        "no plain file, or a folder too deep down: it was not read.",
     ]
 
 
@@ -309,10 +309,8 @@ def test_forty_thousand_pixels_are_refused_before_they_are_decoded():
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_size_or_refused(data):
     for content in (data, PIXEL + data, b"GIF89a" + data, b"BM" + data, b"RIFF" + data):
-        try:
+        with contextlib.suppress(Refused):
             assert max(picture_size(content)) <= intake.SIDE
-        except Refused:
-            pass
 
 
 # Whose it is
@@ -422,8 +420,6 @@ def test_a_roster_that_cannot_be_used_is_refused_in_a_sentence(text, encoding, s
 
 
 def test_a_csv_of_the_roster_is_no_submission(tmp_path):
-    rows = csv.writer(io.StringIO())
-    rows.writerow(["id"])
     roster(tmp_path / "r.csv", "id\nB01\n")
     with pytest.raises(ValueError, match="holds no submissions"):
         entries(tmp_path, [])

@@ -22,7 +22,7 @@ sys.path.insert(0, str(NOTEBOOKS))
 chinese, editions, po, translations = map(importlib.import_module, ("chinese", "editions", "po", "translations"))
 sys.path.remove(str(NOTEBOOKS))
 NAMES = [source.stem for source in translations.sources()]
-WAITING = {*NAMES}  # not translated yet
+WAITING: set[str] = set()  # not translated yet
 DONE = [name for name in NAMES if name not in WAITING]
 
 SOURCE = """# %% [markdown]

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hwkit.course.tasks import Case, Task
-from hwkit.language import listing, marked, say, sentences
+from hwkit.language import clauses, listing, marked, say, sentences
 
 
 def plain(value) -> Tensor | None:
@@ -94,7 +95,7 @@ def where(name: str, tries: list[tuple[Case, bool]]) -> str:
         found.setdefault(tuple(sides), []).append(option)
     if len(found) == 1:
         return _wrong_at(name, *next(iter(found)))
-    wrong = [_wrong_with(name, listing(options, 4), *sides) for sides, options in found.items() if sides[0]]
+    wrong = [_wrong_with(name, places(options), *sides) for sides, options in found.items() if sides[0]]
     right = [option for sides, options in found.items() if not sides[0] for option in options]
     rest = (
         say("With {option} it is right.", option=right[0]) if len(right) == 1 else say("With the others it is right.")
@@ -107,17 +108,17 @@ def _wrong_at(name: str, some: tuple, others: tuple) -> str:
     if not others:
         return say("{name} is wrong everywhere.", name=name)
     if len(some) <= len(others):
-        return say("{name} is wrong at {places}.", name=name, places=listing(some, 4))
-    return say("{name} is wrong, but not at {places}.", name=name, places=listing(others, 4))
+        return say("{name} is wrong at {places}.", name=name, places=places(some))
+    return say("{name} is wrong, but not at {places}.", name=name, places=places(others))
 
 
 def _wrong_with(name: str, options: str, some: tuple, others: tuple) -> str:
     if not others:
         return say("{name} is wrong with {options}.", name=name, options=options)
     if len(some) <= len(others):
-        return say("{name} is wrong with {options} at {places}.", name=name, options=options, places=listing(some, 4))
+        return say("{name} is wrong with {options} at {places}.", name=name, options=options, places=places(some))
     text = "{name} is wrong with {options}, but not at {places}."
-    return say(text, name=name, options=options, places=listing(others, 4))
+    return say(text, name=name, options=options, places=places(others))
 
 
 def entries(got, want, tolerance: float) -> str:
@@ -165,6 +166,11 @@ def factors(task: Task, name: str, tries: list[tuple[Case, dict, dict]]) -> str:
     return sentences(say("With {option}:", option=option) if option else "", *wrong, rest)
 
 
+def places(names: Sequence[str]) -> str:
+    """The first four; a name may have a comma in it."""
+    return clauses(*names[:4], "…" if len(names) > 4 else "")
+
+
 def both(names: list[str]) -> str:
     """'a and b'."""
     return say("{some} and {last}", some=listing(names[:-1]), last=names[-1]) if names[1:] else names[0]
@@ -183,7 +189,7 @@ def _share(part: str, found: list[tuple[str, float, float, bool]]) -> str:
         if off:
             kinds.setdefault(_kind(got, want), []).append(at)
     if len(kinds) > 1:
-        return sentences(*(say(text, part=part, places=listing(at, 4)) for (_, text), at in kinds.items()))
+        return sentences(*(say(text, part=part, places=places(at)) for (_, text), at in kinds.items()))
     ratios = [abs(math.log(abs(got / want))) for _, got, want, off in found if off and got and want]
     rising, trend = {x < y for x, y in pairwise(ratios)} if len(ratios) > 2 else set(), ""
     if len(rising) == 1:

@@ -18,6 +18,7 @@ from torch import Tensor
 from hwkit import diffusion, recipe, sampling, training, unet
 from hwkit.course.selfcheck import check
 from hwkit.diffusion import Denoiser
+from hwkit.language import listing, say
 from hwkit.runs import checkpoint
 from hwkit.unet import TimeEmbedding, UNet
 
@@ -31,14 +32,16 @@ def own(*functions: Callable) -> Iterator[list[str]]:
     """
     found = {name_of(function): function for function in functions}
     if len(found) < len(functions):
-        raise ValueError("Two of the functions answer the same task: leave one out.")
+        raise ValueError(say("Two of the functions answer the same task: leave one out."))
     for name, function in found.items():
         if name not in PLACES:
-            raise ValueError(f"The kit has no place for {name}. It takes {', '.join(PLACES)}.")
+            text = "The kit has no place for {name}. It takes {names}."
+            raise ValueError(say(text, name=name, names=listing(PLACES)))
         with contextlib.redirect_stdout(io.StringIO()):
             result = check(function, task=name)
         if not result:
-            raise ValueError(f"{name} is not right yet, and an evening of training is long: mend it first.\n{result}")
+            text = "{name} is not right yet, and an evening of training is long: mend it first."
+            raise ValueError(f"{say(text, name=name)}\n{result}")
     with contextlib.ExitStack() as after:
         for name, function in found.items():
             place, attribute, form = PLACES[name]
@@ -71,7 +74,8 @@ def named(network: UNet) -> SimpleNamespace:
     """The parts of a U-Net of two levels also by the names of notebook 2, where no list of levels is needed."""
     if len(network.down) != 2:
         levels = len(network.down)
-        raise ValueError(f"unet_forward of notebook 2 knows two levels, but this network has {levels}: leave it out.")
+        text = "unet_forward of notebook 2 knows two levels, but this network has {levels}: leave it out."
+        raise ValueError(say(text, levels=levels))
     (first, second), (last, after) = network.down, network.up
     parts = {name: getattr(network, name) for name in ("time", "stem", "down", "middle", "up", "head", "config")}
     down = {"down1": first.blocks, "shrink": second.downsample, "down2": second.blocks}

@@ -158,7 +158,8 @@ class Reader:
     """Reads the tree of a task's source once, and stops at what is not allowed."""
 
     def __init__(self, tree: ast.Module, imports: Mapping[str, str], others: frozenset[str], task: str):
-        self.tree, self.imports, self.task = tree, imports, task
+        self.imports, self.task = imports, task
+        self.taken = {*imports, "isinstance", "super"}  # names that this reading relies on
         self.nodes = list(ast.walk(tree))
         self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
         self.classes = {node.name for node in self.nodes if isinstance(node, ast.ClassDef)}
@@ -171,6 +172,10 @@ class Reader:
 
     def read(self) -> None:
         for node in self.nodes:
+            if self.taken & {getattr(node, "arg", None), getattr(node, "name", None)} and not isinstance(
+                node, ast.keyword
+            ):
+                self.refuse(node, "This name stands for something else and must not get another value.")
             if not isinstance(node, NODES):
                 self.refuse(
                     node,
@@ -220,7 +225,7 @@ class Reader:
     def read_name(self, node: ast.Name) -> None:
         above = self.parents[node]
         called = isinstance(above, ast.Call) and above.func is node
-        if isinstance(node.ctx, ast.Store) and (node.id == "self" or node.id in self.imports.keys() | self.classes):
+        if isinstance(node.ctx, ast.Store) and node.id in self.taken | self.classes | {"self"}:
             self.refuse(node, "This name stands for something else and must not get another value.")
         if isinstance(node.ctx, ast.Load):
             path = self.imports.get(node.id)

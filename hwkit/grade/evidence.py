@@ -12,6 +12,7 @@ import numpy as np
 
 from hwkit.files import DAMAGED
 from hwkit.grade.examine import (
+    COMPARED,
     TOKENS,
     WORDS,
     InMemory,
@@ -330,7 +331,7 @@ def passage(path: Path, kind: str, common: np.ndarray) -> str:
         files = opened(path)
         plan = layout(files)
         for name in plan.texts[:3] if kind == "words" else plan.code[:12]:
-            words = split(readable(name, files.read(name)))
+            words = split(readable(name, files.read(name))[:COMPARED])
             run: list[str] = []
             for i, value in enumerate(shingles(words, size)):
                 run = [*(run or words[i : i + size - 1]), words[i + size - 1]] if value in wanted else []

@@ -24,6 +24,7 @@ from hwkit.grade.intake import Files, Refused, opened, picture_size, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
+from hwkit.language import say, sentences
 from hwkit.measure import check, score
 from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
 from hwkit.measure.distances import KEPT, spaced
@@ -39,6 +40,7 @@ PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
 READABLE = {".html", ".htm", ".md", ".txt"}  # of these the words are compared
 SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf or .docx with fewer bytes, is blank
 LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
+COMPARED = 2_000_000  # letters of a file that are compared with others
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde", 20), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
@@ -86,6 +88,18 @@ class Bench:
         """The network that comes with the kit, and its weights; None where the kit came without."""
         path = self.settings.kit
         return (load_denoiser(path), load(path)["weights"]) if path and Path(path).is_file() else None
+
+    @cached_property
+    def isolated(self):
+        """The sandbox of the students' functions; NoIsolation where this machine has none."""
+        from hwkit.grade.isolated import Isolated
+
+        return Isolated()
+
+    def close(self) -> None:
+        """Ends what runs beside this process."""
+        if "isolated" in self.__dict__:
+            self.isolated.close()
 
     def kits_images(self, sampler: Sampler, seed: int) -> np.ndarray:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
@@ -182,13 +196,13 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
     started = time.monotonic()
     found, traces = Submission(id=entry.id, fingerprint=fingerprint, key=key), Traces.none()
     if entry.path is None:
-        return replace(found, failed="Nothing was handed in."), traces
+        return replace(found, failed=say("Nothing was handed in.")), traces
     try:
         files = opened(entry.path)
     except (*BROKEN, Refused) as error:
         return replace(found, failed=str(error) or type(error).__name__, seconds=time.monotonic() - started), traces
     if not files.sizes:
-        said = " ".join(["It holds no file that could be read.", *files.problems[:5]])
+        said = sentences(say("It holds no file that could be read."), *files.problems[:5])
         return replace(found, failed=said, seconds=time.monotonic() - started), traces
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # for weights, which are read from a file
         work = Work(fingerprint, bench, files, Path(scratch), layout(files))
@@ -201,7 +215,7 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
         traces = work.traces()
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
-        problems += (f"{len(files.problems) - 20:,} more problems of this kind.",)
+        problems += (say("{count:,} more problems of this kind.", count=len(files.problems) - 20),)
     return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
 
 
@@ -216,7 +230,7 @@ class Work:
     layout: Layout
     looked: Looked = field(default_factory=Looked)
     denoise: Denoiser | None = None
-    made: Origin = Origin(trouble="Nothing that was handed in says what made the images.")
+    made: Origin = Origin(trouble="-")
 
     # The images
 
@@ -280,10 +294,10 @@ class Work:
         """Both figures and the report: there, and not blank."""
         grids = {}
         for kind, name in self.layout.grids.items():
-            fault = self.blank_picture(name) if name else f"There is no figure whose name says {kind}."
+            fault = self.blank_picture(name) if name else say("There is no figure whose name says {kind}.", kind=kind)
             grids[kind] = Part(name, fault)
         name = self.layout.report
-        return {"grids": grids, "report": Part(name, self.blank_report(name) if name else "There is no report.")}
+        return {"grids": grids, "report": Part(name, self.blank_report(name) if name else say("There is no report."))}
 
     def blank_picture(self, name: str) -> str:
         try:
@@ -292,11 +306,13 @@ class Work:
             with Image.open(io.BytesIO(data)) as image:
                 grey = np.asarray(image.convert("L"))
         except (*DAMAGED, Image.DecompressionBombError) as error:
-            return f"{shown(name)} cannot be looked at: {shown(str(error))}."
+            return say("{name} cannot be looked at: {why}.", name=shown(name), why=shown(str(error)))
         if min(grey.shape) < 100:
-            return f"{shown(name)} has only {grey.shape[1]}×{grey.shape[0]} pixels: no eight rows can be seen in it."
+            said = "{name} has only {width}×{height} pixels: no eight rows can be seen in it."
+            return say(said, name=shown(name), width=grey.shape[1], height=grey.shape[0])
         most = np.bincount(grey.ravel(), minlength=256).max()
-        return f"{shown(name)} is blank." if most > 0.995 * grey.size or np.ptp(grey) < FLAT else ""
+        blank = most > 0.995 * grey.size or np.ptp(grey) < FLAT
+        return say("{name} is blank.", name=shown(name)) if blank else ""
 
     def blank_report(self, name: str) -> str:
         try:
@@ -305,9 +321,12 @@ class Work:
             return str(error)
         if suffix(name) not in READABLE:
             whole = data.startswith((b"%PDF", b"PK"))
-            return "" if whole and len(data) >= THIN else f"{shown(name)} is blank, or no {suffix(name)[1:]}."
+            kind = suffix(name)[1:]
+            said = "{name} is blank, or no {kind}."
+            return "" if whole and len(data) >= THIN else say(said, name=shown(name), kind=kind)
         letters = sum(map(str.isalnum, readable(name, data)))
-        return "" if letters >= SHORT else f"{shown(name)} is nearly blank: {letters} letters, fewer than {SHORT}."
+        said = "{name} is nearly blank: {letters} letters, fewer than {least}."
+        return "" if letters >= SHORT else say(said, name=shown(name), letters=letters, least=SHORT)
 
     def json(self, name: str):
         """What a JSON file holds, None where there is none that can be read."""
@@ -316,7 +335,8 @@ class Work:
         try:
             return json.loads(self.files.read(name, LARGEST_TEXT))
         except (ValueError, RecursionError) as error:
-            self.files.problems.append(f"{shown(name)} is no JSON that can be read ({shown(str(error))}).")
+            said = "{name} is no JSON that can be read ({why})."
+            self.files.problems.append(say(said, name=shown(name), why=shown(str(error))))
             return None
 
     # Where the images come from
@@ -331,7 +351,7 @@ class Work:
         if self.denoise:
             again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, self.fingerprint)
         else:
-            again = Again(trouble=weights.trouble or "No weights were handed in.")
+            again = Again(trouble=weights.trouble or say("No weights were handed in."))
         text = self.files.read(self.layout.history, LARGEST_TEXT) if self.layout.history else None
         lines, faults = provenance.read_history(text, facts)
         whole = len(self.looked.names) == self.bench.settings.images and not made.trouble
@@ -347,7 +367,7 @@ class Work:
         """The weights that `run.json` names, else the first that a network can be built from."""
         named = facts.get("weights") if isinstance(facts, Mapping) else None
         wanted = named.get("sha256") if isinstance(named, Mapping) else None
-        found = Weights(trouble="No weights were handed in.")
+        found = Weights(trouble=say("No weights were handed in."))
         for number, name in enumerate(self.layout.weights[:4]):
             path = self.scratch / f"weights_{number}{suffix(name) if suffix(name) == '.safetensors' else '.pt'}"
             try:
@@ -370,7 +390,7 @@ class Work:
 
         notebooks = [self.files.read(name, LARGEST_TEXT) for name in self.layout.code if suffix(name) == ".ipynb"]
         seeds = self.bench.settings.seeds
-        found = grade_functions(notebooks, Path(seeds) if seeds else None)
+        found = grade_functions(notebooks, Path(seeds) if seeds else None, self.bench.isolated)
         return {"tasks": tuple(Task(str(r.number), bool(r.passed), str(r.text)) for r in found.values())}
 
     # What is known already
@@ -425,7 +445,7 @@ class Work:
 
     def text(self, name: str) -> str:
         try:
-            return readable(name, self.files.read(name, LARGEST_TEXT))
+            return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
         except Refused:
             return ""
 
@@ -484,8 +504,7 @@ def readable(name: str, data: bytes) -> str:
     """The words of a page, or the code of a notebook or script."""
     text = data.decode("utf-8", errors="replace")
     if suffix(name) in (".html", ".htm"):
-        text = re.sub(r"(?is)<(script|style|svg|head)\b.*?</\1\s*>", " ", text)
-        return html.unescape(re.sub(r"<[^>]{0,100000}>", " ", text))
+        return html.unescape(re.sub(r"<[^<>]*>", " ", without_hidden(text)))
     if suffix(name) != ".ipynb":
         return text
     try:
@@ -494,6 +513,21 @@ def readable(name: str, data: bytes) -> str:
         return "\n".join("".join(source) for source in sources)
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
+
+
+def without_hidden(text: str) -> str:
+    """A page without its scripts, styles and drawings; in one pass, however its tags are nested or left open."""
+    kept, hidden = [], ""
+    for piece in re.split(r"(?i)(</?(?:script|style|svg|head)\b)", text):
+        tag = piece[:8].lower()
+        if not hidden and tag in ("<script", "<style", "<svg", "<head"):
+            hidden = f"</{tag[1:]}"
+        elif hidden and tag == hidden:
+            hidden = ""
+            kept.append("<")  # of what follows, the end of the tag
+        elif not hidden:
+            kept.append(piece)
+    return "".join(kept)
 
 
 def words_of(text: str) -> list[str]:

@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -18,8 +19,9 @@ import jinja2
 from hwkit.files import write_json, write_text
 from hwkit.grade.evidence import Flag
 from hwkit.grade.roster import Entry
-from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric, say
+from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric
 from hwkit.grade.submission import Submission
+from hwkit.language import html_language, say
 
 BINS = 10  # of the distribution
 MANY = 60  # flags on the page; the CSV has all
@@ -83,7 +85,7 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
 def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> str:
     """grades.csv: a line for each student; every cell is safe to be opened in a spreadsheet."""
     asked = [part for part in PARTS if any(result.grade[part] for result in results)]
-    names = ["id", "name", "submission", "late", "status", "total", "most", *asked, "penalty", "images"]
+    names = ["id", "name", "submission", "late", "status", "total", "most", *asked, "penalty", "image_count"]
     protocols = sorted({name for result in results for name in result.found.numbers} | {protocol})
     names += [f"{name}_{what}" for name in protocols for what in MEASURES]
     names += ["near_copies", "again_equal", "again_near", "again_other", "weights_sha256", "made_by", "epochs"]
@@ -299,8 +301,20 @@ def language(text: str) -> str:
 
 def render(name: str, **content) -> str:
     """A page from its template beside this module. All text is escaped."""
+    return templates().get_template(name).render(**content)
+
+
+@cache
+def templates() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, trim_blocks=True)
-    pages.globals |= {"say": say, "title": title, "number": number, "measure_rows": measure_rows, "LABELS": LABELS}
+    pages.globals |= {
+        "html_language": html_language,
+        "say": say,
+        "title": title,
+        "number": number,
+        "measure_rows": measure_rows,
+        "LABELS": LABELS,
+    }
     pages.filters |= {"lang": language, "code": code}
-    return pages.get_template(name).render(**content)
+    return pages

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from hwkit.course.tasks import BY_NAME, TASKS, Task
 from hwkit.files import expanded
-from hwkit.grade.allowed import GIVEN, MODULES, TYPES, Refused, vetted
+from hwkit.grade.allowed import BUILTINS, GIVEN, MODULES, TYPES, Refused, vetted
 from hwkit.grade.isolated import Isolated, NoIsolation
 
 LARGEST = 64 * 2**20  # bytes of a notebook, its pictures included
@@ -192,7 +192,7 @@ def lifted(task: Task, notebooks: list[Notebook]) -> dict:
                 own[name] = notebook.pieces[name][-1]
                 todo.append(own[name].source)
     text = "\n\n\n".join(piece.source for piece in sorted(own.values(), key=lambda piece: piece.place))
-    imports = {name: path for name, path in notebook.imports.items() if name not in own.keys() | others}
+    imports = {name: path for name, path in notebook.imports.items() if name not in own.keys() | others | BUILTINS}
     vetted(text, imports, frozenset(others), task.name)
     return {"name": task.name, "entry": task.name, "source": text, "imports": imports, "others": sorted(others)}
 

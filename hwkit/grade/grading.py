@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import time
@@ -24,13 +25,14 @@ import torch
 from tqdm.auto import tqdm
 
 import hwkit
-from hwkit.files import only_process, write_json
+from hwkit.files import only_process, write_json, write_text
 from hwkit.grade import evidence, feedback
 from hwkit.grade.examine import BROKEN, Bench, Settings, examine
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import read_rubric
 from hwkit.grade.submission import Submission, Traces
+from hwkit.language import language, say
 from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
@@ -75,8 +77,12 @@ def grade(
     bench = Bench(settings)  # what is wrong with the training images is said now
     if settings.protocol == "inception":
         _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
+    if settings.functions:
+        prove_isolation(settings)
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
+        if settings.functions and not settings.seeds:  # drawn once, so that all students have the same inputs
+            settings = replace(settings, seeds=str(drawn_seeds(state / "seeds.txt")))
         jobs_todo = pending(found, settings, bench, state)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
@@ -90,7 +96,8 @@ def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Pat
     """The submissions whose facts are not known yet, or were found in another way or of other files."""
     how = {name: value for name, value in asdict(settings).items() if name != "cache"}
     how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
-    how |= {"version": hwkit.__version__, "train": hashlib.sha256(bench.train[1]).hexdigest()}
+    how["seeds"] = Path(settings.seeds).read_text("utf-8") if settings.seeds else ""
+    how |= {"version": hwkit.__version__, "language": language(), "train": hashlib.sha256(bench.train[1]).hexdigest()}
     jobs = []
     for entry in found:
         if entry.path is None:
@@ -101,17 +108,16 @@ def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Pat
             whose = ""  # the examination will say why
         key = hashlib.sha256(f"{whose} {sorted(how.items())}".encode()).hexdigest() if whose else ""
         before = known(state, entry.id)
-        if not whose or before is None or before.key != key:
+        if not whose or before is None or before[0].key != key:
             jobs.append(Job(entry, whose, key))
     return jobs
 
 
-def known(state: Path, name: str) -> Submission | None:
+def known(state: Path, name: str) -> tuple[Submission, Traces] | None:
     """What was found of a submission before; None where nothing was, or it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = Submission.read(state / f"{name}.json")
-        if found.id == name and (state / f"{name}.npz").is_file():
-            return found
+        found, traces = Submission.read(state / f"{name}.json"), Traces.read(state / f"{name}.npz")
+        return (found, traces) if found.id == name else None
     return None
 
 
@@ -119,6 +125,26 @@ def keep(state: Path, found: Submission, traces: Traces) -> None:
     """Keeps what was found; the JSON comes last."""
     traces.write(state / f"{found.id}.npz")
     write_json(state / f"{found.id}.json", found.to_json())
+
+
+def prove_isolation(settings: Settings) -> None:
+    """ValueError where students' functions cannot be shut in on this machine, or the seeds cannot be used."""
+    from hwkit.grade.functions import read_seeds
+    from hwkit.grade.isolated import Isolated, NoIsolation
+
+    if settings.seeds:
+        read_seeds(Path(settings.seeds))
+    try:
+        Isolated().close()
+    except NoIsolation as error:
+        raise ValueError(str(error)) from error
+
+
+def drawn_seeds(path: Path) -> Path:
+    """A file of three seeds, which is written where there is none yet."""
+    if not path.is_file():
+        write_text(path, " ".join(str(secrets.randbelow(10**9)) for _ in range(3)) + "\n")
+    return path
 
 
 def cores() -> int:
@@ -163,7 +189,7 @@ def serve(pipe, settings: Settings, state: Path) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     torch.set_num_threads(1)
     bench = Bench(settings)
-    with contextlib.suppress(EOFError, OSError):  # the parent has ended
+    with contextlib.suppress(EOFError, OSError), contextlib.closing(bench):  # till the parent ends
         pipe.send(None)
         while True:
             job = pipe.recv()
@@ -223,9 +249,9 @@ def heard(worker: Worker) -> str | None:
         worker.process.join(5)
         code = worker.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"The examination broke off ({how}): it may have needed too much memory."
+        return say("The examination broke off ({how}): it may have needed too much memory.", how=how)
     if worker.deadline <= time.monotonic():
-        return "The examination was ended: it took too long."
+        return say("The examination was ended: it took too long.")
     return None
 
 
@@ -237,10 +263,9 @@ def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path)
     submissions: dict[str, Submission] = {}
     traces: dict[str, Traces] = {}
     for entry in found:
-        why = "It was not examined." if entry.path else "Nothing was handed in."
-        submission = known(state, entry.id) if entry.path else None
-        submissions[entry.id] = submission or Submission(id=entry.id, failed=why)
-        traces[entry.id] = Traces.read(state / f"{entry.id}.npz") if submission else Traces.none()
+        why = say("It was not examined.") if entry.path else say("Nothing was handed in.")
+        nothing = Submission(id=entry.id, failed=why), Traces.none()
+        submissions[entry.id], traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
     digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
     flags = evidence.flags(found, submissions, traces, digits, rules.flags)
     protocol = bench.settings.protocol

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from hwkit.files import DAMAGED, is_leftover
+from hwkit.language import say
 
 MB = 2**20
 ARCHIVE, UNPACKED, FILE = 512 * MB, 1024 * MB, 256 * MB  # bytes at most: of a .zip, of all that is read, of a file
@@ -42,16 +43,18 @@ class Files:
     def read(self, name: str, most: int = FILE) -> bytes:
         """The bytes of a file. Raises Refused where it is damaged, or larger than `most` or than it says."""
         if (size := self.sizes[name]) > min(most, FILE):
-            raise Refused(f"{shown(name)} has {size:,} bytes, more than the {min(most, FILE):,} that are read.")
+            said = "{name} has {size:,} bytes, more than the {most:,} that are read."
+            raise Refused(say(said, name=shown(name), size=size, most=min(most, FILE)))
         if size > self.left:
-            raise Refused(f"{shown(name)}: more than {UNPACKED:,} bytes were read of this submission already.")
+            said = "{name}: more than {most:,} bytes were read of this submission already."
+            raise Refused(say(said, name=shown(name), most=UNPACKED))
         try:
             data = self._bytes(name, size + 1)
         except (*DAMAGED, NotImplementedError) as error:
-            raise Refused(f"{shown(name)} is damaged ({shown(str(error))}).") from error
+            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=shown(str(error)))) from error
         self.left -= len(data)
         if len(data) > size:
-            raise Refused(f"{shown(name)} is larger than the {size:,} bytes that it says.")
+            raise Refused(say("{name} is larger than the {size:,} bytes that it says.", name=shown(name), size=size))
         return data
 
     def _bytes(self, name: str, most: int) -> bytes:
@@ -61,13 +64,14 @@ class Files:
         """Lists a file under a name that stays in the folder; None where it has none, or is not wanted."""
         name = safe_name(raw)
         if name is None:
-            self.problems.append(f"{shown(raw)} is a name that leaves its folder: it was not read.")
+            said = "{name} is a name that leaves its folder: it was not read."
+            self.problems.append(say(said, name=shown(raw)))
         elif any(part[:1] == "." or is_leftover(part) for part in name.split("/")):
             return None
         elif len(self.sizes) >= MEMBERS:
-            raise Refused(f"There are more than {MEMBERS:,} files in it.")
+            raise Refused(say("There are more than {most:,} files in it.", most=MEMBERS))
         elif name in self.sizes:
-            self.problems.append(f"{shown(name)} is there twice: only the first was read.")
+            self.problems.append(say("{name} is there twice: only the first was read.", name=shown(name)))
         else:
             self.sizes[name] = size
             return name
@@ -91,9 +95,10 @@ class Folder(Files):
                 elif stat.S_ISREG(about.st_mode):
                     self._take(below, about.st_size)
                 else:
-                    kind = "a link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-                    kind = "a folder too deep down" if stat.S_ISDIR(about.st_mode) else kind
-                    self.problems.append(f"{shown(below)} is {kind}: it was not read.")
+                    said = "{name} is a link: it was not read."
+                    if not stat.S_ISLNK(about.st_mode):
+                        said = "{name} is no plain file, or a folder too deep down: it was not read."
+                    self.problems.append(say(said, name=shown(below)))
 
     def _bytes(self, name: str, most: int) -> bytes:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -108,11 +113,11 @@ class Archive(Files):
         super().__init__()
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         if size > ARCHIVE:
-            raise Refused(f"It has {size:,} bytes, more than the {ARCHIVE:,} that are read.")
+            raise Refused(say("It has {size:,} bytes, more than the {most:,} that are read.", size=size, most=ARCHIVE))
         file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115 (kept open)
         try:
             if (listed := directory_size(file, size)) > DIRECTORY:
-                raise Refused(f"Its list of files alone has {listed:,} bytes.")
+                raise Refused(say("Its list of files alone has {size:,} bytes.", size=listed))
             self.archive = zipfile.ZipFile(file)
             self.members = {}
             packed = 0
@@ -121,29 +126,31 @@ class Archive(Files):
                 if not member.is_dir() and self._fits(member) and (name := self._take(*named(member))):
                     self.members[name] = member
             if packed > size:
-                raise Refused("Its files overlap, as only those of a zip bomb do.")
+                raise Refused(say("Its files overlap, as only those of a zip bomb do."))
         except Refused:
             file.close()
             raise
         except (*DAMAGED, NotImplementedError, struct.error) as error:
             file.close()
-            raise Refused(f"It is no .zip that can be read ({shown(str(error))}).") from error
+            raise Refused(say("It is no .zip that can be read ({why}).", why=shown(str(error)))) from error
         if (declared := sum(self.sizes.values())) > UNPACKED:
-            raise Refused(f"It would unpack to {declared:,} bytes, more than the {UNPACKED:,} that are read.")
+            said = "It would unpack to {size:,} bytes, more than the {most:,} that are read."
+            raise Refused(say(said, size=declared, most=UNPACKED))
 
     def _fits(self, member: zipfile.ZipInfo) -> bool:
         """Whether a member is a plain file, packed in a way that cannot burst."""
         why = ""
         if stat.S_ISLNK(member.external_attr >> 16):
-            why = "is a link"
+            why = "{name} is a link: it was not read."
         elif member.flag_bits & 1:
-            why = "is encrypted"
+            why = "{name} is encrypted: it was not read."
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            why = "is packed by a method other than deflate"
+            why = "{name} is packed by a method other than deflate: it was not read."
         elif member.file_size > max(LOOSE, RATIO * member.compress_size):
-            why = f"would unpack to {member.file_size:,} bytes from {member.compress_size:,}, as a zip bomb does"
+            why = "{name} would unpack to {size:,} bytes from {packed:,}, as a zip bomb does: it was not read."
         if why:
-            self.problems.append(f"{shown(member.filename)} {why}: it was not read.")
+            sizes = {"size": member.file_size, "packed": member.compress_size}
+            self.problems.append(say(why, name=shown(member.filename), **sizes))
         return not why
 
     def _bytes(self, name: str, most: int) -> bytes:
@@ -191,7 +198,7 @@ def opened(path: Path) -> Files:
     Raises Refused where it is neither, OSError where it cannot be read.
     """
     if path.is_symlink():
-        raise Refused("It is a link: it was not followed.")
+        raise Refused(say("It is a link: it was not followed."))
     if not path.is_dir():
         files: Files = Archive(path)
     else:
@@ -232,7 +239,8 @@ def picture_size(data: bytes) -> tuple[int, int]:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 size = image.size
     except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise Refused("it does not decode as a picture") from error
+        raise Refused(say("it does not decode as a picture")) from error
     if max(size) > SIDE:
-        raise Refused(f"it has {size[0]:,}×{size[1]:,} pixels, more than {SIDE:,} on a side: it was not decoded")
+        said = "it has {width:,}×{height:,} pixels, more than {most:,} on a side: it was not decoded"
+        raise Refused(say(said, width=size[0], height=size[1], most=SIDE))
     return size

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED
+from hwkit.language import say
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import images
 from hwkit.runs.run import Record
@@ -49,6 +50,7 @@ class Again:
     near: int = 0  # but for rounding, as on another machine
     other: int = 0
     trouble: str = ""  # why none could be made
+    elsewhere: bool = False  # because their noise is another device's, which is no fault
 
     @property
     def share(self) -> float | None:
@@ -88,7 +90,7 @@ def read_weights(path: Path, name: str) -> tuple[Weights, Denoiser | None]:
     found = Weights(name, sha, tensors_digest(content["weights"]), **facts)
     if not all(tensor.isfinite().all() for tensor in content["weights"].values()):
         return Weights(
-            name, sha, found.tensors_sha256, f"{name}: some of its numbers are NaN or infinite.", **facts
+            name, sha, found.tensors_sha256, say("{name}: some of its numbers are NaN or infinite.", name=name), **facts
         ), None
     return found, denoise
 
@@ -99,7 +101,8 @@ def check_size(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST:
-            raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that weights may have.")
+            said = "{path} would unpack to {size:,} bytes, more than the {most:,} that weights may have."
+            raise ValueError(say(said, path=path, size=size, most=LARGEST))
 
 
 def check_network(content: Mapping) -> None:
@@ -111,20 +114,21 @@ def check_network(content: Mapping) -> None:
     net = recipe.model
     numbers = (net.base, net.blocks, net.middle_blocks, net.patch, net.channels, recipe.T, *net.multipliers)
     if not all(type(number) is int for number in numbers):
-        raise ValueError("its sizes are no whole numbers.")
+        raise ValueError(say("its sizes are no whole numbers."))
     large = net.base > 512 or net.blocks > 16 or net.middle_blocks > 16 or net.patch > 4 or net.channels != 3
     if large or len(net.multipliers) > 5 or max(net.multipliers) > 16 or recipe.T > 10_000:
-        raise ValueError("its network is larger than any that this homework needs, so it was not built.")
+        raise ValueError(say("its network is larger than any that this homework needs, so it was not built."))
     weights = content["weights"]
     if not isinstance(weights, Mapping) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise ValueError("its weights are no tensors.")
+        raise ValueError(say("its weights are no tensors."))
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in UNet(net).state_dict().items()}
     held = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if odd := sorted({name for name in wanted.keys() | held.keys() if wanted.get(name) != held.get(name)}):
-        raise ValueError(f"its weights do not fit the network that it describes ({len(odd)} differ, such as {odd[0]}).")
+        said = "its weights do not fit the network that it describes ({count} differ, such as {name})."
+        raise ValueError(say(said, count=len(odd), name=str(odd[0])[:80]))
     if sum(math.prod(shape) for shape in wanted.values()) > LARGEST // 4:
-        raise ValueError("its network is larger than any that this homework needs, so it was not built.")
+        raise ValueError(say("its network is larger than any that this homework needs, so it was not built."))
 
 
 def tensors_digest(weights: Mapping[str, Tensor]) -> str:
@@ -156,7 +160,7 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
     if isinstance(facts, Mapping) and isinstance(facts.get("images"), Mapping):
         made = facts["images"].get("made_by") or manifest
     if not isinstance(made, Mapping):
-        return Origin(trouble="Nothing that was handed in says what made the images.")
+        return Origin(trouble=say("Nothing that was handed in says what made the images."))
     try:
         sampler, seed = Sampler(**made["sampler"]), made["seed"]
         batch, precision = made.get("batch", 100), made.get("precision", "fp32")
@@ -166,7 +170,8 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
             raise ValueError("its batch or steps are no whole numbers")
         sha, on_device = str(made["checkpoint_sha256"])[:64], bool(made.get("device_noise", False))
     except (KeyError, TypeError, ValueError) as error:
-        return Origin(trouble=f"What it says about its sampler and seed cannot be read ({str(error)[:120]}).")
+        said = "What is said about sampler and seed cannot be read ({why})."
+        return Origin(trouble=say(said, why=str(error)[:120]))
     return Origin(sampler, seed, precision, sha, on_device, batch)
 
 
@@ -182,11 +187,12 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
     if made.trouble:
         return Again(trouble=made.trouble)
     if made.device_noise and made.sampler.needs_noise:
-        return Again(trouble="The steps' noise was drawn on another device, so the images cannot be made again here.")
+        said = "The steps' noise was drawn on another device, so the images cannot be made again here."
+        return Again(trouble=say(said), elsewhere=True)
     try:
         sampler = made.sampler.resolve(denoise.schedule.T)
     except (ValueError, TypeError) as error:
-        return Again(trouble=f"The sampler does not fit the weights: {error}")
+        return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
     numbers = chosen(list(pictures), count, fingerprint, sampler.steps)
     remade = remake(denoise, sampler, made.seed, numbers, made.precision)
     kinds = [likeness(image, pictures[k]) for image, k in zip(remade, numbers, strict=True)]
@@ -236,10 +242,11 @@ def read_history(text: bytes | None, facts: Mapping | None) -> tuple[list[dict],
             rows = [json.loads(line) for line in rows.decode().splitlines()] if isinstance(rows, bytes) else list(rows)
             records = [checked(Record(**row)) for row in rows]
         except (ValueError, TypeError, RecursionError, AttributeError) as error:
-            faults.append(f"The history in {name} is not as the training writes it ({str(error)[:100]}).")
+            said = "The history in {name} is not as the training writes it ({why})."
+            faults.append(say(said, name=name, why=str(error)[:100]))
             continue
         if lines and records != lines:
-            faults.append("The histories in history.jsonl and in run.json differ.")
+            faults.append(say("The histories in history.jsonl and in run.json differ."))
         lines = lines or records
     return lines, faults
 
@@ -267,37 +274,38 @@ def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]
     for line in lines:
         n, seen, took = line["epoch"], line["images_seen"] - before["images_seen"], line["seconds"] - before["seconds"]
         if n != before["epoch"] + 1:
-            found.setdefault("epochs", f"Epoch {n} follows epoch {before['epoch']}.")
+            found.setdefault("epochs", say("Epoch {n} follows epoch {before}.", n=n, before=before["epoch"]))
         if seen <= 0 or (type(batch) is int and batch > 0 and seen % batch):
-            found.setdefault(
-                "images", f"Epoch {n} has seen {seen:,} images, which no number of batches of {batch} are."
-            )
+            said = "Epoch {n} has seen {seen:,} images, which no number of batches of {batch} are."
+            found.setdefault("images", say(said, n=n, seen=seen, batch=batch))
         if took < 0:
-            found.setdefault("time", f"Epoch {n} ended {-took:.1f} s before the one before it.")
+            said = "Epoch {n} ended {seconds:.1f} s before the one before it."
+            found.setdefault("time", say(said, n=n, seconds=-took))
         elif (
             took > 0.2 and abs(seen / took / max(line["images_per_second"], 1e-9) - 1) > 0.05 + 0.1 / took
         ):  # rounded to 0.1 s
-            said = f"{seen:,} images in {took:.1f} s, but {line['images_per_second']:.1f} images a second"
-            found.setdefault("speed", f"Epoch {n} says {said}.")
+            said = "Epoch {n} says {seen:,} images in {took:.1f} s, but {speed:.1f} images a second."
+            found.setdefault("speed", say(said, n=n, seen=seen, took=took, speed=line["images_per_second"]))
         if line["is_best"] != (line["loss"] < best):
-            found.setdefault(
-                "best", f"Epoch {n} is {'' if line['is_best'] else 'not '}marked as the best so far wrongly."
-            )
+            said = "Epoch {n} is marked as the best so far, or not marked so, wrongly."
+            found.setdefault("best", say(said, n=n))
         best = min(best, line["loss"])
         xs, losses = zip(*line["curve"], strict=True) if line["curve"] else ((), ())
         if any(a >= b for a, b in pairwise(xs)) or any(
             not before["images_seen"] < x <= line["images_seen"] for x in xs
         ):
-            found.setdefault("curve", f"The points of the loss curve in epoch {n} do not lie within that epoch.")
+            said = "The points of the loss curve in epoch {n} do not lie within that epoch."
+            found.setdefault("curve", say(said, n=n))
         if losses and not 0.8 <= line["loss"] / max(float(np.mean(losses)), 1e-12) <= 1.25:
-            said = f"{line['loss']:.4f}, but its curve has {np.mean(losses):.4f} in the mean"
-            found.setdefault("loss", f"The loss of epoch {n} is {said}.")
+            said = "The loss of epoch {n} is {loss:.4f}, but its curve has {mean:.4f} in the mean."
+            found.setdefault("loss", say(said, n=n, loss=line["loss"], mean=float(np.mean(losses))))
         before = line
     if not isinstance(facts, Mapping) or not lines:
         return list(found.values())
     told = (facts.get("epoch"), facts.get("images_seen"))
     if told not in [(line["epoch"], line["images_seen"]) for line in lines]:
-        found["facts"] = f"run.json says epoch {str(told[0])[:20]} and {str(told[1])[:20]} images seen; no epoch does."
+        said = "run.json says epoch {epoch} and {seen} images seen; no epoch does."
+        found["facts"] = say(said, epoch=str(told[0])[:20], seen=str(told[1])[:20])
     return list(found.values())
 
 
@@ -308,11 +316,12 @@ def disagreements(facts: Mapping | None, weights: Weights, pictures_sha256: str,
         named, counted = facts.get("weights"), facts.get("images")
         sha = named.get("sha256") if isinstance(named, Mapping) else None
         if weights.sha256 and sha != weights.sha256:
-            found.append("run.json names the hash of other weights than those that were handed in.")
+            found.append(say("run.json names the hash of other weights than those that were handed in."))
         if weights.images_seen is not None and weights.images_seen != facts.get("images_seen"):
-            found.append(f"The weights have seen {weights.images_seen:,} images, run.json says otherwise.")
+            said = "The weights have seen {seen:,} images, run.json says otherwise."
+            found.append(say(said, seen=weights.images_seen))
         if pictures_sha256 and isinstance(counted, Mapping) and counted.get("sha256") != pictures_sha256:
-            found.append("run.json names the hash of other images than those that were handed in.")
+            found.append(say("run.json names the hash of other images than those that were handed in."))
     if weights.sha256 and made.checkpoint_sha256 not in ("", weights.sha256):
-        found.append("The images say that they were made from other weights than those that were handed in.")
+        found.append(say("The images say that they were made from other weights than those that were handed in."))
     return found

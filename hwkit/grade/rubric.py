@@ -139,8 +139,7 @@ class Rubric:
             return [Cost(2 * half, why, mend)], ()
         share = found.again.share
         if share is None:
-            unknown = found.again.trouble.startswith("The steps' noise")
-            share, notes = (self.unknown["again"] if unknown else 0.0), (found.again.trouble,)
+            share, notes = (self.unknown["again"] if found.again.elsewhere else 0.0), (found.again.trouble,)
         if share < 1:
             why = found.again.trouble
             if found.again.numbers:

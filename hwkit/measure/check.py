@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from hwkit.files import expanded, is_leftover
-from hwkit.language import marked, say
+from hwkit.language import clauses, listing, marked, say
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features, floors, logits
 from hwkit.measure.memorisation import Copies, Pairs, compare, training_images
@@ -120,8 +120,8 @@ def table(
     elif len(gone) < len(subfolders):
         todo.append(say("delete the subfolder"))
     found = listed(subfolders) if subfolders else say("none")
-    yield Row(say("no subfolders"), not subfolders, found, "; ".join(todo), "no subfolders")
-    rest = ["files", "names", *FILES, *PICTURES]
+    yield Row(say("no subfolders"), not subfolders, found, clauses(*todo), "no subfolders")
+    rest = ["files", marked("names"), *FILES, *PICTURES]
     for row in chain(_file_rows(names, n), _image_rows(images, train, measure)) if images or not inner else ():
         rest.remove(row.what)
         yield row._replace(what=_title(row.what, n), key=row.what)
@@ -146,7 +146,7 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
         todo.append(say("make the missing ones (`python -m hwkit sample`)"))
     found = "{count:,}, and {left:,} that programs have left" if left else "{count:,}"
     passed = len(files) == n and not left
-    yield Row("files", passed, say(found, count=len(files), left=len(left)), "; ".join(todo))
+    yield Row("files", passed, say(found, count=len(files), left=len(left)), clauses(*todo))
     found = [say("{count:,} missing: {names}", count=len(missing), names=listed(missing))] * bool(missing)
     found += [say("{count:,} other: {names}", count=len(others), names=listed(others))] * bool(others)
     way = say("delete {names}", names=listed(others)) if others else say("make the missing ones")
@@ -159,7 +159,7 @@ def _file_rows(names: list[str], n: int) -> Iterator[Row]:
         if not left and len(free) == len(others) and free <= set(missing):  # each gets a name that is free
             way += f': if path.suffix in {kinds} and (k := "".join(filter(str.isdecimal, path.stem.split("_")[-1]))): '
             way += f'path.rename(path.with_name(f"{{int(k) or {n}:05d}}.png"))'
-    yield Row("names", not found, "; ".join(found) or f"{expected[0]} … {expected[-1]}", way)
+    yield Row("names", not found, clauses(*found) or f"{expected[0]} … {expected[-1]}", way)
 
 
 def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> Iterator[Row]:
@@ -225,7 +225,7 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Ca
         "{near:,} of {count:,} come as near to one of {real:,} training images ({train}) as only 1 of 1,000 unseen "
         "real digits does; up to {most:,} may"
     )
-    facts = {"near": near, "count": len(names), "real": copies.train_images, "train": copies.train, "most": most}
+    facts = {"near": near, "count": len(names), "real": copies.train_images, "train": say(copies.train), "most": most}
     found = say(text, **facts) + f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
     yield Row("no copies", near <= most, found, say(todo))
@@ -256,11 +256,11 @@ def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
     slack = 4 * np.sqrt(expected)  # what chance adds
     odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
     named = zip([*"0123456789", say("none")], counts, strict=True)
-    found = ", ".join(f"{digit}: {count:,}" for digit, count in named)
+    found = listing(f"{digit}: {count:,}" for digit, count in named)
     text = "the digits {digits} come far too seldom or too often, so train for longer"
     if counts[10] > MOST * len(stack):
         text = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
-    todo = say(text, digits=", ".join(map(str, odd)))
+    todo = say(text, digits=listing(odd))
     if faults:
         start = f"if np.median(v := {READ}) >= {FAINT}: " if inverted else f"v = {READ}; "
         code = ("(255 - v)" if inverted else "v") + "[:, ::-1]" * (best > 3)

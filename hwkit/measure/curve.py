@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import write_json
+from hwkit.language import say
 from hwkit.measure.score import Record, digit_fid, floor_at
 from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.generate import images
@@ -60,7 +61,8 @@ def curve(
     """
     for flag, value, least in (("n", n, 2), ("batch", batch, 1), ("seed", seed, 0)):
         if value < least:
-            raise ValueError(f"--{flag} is {value}, but must be at least {least}.")
+            text = "--{flag} is {value}, but must be at least {least}."
+            raise ValueError(say(text, flag=flag, value=value, least=least))
     checkpoint, device = best_of(checkpoint) if checkpoint.is_dir() else checkpoint, device or best_device()
     denoise = load_denoiser(checkpoint, device)
     T = denoise.schedule.T

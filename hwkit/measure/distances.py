@@ -1,5 +1,6 @@
 """Statistics of features, and the distances between two clouds of them."""
 
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -139,9 +140,19 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     real, generated = (torch.from_numpy(np.asarray(spaced(f, KEPT), np.float64)) for f in (real, generated))
 
     def covered(points: Tensor, centres: Tensor) -> float:
-        far = [torch.cdist(part, centres).kthvalue(k + 1, dim=1).values for part in centres.split(500)]  # for memory
-        radius = torch.cat(far)  # k + 1: the nearest is the centre itself
-        inside = [(torch.cdist(part, centres) <= radius).any(dim=1) for part in points.split(500)]
+        radius = _radii(centres.numpy().tobytes(), centres.shape, k)
+        inside = [(torch.cdist(part, centres) <= radius).any(dim=1) for part in points.split(500)]  # for memory
         return torch.cat(inside).double().mean().item()
 
     return covered(generated, real), covered(real, generated)
+
+
+@lru_cache(maxsize=2)
+def _radii(centres: bytes, shape: tuple[int, int], k: int) -> Tensor:
+    """How far the k-th nearest other of each float64 feature is; kept for the reference, which many are compared with.
+
+    The centres come as bytes, which can be looked up.
+    """
+    points = torch.frombuffer(bytearray(centres), dtype=torch.float64).reshape(shape)
+    far = [torch.cdist(part, points).kthvalue(k + 1, dim=1).values for part in points.split(500)]  # for memory
+    return torch.cat(far)  # k + 1: the nearest is the centre itself

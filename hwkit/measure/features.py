@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hwkit.files import DAMAGED, cached, expanded, load_npz, read_json, write_bytes
+from hwkit.language import say
 from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
@@ -131,7 +132,8 @@ def inception_weights(weights: Path | str | None = None) -> Path:
     named = weights or os.environ.get("HWKIT_INCEPTION")
     path = expanded(named) if named else inception_path()
     if named and not path.is_file():
-        raise FileNotFoundError(f"There are no Inception weights {path}: check --weights or HWKIT_INCEPTION.")
+        text = "There are no Inception weights {path}: check --weights or HWKIT_INCEPTION."
+        raise FileNotFoundError(say(text, path=path))
     if not path.is_file():
         _download(path)
     return path
@@ -151,13 +153,14 @@ def _download(path: Path) -> None:
         with urllib.request.urlopen(FID_WEIGHTS_URL, timeout=20) as answer:
             content = answer.read()
         if not hashlib.sha256(content).hexdigest().startswith(InceptionFeatures.official):
-            raise HTTPException("what came are other bytes")
+            raise HTTPException(say("what came are other bytes"))
         write_bytes(path, content)
     except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
-        raise FileNotFoundError(
-            f"The Inception weights cannot be downloaded ({error}): fetch {FID_WEIGHTS_URL} elsewhere, and name the "
-            "file with --weights or HWKIT_INCEPTION. The digits protocol needs no download."
-        ) from error
+        text = (
+            "The Inception weights cannot be downloaded ({error}): fetch {address} elsewhere, and name the file with "
+            "--weights or HWKIT_INCEPTION. The digits protocol needs no download."
+        )
+        raise FileNotFoundError(say(text, error=error, address=FID_WEIGHTS_URL)) from error
 
 
 def _inception(path: Path) -> nn.Module:
@@ -172,14 +175,16 @@ def _inception(path: Path) -> nn.Module:
             return inception.InceptionV3([3])
     except (*DAMAGED, pickle.UnpicklingError) as error:
         why = " ".join(str(error).split())[:100]
-        raise ValueError(f"{path} does not hold pytorch-fid's Inception weights ({why}): fetch them.") from error
+        text = "{path} does not hold pytorch-fid's Inception weights ({why}): fetch them."
+        raise ValueError(say(text, path=path, why=why)) from error
 
 
 @torch.no_grad()
 def _in_batches(extract: Callable, images, size: int, dims: int, name: str) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise ValueError(f"Features are taken of uint8 images (N, C, 28, 28), not of {images.dtype}: see `to_uint8`.")
+        text = "Features are taken of uint8 images (N, C, 28, 28), not of {dtype}: see `to_uint8`."
+        raise ValueError(say(text, dtype=images.dtype))
     images = images[:, None] if images.ndim == 3 else images
     features = np.empty((len(images), dims))
     for start in tqdm(range(0, len(images), size), unit="batch", desc=name, delay=2, leave=False):
@@ -208,7 +213,8 @@ def reference(extractor, source: Path | str | None = None) -> Reference:
         return Reference("MNIST train", *read_statistics(STATISTICS, 128), _sample_features(), 60_000)
     source = Path(os.path.abspath(source or sources.PREPARED / "mnist" / "train"))  # "." has no name
     if not source.exists():
-        raise FileNotFoundError(f"There is no {source} to compare with: name another, or run `python -m hwkit data`.")
+        text = "There is no {source} to compare with: name another, or run `python -m hwkit data`."
+        raise FileNotFoundError(say(text, source=source))
     if source.suffix.lower() == ".npz":
         arrays = load_npz(source)
         if {"mu", "sigma"} & set(arrays) or statistics_in(arrays):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwkit.files import write_bytes, write_json
+from hwkit.language import say, sentences
 from hwkit.measure.features import InceptionFeatures, inception_weights
 from hwkit.measure.score import Record, images_sha256, results_of
 from hwkit.mnist.folder import load_folder
@@ -47,9 +48,10 @@ def pytorch_fid(*arguments: Path | str) -> tuple[str, str]:
         done = subprocess.run(whole, env={**os.environ, "TORCH_HOME": home}, stdout=-1, stderr=-1, text=True)
     command = " ".join(["python -m pytorch_fid", *words])
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        hint = " pytorch-fid 0.3.0 needs an older SciPy: pip install 'scipy<1.18'." * ("disp" in why)
-        raise ValueError(f"{command} failed: {why}.{hint}")
+        why = (done.stderr.strip().splitlines() or [say("exit code {code}", code=done.returncode)])[-1]
+        text = "{command} failed: {why}."
+        hint = say("pytorch-fid 0.3.0 needs an older SciPy: pip install 'scipy<1.18'.") if "disp" in why else ""
+        raise ValueError(sentences(say(text, command=command, why=why), hint))
     return command, "\n".join(line.strip() for line in done.stdout.splitlines() if line.strip())
 
 
@@ -61,7 +63,8 @@ def grade(real: Path, images: Path) -> Graded:
     command, output = pytorch_fid(real, images)
     line = re.search(r"^FID:.*", output, re.M)
     if not line:
-        raise ValueError(f"{command} printed no FID, but: {output}")
+        text = "{command} printed no FID, but: {output}"
+        raise ValueError(say(text, command=command, output=output))
     pixels = load_folder(images)
     official = digest(inception_weights()).startswith(InceptionFeatures.official)
     found = Graded(command, line[0], len(pixels), images_sha256([pixels]), official)

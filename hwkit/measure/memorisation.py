@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hwkit.language import say
+from hwkit.language import marked, say
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
 from hwkit.mnist import sources
@@ -39,7 +39,7 @@ class Copies:
             "50 %), {closer_than_real_percentile_1:.1%} closer than the closest 1 % of them (real 1 %), "
             "{near_copies:.2%} near-copies (real 0.1 %)"
         )
-        return say(text, **asdict(self))
+        return say(text, **asdict(self) | {"train": say(self.train)})
 
 
 class Pairs(NamedTuple):
@@ -80,8 +80,8 @@ def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> 
     images, reference = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (images, reference))
     parts, rank = np.array_split(reference, max(1, len(reference) // 3_000)), 2 if others else 1
     short, found = torch.cat([coarse(part) for part in parts]), []
-    for start in tqdm(range(0, len(images), 250), unit="batch", desc="nearest training images", delay=1, leave=False):
-        block = images[start : start + 250]
+    for start in tqdm(range(0, len(images), 125), unit="batch", desc="nearest training images", delay=1, leave=False):
+        block = images[start : start + 125]
         x = coarse(block)
         nearness = half_products(x, short)  # (B, M): ½|x|² − ½|x − y|² of the coarse parts
         first = nearness.topk(rank, dim=1).indices.numpy()
@@ -142,7 +142,8 @@ def training_images(source: Path | str | None = None) -> tuple[str, np.ndarray]:
     prepared = sources.PREPARED / "mnist" / "train"
     if prepared.is_dir() and any(prepared.glob("*.png")):
         return "MNIST", grey(load_folder(prepared))
-    return "the embedded sample only; HWKIT_MNIST names all of MNIST", grey(sources.read_source(sources.SAMPLE).images)
+    name = marked("the embedded sample only; HWKIT_MNIST names all of MNIST")
+    return name, grey(sources.read_source(sources.SAMPLE).images)
 
 
 def quantiles(distances: np.ndarray) -> dict[str, float]:

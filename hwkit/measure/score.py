@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hwkit.files import read_json, write_json
-from hwkit.language import say
+from hwkit.language import clauses, listing, say, sentences
 from hwkit.measure import distances
 from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
 from hwkit.measure.features import reference as reference_of
@@ -36,7 +36,8 @@ class Record:
         try:
             return cls.from_json(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} holds no {cls.__name__.lower()} ({error}): delete it, measure again.") from error
+            text = "{path} holds no {record} ({error}): delete it, measure again."
+            raise ValueError(say(text, path=path, record=cls.__name__.lower(), error=error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +97,12 @@ class Score(Record):
             real, scale = next(iter(self.real.values()), {}), {"kid": 1000, "precision": 1, "recall": 1}
             beside = {k: say("(real {value:.2f})", value=scale[k] * real[k]) for k in scale if k in real}
             kid = [f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}", beside.get("kid")]
-            rows.append(("KID × 1000", " ".join(filter(None, kid))))
+            rows.append(("KID × 1000", sentences(*kid)))
             both = [[f"{getattr(self, k):.2f}", beside.get(k)] for k in ("precision", "recall")]
-            rows.append((say("precision, recall"), ", ".join(" ".join(filter(None, each)) for each in both)))
+            rows.append((say("precision, recall"), listing(sentences(*each) for each in both)))
         if self.classes:
             counts = zip([*"0123456789", say("none")], self.classes, strict=True)
-            rows.append((say("digits"), ", ".join(f"{digit}: {count:,}" for digit, count in counts)))
+            rows.append((say("digits"), listing(f"{digit}: {count:,}" for digit, count in counts)))
         if self.memorisation:
             rows.append((say("nearest training images"), self.memorisation.words()))
         if self.images < ENOUGH:
@@ -116,7 +117,7 @@ class Score(Record):
         """What the value depends on."""
         inception = self.protocol == "inception"
         unknown = say("test-vs-train 1.1 to 1.25 (public figures)") if inception else say("not measured, see --floor")
-        floor = ", ".join(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
+        floor = listing(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
         count = "{images:,} images, {folders} seed ranges" if len(self.folders) > 1 else "{images:,} images"
         parts = [say(count, images=self.images, folders=len(self.folders))]
         parts += [say("against {reference}", reference=self.reference), say("floor {floor}", floor=floor)]
@@ -124,7 +125,7 @@ class Score(Record):
         text = "sampler {sampler}; {file} {hash}…" if self.sampler else "images of unknown origin"
         parts.append(say(text, **origin))
         parts += [say("weights {hash}", hash=self.weights_sha256[:8])] * inception
-        return "; ".join([*parts, f"torch {self.versions['torch']}"])
+        return clauses(*parts, f"torch {self.versions['torch']}")
 
 
 def images_sha256(sets: Sequence) -> str:
@@ -178,7 +179,8 @@ def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], li
             model = (made["checkpoint_sha256"], Sampler(**made["sampler"]), made.get("device_noise", False))
             own[model, made["seed"]] = folder
         if both := own.keys() & seen.keys():
-            raise ValueError(f"{seen[both.pop()]} and {folder} hold the same images: measure one of them.")
+            text = "{one} and {other} hold the same images: measure one of them."
+            raise ValueError(say(text, one=seen[both.pop()], other=folder))
         seen |= own
         of_model = parts.setdefault(model, ([], []))
         of_model[0].append(folder)
@@ -195,10 +197,12 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
     or differ in their numbers of images, on which FID depends.
     """
     if len(set(counts := [len(images) for images in sets])) > 1:
-        raise ValueError(f"These folders hold {counts} images, but FID depends on the number: measure them one by one.")
+        text = "These folders hold {counts} images, but FID depends on the number: measure them one by one."
+        raise ValueError(say(text, counts=counts))
     if len(groups(folders, sets)) > 1:
-        several = " and ".join(map(str, folders))
-        raise ValueError(f"Nothing tells that {several} are of one checkpoint and sampler: measure them one by one.")
+        several = listing(folders)
+        text = "Nothing tells that {several} are of one checkpoint and sampler: measure them one by one."
+        raise ValueError(say(text, several=several))
     against, count, digits = reference_of(extractor, reference), counts[0], extractor.name == "digits"
     features = [extractor(images) for images in sets]
     each = [numbers(f, against) for f in features]

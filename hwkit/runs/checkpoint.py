@@ -16,6 +16,7 @@ import torch
 import hwkit
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, write_bytes
+from hwkit.language import say
 from hwkit.mnist.sources import DATA
 from hwkit.recipe import RECIPES, Recipe
 from hwkit.unet import UNet, UNetConfig
@@ -52,15 +53,18 @@ def load(path: Path | str) -> dict:
     if path.is_dir():
         path = best_of(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}: `python -m hwkit train` makes one.")
+        text = "There is no checkpoint {path}: `python -m hwkit train` makes one."
+        raise FileNotFoundError(say(text, path=path))
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):
-        raise ValueError(f"{path} is no checkpoint of {FORMAT} or {BEFORE}: another program or version wrote it.")
+        text = "{path} is no checkpoint of {now} or {before}: another program or version wrote it."
+        raise ValueError(say(text, path=path, now=FORMAT, before=BEFORE))
     try:
         content = _upgraded(content) if content["format"] == BEFORE else content
         recipe_of(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} was written by another version of hwkit, with another recipe ({error}).") from error
+        text = "{path} was written by another version of hwkit, with another recipe ({error})."
+        raise ValueError(say(text, path=path, error=error)) from error
     return content
 
 
@@ -74,17 +78,19 @@ def is_damaged(path: Path) -> bool:
 
 def _load_pt(path: Path):
     if not path.stat().st_size:
-        raise ValueError(f"{path} is empty (0 bytes): take another checkpoint of the run.")
+        text = "{path} is empty (0 bytes): take another checkpoint of the run."
+        raise ValueError(say(text, path=path))
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():  # torch itself does not compare the checksums
-                raise ValueError(f"{damaged} fails its checksum")
+                raise ValueError(say("{name} fails its checksum", name=damaged))
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and plain values, perhaps code: not loaded.") from error
+        text = "{path} holds more than tensors and plain values, perhaps code: not loaded."
+        raise ValueError(say(text, path=path)) from error
     except DAMAGED as error:
-        reason = f"truncated, damaged or no checkpoint ({_short(error)})"
-        raise ValueError(f"{path} is {reason}: take another checkpoint of the run.") from error
+        text = "{path} is truncated, damaged or no checkpoint ({error}): take another checkpoint of the run."
+        raise ValueError(say(text, path=path, error=_short(error))) from error
 
 
 def _load_safetensors(path: Path) -> dict:
@@ -94,7 +100,8 @@ def _load_safetensors(path: Path) -> dict:
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no dict)
         return content and {**content, "weights": weights}
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is truncated, damaged or no checkpoint ({error}): fetch it again.") from error
+        text = "{path} is truncated, damaged or no checkpoint ({error}): fetch it again."
+        raise ValueError(say(text, path=path, error=error)) from error
 
 
 def _upgraded(content: dict) -> dict:
@@ -122,7 +129,8 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
         model = UNet(recipe.model)
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path}: its weights do not fit the network that it describes ({_short(error)}).") from error
+        text = "{path}: its weights do not fit the network that it describes ({error})."
+        raise ValueError(say(text, path=path, error=_short(error))) from error
     return recipe.denoiser(model.to(device).eval())
 
 

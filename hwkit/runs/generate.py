@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import is_leftover, only_process, read_json, write_json, write_many
+from hwkit.language import listing, say
 from hwkit.mnist.batches import to_uint8
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs.checkpoint import OWN, best_of, digest, load_denoiser, versions
@@ -76,10 +77,12 @@ def generate(
     folder = Path(os.path.abspath(folder))  # "." has no name to put a manifest beside
     path = best_of(Path(checkpoint)) if Path(checkpoint).is_dir() else Path(checkpoint)
     if not 1 <= n <= 99_999:
-        raise ValueError(f"--n is {n}, but must be between 1 and 99,999 (file names have five digits).")
+        text = "--n is {n}, but must be between 1 and 99,999 (file names have five digits)."
+        raise ValueError(say(text, n=n))
     for name, value, least in (("batch", batch, 1), ("seed", seed, 0)):
         if value < least:
-            raise ValueError(f"--{name} is {value}, but must be at least {least}.")
+            text = "--{flag} is {value}, but must be at least {least}."
+            raise ValueError(say(text, flag=name, value=value, least=least))
     world = processes(torch.device(device).type)
     denoise = load_denoiser(path, device)
     sampler = sampler.resolve(denoise.schedule.T)
@@ -126,26 +129,33 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         Sampler(**content["sampler"])
     except (TypeError, ValueError) as error:
-        unknown = f"The images in {folder} were made by a sampler that this hwkit does not know ({error})"
-        raise ValueError(f"{unknown}: choose another --folder, or delete {path}.") from error
+        text = (
+            "The images in {folder} were made by a sampler that this hwkit does not know ({error}): choose another "
+            "--folder, or delete {path}."
+        )
+        raise ValueError(say(text, folder=folder, error=error, path=path)) from error
     return content
 
 
 def claim(folder: Path, manifest: dict, n: int) -> set[int]:
     """The numbers of the images that the folder holds already, after a check that they are of this very run."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, not a folder: choose another --folder.")
+        text = "{folder} is a file, not a folder: choose another --folder."
+        raise ValueError(say(text, folder=folder))
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if folder.is_dir() else {}
     names = {name for name in sizes if not is_leftover(name)}
     numbers = {int(name[:5]) for name in names if re.fullmatch(r"\d{5}\.png", name) and name != file_name(0)}
     others = sorted(names - {file_name(k) for k in numbers})
     if others:
-        raise ValueError(f"{folder} also holds {', '.join(others[:3])}: choose an empty --folder for the images.")
+        text = "{folder} also holds {names}: choose an empty --folder for the images."
+        raise ValueError(say(text, folder=folder, names=", ".join(others[:3])))
     if numbers and max(numbers) > n:
-        raise ValueError(
-            f"{folder} holds {len(numbers):,} images, up to {file_name(max(numbers))}, but --n is {n:,}: "
-            f"give --n {max(numbers)} or more, or choose another --folder."
+        text = (
+            "{folder} holds {count:,} images, up to {last}, but --n is {n:,}: give --n {most} or more, or choose "
+            "another --folder."
         )
+        most = max(numbers)
+        raise ValueError(say(text, folder=folder, count=len(numbers), last=file_name(most), n=n, most=most))
     if numbers:
         compare(folder, read_manifest(folder), manifest)
     write_json(folder.with_name(folder.name + ".json"), manifest)
@@ -154,20 +164,22 @@ def claim(folder: Path, manifest: dict, n: int) -> set[int]:
 
 def compare(folder: Path, before: dict | None, now: dict) -> None:
     """ValueError, with the flags to give, where a folder's images were made by other means than now."""
-    way = f"or choose another --folder than {folder}."
     if before is None:
-        raise ValueError(f"Nothing tells what made the images in {folder}: choose another --folder, or delete them.")
+        text = "Nothing tells what made the images in {folder}: choose another --folder, or delete them."
+        raise ValueError(say(text, folder=folder))
     if before["checkpoint_sha256"] != now["checkpoint_sha256"]:
         hashes = (f"{m['checkpoint']} {m['checkpoint_sha256'][:8]}…" for m in (before, now))
-        raise ValueError(f"{folder} holds images of another checkpoint ({' → '.join(hashes)}): delete it, {way}")
+        text = "{folder} holds images of another checkpoint ({hashes}): delete it, or choose another --folder."
+        raise ValueError(say(text, folder=folder, hashes=" → ".join(hashes)))
     then, wanted = choices(before), choices(now)
     wrong = {flag: value for flag, value in then.items() if flag in wanted and value != wanted[flag]}
     if wrong:
         leave = [flag for flag, value in wrong.items() if value is False]
         add = [flag if value is True else f"{flag} {value}" for flag, value in wrong.items() if value is not False]
-        say = ", ".join([f"add {' '.join(add)}"] * bool(add) + [f"leave {flag} out" for flag in leave])
-        made = ", ".join(f"{flag[2:]} {value}" for flag, value in wrong.items())
-        raise ValueError(f"The images in {folder} were made with {made}: {say}, {way}")
+        ways = [say("add {flags}", flags=" ".join(add))] * bool(add) + [say("leave {flag} out", flag=f) for f in leave]
+        made = listing(f"{flag[2:]} {value}" for flag, value in wrong.items())
+        text = "The images in {folder} were made with {made}: {ways}, or choose another --folder."
+        raise ValueError(say(text, folder=folder, made=made, ways=listing(ways)))
 
 
 def choices(manifest: dict) -> dict[str, object]:

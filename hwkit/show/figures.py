@@ -1,19 +1,25 @@
 """Tensors and records → matplotlib figures and PNG files. Nothing here measures, and nothing is shown."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import whole_file
+from hwkit.language import language, say, speaking
 from hwkit.measure.curve import Curve
 from hwkit.measure.memorisation import Pairs
 from hwkit.mnist.batches import to_uint8
@@ -24,19 +30,66 @@ from hwkit.schedule import Schedule
 from hwkit.unet import TimeEmbedding, UNet, UNetConfig
 
 INK, ACCENT, MUTED = "#1f2933", "#d1495b", "#7b8794"  # text is in INK: the others are too pale to be read
+HAN = re.compile("[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]+")  # Chinese characters and full-width marks
+CHINESE = (  # fonts that have them: Linux, Colab; macOS; Windows. Of a .ttc matplotlib knows the first face only.
+    "Noto Sans CJK TC",
+    "Noto Sans CJK JP",
+    "Noto Sans TC",
+    "PingFang TC",
+    "PingFang HK",
+    "Heiti TC",
+    "Microsoft JhengHei",
+    "Arial Unicode MS",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+)
+FILES = r"(?i)^(NotoSans(CJK|TC).*regular|PingFang|STHeiti.*light|msjh\.|arial unicode|wqy-zenhei|droidsansfallback)"
 
 
 def check_dpi(dpi: float) -> None:
     """ValueError for a resolution at which a figure cannot be drawn, or not be read."""
     if not 30 <= dpi <= 1200:
-        raise ValueError(f"--dpi is {dpi}, but must be between 30 and 1,200: 150 is right for a screen, 300 for print.")
+        text = "--dpi is {dpi}, but must be between 30 and 1,200: 150 is right for a screen, 300 for print."
+        raise ValueError(say(text, dpi=dpi))
+
+
+@cache
+def chinese_font() -> str | None:
+    """The first of CHINESE that matplotlib finds here; None, and it is said once, where there is none."""
+    manager = font_manager.fontManager
+    found = next((name for name in CHINESE if name in {font.name for font in manager.ttflist}), None)
+    if not found:  # matplotlib's list may be older than the font
+        for path in font_manager.findSystemFonts():
+            if re.search(FILES, Path(path).name):
+                manager.addfont(path)
+        found = next((name for name in CHINESE if name in {font.name for font in manager.ttflist}), None)
+    if not found:
+        text = "No font here has Chinese characters, so figures go without them. {way} installs one."
+        print(say(text, way="apt-get install fonts-noto-cjk"))
+    return found
+
+
+def drawable(figure: Figure) -> Figure:
+    """The figure, whose Chinese words get a font that has them; where there is none they are left out, not boxes."""
+    for text in figure.findobj(Text):
+        if HAN.search(text.get_text()):
+            if font := chinese_font():
+                text.set_fontfamily([*(name for name in text.get_fontfamily() if name != font), font])
+            else:
+                text.set_text(" ".join(HAN.sub(" ", text.get_text()).split()))
+    return figure
+
+
+def drawn_language() -> AbstractContextManager:
+    """Within it texts are said in the language spoken, if figures can show it, else in English."""
+    return nullcontext() if language() == "en" or chinese_font() else speaking("en")
 
 
 def save(figure: Figure, path: Path | str, dpi: float = 150) -> Path:
     """Writes the figure as a PNG (whole, see `files.whole_file`) and returns its path. Raises as `check_dpi` does."""
     check_dpi(dpi)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi, facecolor="white")
+        drawable(figure).savefig(temporary, format="png", dpi=dpi, facecolor="white")
     return Path(path)
 
 
@@ -267,7 +320,8 @@ def fid_curve_figure(curve: Curve) -> Figure:
         if points:
             axes.errorbar(*zip(*points, strict=True), fmt=look, color=color, capsize=3, markersize=5, label=label)
     axes.axhline(curve.floor, color=MUTED, linestyle="--", linewidth=1)
-    where = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3), "textcoords": "offset points", "ha": "right"}
+    where = {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "textcoords": "offset points"}
+    where |= {"ha": "right", "va": "top"}  # above the line are the points
     axes.annotate(f"as many real test digits: {curve.floor:.2f}", (0.99, curve.floor), fontsize=9, color=INK, **where)
     axes.set_xticks(sorted({p.evaluations for p in curve.points}))
     axes.legend(frameon=False)

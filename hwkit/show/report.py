@@ -16,7 +16,7 @@ from matplotlib.path import Path as Path2D
 from matplotlib.textpath import TextPath
 
 from hwkit.files import whole_file, write_text
-from hwkit.language import html_language, listing, marked, say
+from hwkit.language import clauses, html_language, listing, marked, say
 from hwkit.measure.graded import read_graded
 from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
@@ -31,6 +31,7 @@ from hwkit.show.chapters import CHAPTERS, EQUATIONS
 from hwkit.show.figures import (
     check_dpi,
     diffusion_grid,
+    drawn_language,
     grid_frames,
     loss_curve,
     network_diagram,
@@ -142,7 +143,7 @@ def _optimizer(recipe: Recipe) -> str:
         rate = say("AdamW {lr:g}, falling to 0 from {share:.0%} of the run on", lr=recipe.lr, share=recipe.decay_from)
     muon = say("Muon {lr:g} for the convolutions between stem and head", lr=recipe.muon_lr) if recipe.muon_lr else ""
     clip = say("gradient clipped to norm {clip:g}", clip=recipe.clip)
-    return "; ".join(filter(None, (rate, muon, clip)))
+    return clauses(rate, muon, clip)
 
 
 def warning_of(run: Path) -> str:
@@ -172,7 +173,7 @@ def run_rows(folder: Path) -> Rows:
         about = "{schedule}; predicts {prediction}; {seen:,} images seen"
         seen = {"schedule": recipe.make_schedule(), "prediction": recipe.prediction, "seen": content["images_seen"]}
         found = [say(score, **each) for each in facts] or [say("not measured")]
-        rows.append((run.name, "; ".join([say(about, **seen), *found])))
+        rows.append((run.name, clauses(say(about, **seen), *found)))
     return rows
 
 
@@ -201,7 +202,7 @@ def _graded(images: Path) -> str:
     facts = {"output": graded.output, "command": graded.command, "images": graded.images}
     said = say("{output} (the output of {command}; {images:,} images)", **facts)
     other = say("not the published Inception weights, so it compares with no other value")
-    return said if graded.official else f"{said}; {other}"
+    return said if graded.official else clauses(said, other)
 
 
 def write_html(
@@ -274,7 +275,9 @@ def draw_figures(
         yield save(grid, out / f"diffusion_grid_{sampler.name}.png", dpi)
     if history:
         last = history[-1]
-        title = f"{last['images_seen']:,} images, {duration(last['seconds'])}, loss {last['loss']:.4f}"
+        with drawn_language():
+            facts = {"seen": last["images_seen"], "time": duration(last["seconds"]), "loss": last["loss"]}
+            title = say("{seen:,} images, {time}, loss {loss:.4f}", **facts)
         yield save(loss_curve(history, title), out / "loss_curve.png", dpi)
     made = [read_png(file) for file in numbered(run / "generate")[:100]]
     made = made if len(made) == 100 else images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)

@@ -84,7 +84,8 @@ class SliderFrames:
             encoded = base64.b64encode(draw_strips([self.sequences[name] for name in SEQUENCES], colors)).decode()
             if len(encoded) <= LIMIT:
                 return encoded
-        raise ValueError(f"{len(self.times)} frames do not fit {LIMIT:,} bytes: keep fewer.")
+        text = "{count} frames do not fit {limit:,} bytes: keep fewer."
+        raise ValueError(say(text, count=len(self.times), limit=LIMIT))
 
     def dressed(self, mark: str) -> tuple[str, str, str]:
         """A class of its own for this slider, its CSS with the picture, and the marks of the columns as elements."""

@@ -179,7 +179,7 @@ figures.diffusion_grid(frames, "DDPM, equal steps of log-SNR")
 # %% [markdown]
 # **What to expect.** The columns are 830, 695, 527, 313, 117, 32, 7 and 1: nothing is random in them. Half of the
 # picture now shows a finished digit with less and less noise, and the moment in which it appears fills one column
-# instead of three. For an engineer this is the better figure: a solver's steps are even in log-SNR (notebook 3), and
+# instead of three. For an engineer this is the better figure: solvers of second order count in log-SNR (notebook 3), and
 # one sees what the last steps are for. For a reader who wants to see how a digit comes about, and for the homework,
 # which asks for equal *times*, it is the worse one. Note that it has no column for $t = 0$, whose SNR is infinite.
 

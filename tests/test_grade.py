@@ -1,0 +1,729 @@
+"""A class is graded: the marks of twelve students are as a person would give them, and nothing they do stops it."""
+
+import base64
+import csv
+import html.parser
+import io
+import json
+import os
+import shutil
+import signal
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import make_class
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_class import KITS, RUBRIC, papers, put, synthetic
+
+from hwkit.__main__ import main
+from hwkit.grade import evidence, feedback, grading
+from hwkit.grade.examine import Bench, Settings, examine, hashes, thumbnails
+from hwkit.grade.grading import Worker, grade, keep
+from hwkit.grade.provenance import Again, History, Weights
+from hwkit.grade.roster import Entry
+from hwkit.grade.rubric import read_rubric
+from hwkit.grade.submission import Part, Submission, Task, Traces
+from hwkit.measure.check import Row
+from hwkit.mnist.folder import encode_png, file_name
+from hwkit.runs import checkpoint
+
+# Points as a person gives them by the rubric. B01 has all. B02 lacks 5 images: 10 for their number, 4 for the names; it
+# has no weights and no log (20) either. B03: 4 for the names. B04: 5 for the mode. B07: 20 for the copies. B10: half of
+# the weights, which load, but made none of the images. B11: two contradictions at 5. B12: 10 for being late.
+EXPECTED = """
+id  total images quality grids report weights history penalty flags
+B01 100   30     25      10    15     10      10      0       weights like B05; images like B05; words like B05
+B02 66    16     25      10    15     0       0       0
+B03 76    26     25      10    15     0       0       0
+B04 75    25     25      10    15     0       0       0
+B05 100   30     25      10    15     10      10      0       weights like B01; images like B01; words like B01
+B06 100   30     25      10    15     10      10      0       kit's weights; kit's images
+B07 60    10     25      10    15     0       0       0       training digits
+B08 0     0      0       0     0      0       0       0
+B09 0     0      0       0     0      0       0       0
+B10 95    30     25      10    15     5       10      0
+B11 80    30     25      10    15     0       0       0
+B12 90    30     25      10    15     10      10      10
+B13 0     0      0       0     0      0       0       0
+"""
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows_of(out: Path) -> dict[str, dict[str, str]]:
+    text = (out / "grades.csv").read_bytes().decode("utf-8-sig")
+    return {row["id"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Path:
+    """The class of twelve, made and graded by the command; `submissions-graded` stands beside `submissions`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HWKIT_MNIST", raising=False)
+        place = make_class.make(tmp_path_factory.mktemp("class"))
+        before = snapshot(place)
+        files = [place / "submissions", "--roster", place / "students.csv", "--rubric", place / "rubric.toml"]
+        assert main(["grade", *map(str, files), "--jobs", "1"]) == 0
+        after = snapshot(place)
+        ours = {name for name in after if not name.startswith(("submissions-graded/", ".submissions-graded"))}
+        assert {name: after[name] for name in ours} == before, (
+            "what was handed in is as it was, and nothing is beside it"
+        )
+    return place
+
+
+@pytest.fixture
+def kits(monkeypatch):
+    """The kit's own weights are there, as they are for who grades."""
+    monkeypatch.setattr(checkpoint, "PRETRAINED", KITS.parent)
+
+
+@pytest.fixture
+def in_process(monkeypatch) -> list[str]:
+    """Submissions are examined in this process, which starts none; the list is of those that were."""
+    done: list[str] = []
+
+    def examined(todo, settings, state, count, seconds):
+        bench = Bench(settings)
+        for job in todo:
+            keep(state, *examine(job.entry, bench, job.fingerprint, job.key))
+            done.append(job.entry.id)
+            yield job
+
+    monkeypatch.setattr(grading, "examined", examined)
+    return done
+
+
+@pytest.fixture
+def few(tmp_path) -> Path:
+    """Three small submissions, and a rubric that asks for ten images."""
+    for number, name in enumerate(("ann", "bob", "cid"), 1):
+        put(synthetic(number, 10), tmp_path / "few" / name / "generate")
+        papers(tmp_path / "few" / name, number)
+    (tmp_path / "rubric.toml").write_text("[measure]\nimages = 10\n")
+    return tmp_path / "few"
+
+
+def again(folder: Path, out: Path, rubric: str | None = None, **how) -> dict[str, dict[str, str]]:
+    rules = folder.parent / "rubric.toml"
+    if rubric is not None:
+        rules.write_text(rubric, encoding="utf-8")
+    assert len(list(grade(folder, out, rubric=rules, **how))) == 4
+    return rows_of(out)
+
+
+# The class of twelve
+
+
+def test_each_has_the_points_and_flags_that_a_person_would_give(graded):
+    found = rows_of(graded / "submissions-graded")
+    names, *lines = (line.split(None, 9) for line in EXPECTED.strip().splitlines())
+    for line in lines:
+        expected = dict(zip(names, [*line, ""][:10], strict=True))
+        got = {name: found[line[0]][name] for name in names}
+        assert got == expected
+    assert set(found) == {line[0] for line in lines}
+
+
+def test_the_numbers_behind_the_points(graded):
+    found = rows_of(graded / "submissions-graded")
+    assert all(row["most"] == "100" for row in found.values())
+    for good in ("B01", "B05", "B12"):
+        assert int(found[good]["again_equal"]) + int(found[good]["again_near"]) == 6
+    assert found["B10"]["again_other"] == "6" and found["B02"]["again_other"] == ""
+    assert found["B07"]["near_copies"] == "1" and found["B02"]["image_count"] == "25"
+    assert [name for name, row in found.items() if row["late"]] == ["B12"] and found["B12"]["name"] == "王小明"
+    failed = {name: row["status"] for name, row in found.items() if row["status"] != "graded"}
+    assert set(failed) == {"B08", "B09", "B13"}
+    assert "no .zip" in failed["B08"] and "zip bomb" in failed["B09"] and "Nothing was handed in" in failed["B13"]
+    for name, row in found.items():
+        assert (row["digits_value"] != "") == (name not in failed)
+
+
+def test_a_second_run_examines_nothing_and_writes_the_same(graded, kits, in_process, capsys):
+    out = graded / "submissions-graded"
+    before = (out / "grades.csv").read_bytes()
+    files = [graded / "submissions", "--roster", graded / "students.csv", "--rubric", graded / "rubric.toml"]
+    assert main(["grade", *map(str, files)]) == 0
+    assert in_process == [] and (out / "grades.csv").read_bytes() == before
+    assert "0 submissions to examine, 12 are done" in capsys.readouterr().out
+
+
+class Page(html.parser.HTMLParser):
+    """What a page would do in a browser: its tags, and whatever it names elsewhere."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.links, self.said = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+def test_the_pages_need_nothing_else_and_only_the_overview_names_others(graded):
+    out = graded / "submissions-graded"
+    overview = Page((out / "class.html").read_text("utf-8"))
+    assert {link.split(",")[0] for link in overview.links if link.startswith("data:")} == {"data:image/png;base64"}
+    pages = [link for link in overview.links if not link.startswith("data:")]
+    assert pages and all((out / link).is_file() for link in pages)
+    students = make_class.STUDENTS
+    for number, name in students.items():
+        text = (out / "feedback" / f"{number}.html").read_text("utf-8")
+        page = Page(text)
+        assert all(link.startswith("data:image/png;base64,") for link in page.links)
+        assert name in "".join(page.said)
+        others = [other for key, other in students.items() if key != number]
+        words = "".join(page.said) + (out / "feedback" / f"{number}.results.json").read_text("utf-8")
+        assert not [other for other in others if other in words] and "flag" not in words
+    said = "".join(overview.said)
+    assert "no verdict" in said and all(name in said for name in students.values())
+
+
+def test_flags_come_with_pairs_of_pictures(graded):
+    text = (graded / "submissions-graded" / "class.html").read_text("utf-8")
+    page = Page(text)
+    assert page.tags.count("img") == 4 * 6 - 6  # kit's images, training digits, images of B01 and B05
+    for link in page.links:
+        if link.startswith("data:"):
+            assert base64.b64decode(link.split(",")[1])[:4] == b"\x89PNG"
+
+
+def test_gradescope_gets_its_form(graded):
+    content = json.loads((graded / "submissions-graded" / "feedback" / "B02.results.json").read_text("utf-8"))
+    assert content["score"] == 66 and content["leaderboard"][0]["order"] == "asc"
+    assert {test["name"]: (test["score"], test["max_score"]) for test in content["tests"]}["Images"] == (16, 30)
+    assert {test["output_format"] for test in content["tests"]} == {"text"}
+    assert sum(test["score"] for test in content["tests"]) == content["score"]
+
+
+# Going on
+
+
+def test_a_changed_rubric_computes_points_only(few, tmp_path, in_process):
+    out = tmp_path / "out"
+    before = again(few, out)
+    assert len(in_process) == 3 and before["ann"]["report"] == "15"
+    after = again(few, out, "[measure]\nimages = 10\n[points]\nreport = 40\nhistory = 0\n")
+    assert len(in_process) == 3 and after["ann"]["report"] == "40" and "history" not in after["ann"]
+    assert float(after["ann"]["total"]) == float(before["ann"]["total"]) + 25
+
+
+def test_what_is_measured_otherwise_is_examined_anew(few, tmp_path, in_process):
+    again(few, tmp_path / "out")
+    after = again(few, tmp_path / "out", "[measure]\nimages = 9\n")
+    assert len(in_process) == 6 and after["ann"]["images"] != "30"
+
+
+def test_a_changed_submission_is_examined_anew_and_no_other(few, tmp_path, in_process):
+    before = again(few, tmp_path / "out")
+    (few / "bob" / "generate" / "00010.png").unlink()
+    after = again(few, tmp_path / "out")
+    assert in_process == ["ann", "bob", "cid", "bob"]
+    assert float(after["bob"]["images"]) == float(before["bob"]["images"]) - 14
+    assert {name: after[name] for name in ("ann", "cid")} == {name: before[name] for name in ("ann", "cid")}
+
+
+def test_an_interrupted_grading_goes_on_where_it_was(few, tmp_path, in_process, monkeypatch):
+    lines = grade(few, tmp_path / "out", rubric=few.parent / "rubric.toml")
+    examined = grading.examined
+
+    def stopped(*arguments):
+        for number, job in enumerate(examined(*arguments)):
+            if number == 1:
+                raise KeyboardInterrupt
+            yield job
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grading, "examined", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(lines)
+    whole = again(few, tmp_path / "out")
+    assert in_process == ["ann", "bob", "cid"]  # two before, one after
+    other = again(few, tmp_path / "other")
+    drop = lambda rows: {name: {k: v for k, v in row.items() if k != "seconds"} for name, row in rows.items()}  # noqa: E731
+    assert drop(whole) == drop(other)
+
+
+def test_a_damaged_state_is_made_anew(few, tmp_path, in_process):
+    again(few, tmp_path / "out")
+    (tmp_path / "out" / "state" / "ann.json").write_text('{"id": "ann"')
+    (tmp_path / "out" / "state" / "bob.npz").write_bytes(b"damaged")
+    again(few, tmp_path / "out")
+    assert in_process == ["ann", "bob", "cid", "ann", "bob"]
+
+
+# It never stops: processes
+
+
+@pytest.fixture
+def quick(tmp_path, few):
+    settings = replace(Settings(images=10, again=2), cache=str(tmp_path / "cache"))
+    state = tmp_path / "state"
+    state.mkdir()
+    jobs = [grading.Job(Entry(name, name, few / name), "ab" * 32, name) for name in ("ann", "bob", "cid")]
+    return jobs, settings, state
+
+
+def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, monkeypatch):
+    jobs, settings, state = quick
+    give = Worker.give
+
+    def harmful(self, job, seconds):
+        if job.entry.id == "bob":
+            os.kill(self.process.pid, signal.SIGSTOP)  # before it has anything to do
+            seconds = 0.5
+        give(self, job, seconds)
+        if job.entry.id == "cid":
+            os.kill(self.process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Worker, "give", harmful)
+    done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300)]
+    assert done == ["ann", "bob", "cid"]
+    found = {name: grading.known(state, name)[0] for name in done}
+    assert found["ann"].failed == "" and found["ann"].images == 10 and found["ann"].key == "ann"
+    assert "took too long" in found["bob"].failed and "signal 9" in found["cid"].failed
+    assert found["bob"].key == found["cid"].key == ""  # tried again the next time
+
+
+def test_an_error_of_ours_is_that_submissions_line(few, tmp_path, monkeypatch):
+    def examined(todo, settings, state, count, seconds):
+        for job in todo:
+            if job.entry.id != "bob":
+                keep(state, *examine(job.entry, Bench(settings), job.fingerprint, job.key))
+            yield job
+
+    monkeypatch.setattr(grading, "examined", examined)
+    assert again(few, tmp_path / "out")["bob"]["status"] == "failed: It was not examined."
+
+
+# It never stops: submissions
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HWKIT_MNIST", raising=False)
+        return Bench(Settings(images=10, again=2, cache=str(tmp_path_factory.mktemp("cache"))))
+
+
+def look(path: Path, bench: Bench) -> Submission:
+    found, _ = examine(Entry("x", "x", path), bench, "ab" * 32)
+    assert Submission.from_json(json.loads(json.dumps(found.to_json()))) == found
+    return found
+
+
+def good(folder: Path, number: int = 1) -> Path:
+    put(synthetic(number, 10), folder / "generate")
+    papers(folder, number)
+    return folder
+
+
+def test_a_good_one_is_found_wherever_its_images_lie(tmp_path, bench):
+    for place in ("a/generate", "b/hw3/Generate", "c", "d/作業/generate/generate", "e/images"):
+        put(synthetic(1, 10), tmp_path / place)
+        papers(tmp_path / place.split("/")[0], 1)
+        found = look(tmp_path / place.split("/")[0], bench)
+        assert found.images == 10 and found.problems == ()
+        assert [row.what for row in found.rows if not row.passed] == [], place
+        assert found.report.fault == "" and not any(part.fault for part in found.grids.values())
+
+
+@pytest.mark.parametrize("harm", ["pixels", "bytes", "none", "text", "link"])
+def test_one_hostile_image_is_one_fault(harm, tmp_path, bench):
+    from test_grade_intake import png_header
+
+    path = good(tmp_path / "x") / "generate" / "00003.png"
+    data = {"pixels": png_header(40_000, 40_000), "bytes": bytes(2 * 2**20), "none": b"", "text": b"\x89PNG\r\n\x1a\n?"}
+    path.unlink()
+    if harm == "link":
+        path.symlink_to("/etc/passwd")
+    else:
+        path.write_bytes(data[harm])
+    found = look(tmp_path / "x", bench)
+    assert found.images == 9 and found.numbers["digits"]["value"] > 0
+    assert [row.what for row in found.rows if row.passed is False] == (
+        ["10 files", "names"] if harm == "link" else ["every file opens"]
+    )
+    if harm in ("pixels", "bytes", "link"):
+        assert "00003.png" in found.problems[0] and len(found.problems) == 1
+
+
+def test_nothing_but_blank_images_has_no_numbers(tmp_path, bench):
+    put(np.zeros((10, 3, 28, 28), np.uint8), tmp_path / "x" / "generate")
+    found = look(tmp_path / "x", bench)
+    assert found.numbers == {} and not found.failed
+    mark = read_rubric().grade(found)["quality"]
+    assert mark.points == 0 and "could not be measured" in mark.costs[0].why
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("run.json", b"[" * 200_000),
+        ("run.json", b'{"images": {"made_by": {"sampler": {"name": {}}}}}'),
+        ("run.json", b'{"images": [], "weights": 3, "history": 5, "recipe": []}'),
+        ("run.json", b"\xff\xfe"),
+        ("history.jsonl", b'{"epoch": 1}\n'),
+        ("ema_latest.pt", b"PK\5\6" + bytes(18)),
+        ("ema_latest.safetensors", b"\xff" * 100),
+        ("diffusion_grid_ddpm.png", b"GIF89a"),
+        ("report.html", b"<" * 1_000_000),
+        ("report.html", b"<script>" * 50_000),
+        ("notebook.ipynb", b'{"cells": 3}'),
+        ("notebook.ipynb", b"[" * 100_000),
+    ],
+)
+def test_a_hostile_file_costs_its_own_part_only(name, data, tmp_path, bench):
+    (good(tmp_path / "x") / name).write_bytes(data)
+    started = time.monotonic()
+    found = look(tmp_path / "x", bench)
+    assert time.monotonic() - started < 60
+    assert found.images == 10 and all(row.passed for row in found.rows) and found.numbers["digits"]["value"] > 0
+
+
+def test_a_file_that_is_no_submission_is_a_line(tmp_path, bench):
+    (tmp_path / "x.rar").write_bytes(b"Rar!")
+    (tmp_path / "empty").mkdir()
+    assert "no .zip" in look(tmp_path / "x.rar", bench).failed
+    assert "no file" in look(tmp_path / "empty", bench).failed
+    assert look(None, bench).failed == "Nothing was handed in."
+
+
+def test_blank_figures_and_reports_are_told(tmp_path, bench):
+    from PIL import Image
+
+    folder = good(tmp_path / "x")
+    Image.new("RGB", (240, 240), "white").save(folder / "diffusion_grid_ddpm.png")
+    Image.new("RGB", (20, 20), "white").save(folder / "diffusion_grid_ddim.png")
+    (folder / "report.html").write_text("<style>" + "a" * 5000 + "</style><p>Report</p>")
+    found = look(folder, bench)
+    assert "is blank" in found.grids["ddpm"].fault and "20×20 pixels" in found.grids["ddim"].fault
+    assert "nearly blank: 6 letters" in found.report.fault
+    shutil.rmtree(folder)
+    put(synthetic(1, 10), folder / "generate")
+    found = look(folder, bench)
+    assert "no figure" in found.grids["ddpm"].fault and found.report.fault == "There is no report."
+
+
+def test_the_functions_are_asked_for_by_the_option_alone(tmp_path, bench, monkeypatch):
+    import types
+
+    (good(tmp_path / "x") / "02.ipynb").write_text("{}")
+    asked = []
+
+    def grade_functions(notebooks, seeds, isolated):
+        asked.append((notebooks, seeds))
+        results = {"q_sample": ("1.2", True, ""), "ddim_step": ("3.1", False, "It adds noise at the end.")}
+        return {n: types.SimpleNamespace(number=a, passed=b, text=c, ran=True) for n, (a, b, c) in results.items()}
+
+    fake = types.SimpleNamespace(grade_functions=grade_functions)
+    monkeypatch.setitem(__import__("sys").modules, "hwkit.grade.functions", fake)
+    assert look(tmp_path / "x", bench).tasks is None and asked == []
+    monkeypatch.setattr(Bench, "isolated", None)
+    wanted = Bench(replace(bench.settings, functions=True, seeds=str(tmp_path / "seeds")))
+    found = look(tmp_path / "x", wanted)
+    assert asked == [([b"{}"], tmp_path / "seeds")]
+    mark = read_rubric().grade(found)["functions"]
+    assert (mark.points, mark.most) == (10, 20) and "Task 3.1: It adds noise" in mark.costs[0].why
+
+
+# Flags
+
+
+def traces(stack: np.ndarray, words=(), code=()) -> Traces:
+    names = np.array([file_name(k).encode() for k in range(1, len(stack) + 1)], "S")
+    return Traces(names, hashes(stack), thumbnails(stack), np.array(words, np.uint64), np.array(code, np.uint64))
+
+
+def flags_of(tmp_path: Path, stacks: dict[str, np.ndarray], seeds: dict[str, str] | None = None, digits=()):
+    entries = []
+    for name, stack in stacks.items():
+        put(stack, tmp_path / name / "generate")
+        entries.append(Entry(name, name, tmp_path / name))
+    found = {name: Submission(id=name, seed=(seeds or {}).get(name, "")) for name in stacks}
+    limits = read_rubric().flags
+    return evidence.flags(entries, found, {name: traces(stack) for name, stack in stacks.items()}, digits, limits)
+
+
+def noisy(stack: np.ndarray, by: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, by, (len(stack), 1, 28, 28))
+    return (stack + noise).clip(0, 255).round().astype(np.uint8)
+
+
+def test_images_of_different_students_are_not_flagged(tmp_path):
+    assert flags_of(tmp_path, {"a": synthetic(1, 40), "b": synthetic(2, 40)}) == []
+
+
+def test_the_same_images_in_another_order_are_flagged(tmp_path):
+    stack = synthetic(1, 40)
+    (flag,) = flags_of(tmp_path, {"a": stack, "b": np.concatenate([synthetic(2, 20), stack[::-1][:20]])})
+    assert flag.ids == ("a", "b") and flag.said.startswith("20 images of a are images of b") and len(flag.pictures) == 6
+
+
+def test_nearly_the_same_images_are_flagged(tmp_path):
+    stack = synthetic(1, 40)
+    (flag,) = flags_of(tmp_path, {"a": stack, "b": noisy(stack[::-1], 6)})
+    assert set(flag.ids) == {"a", "b"} and "nearly" in flag.said and len(flag.pictures) == 6
+
+
+def test_like_images_of_the_same_seed_are_not_flagged_unless_they_are_equal_but_for_pixels(tmp_path):
+    stack, seeds = synthetic(1, 40), {"a": "ddim-50, seed 0", "b": "ddim-50, seed 0"}
+    assert flags_of(tmp_path / "1", {"a": stack, "b": noisy(stack, 6)}, seeds) == []
+    (flag,) = flags_of(tmp_path / "2", {"a": stack, "b": noisy(stack, 1)}, seeds)
+    assert "from the same noise" in flag.said
+
+
+def test_blank_images_are_nobodys(tmp_path):
+    black = np.zeros((40, 3, 28, 28), np.uint8)
+    assert flags_of(tmp_path, {"a": black, "b": black.copy()}) == []
+
+
+def test_real_test_digits_are_flagged_plain_and_with_noise(tmp_path):
+    real = np.random.default_rng(0).permutation(synthetic(5, 300))
+    known = evidence.known("test digits", real[:, 0])
+    plain, noise, own = (
+        flags_of(tmp_path / str(i), {"a": stack}, digits=[known])
+        for i, stack in enumerate((real[:40], noisy(real[:40], 6), synthetic(6, 40)))
+    )
+    assert "pixel by pixel" in plain[0].said and plain[0].said.startswith("40 of its images")
+    assert "nearly" in noise[0].said and noise[0].kind == "test digits" and own == []
+
+
+def test_words_that_two_share_are_flagged_and_those_that_all_share_are_not():
+    rng = np.random.default_rng(0)
+    given_to_all = rng.integers(1, 2**60, 500)
+    own = {name: rng.integers(1, 2**60, 100) for name in "abcdefgh"}
+    own["b"][:50] = own["a"][:50]
+    empty = np.zeros((0, 3, 28, 28), np.uint8)
+    trace = {name: traces(empty, np.unique(np.r_[given_to_all, words]), ()) for name, words in own.items()}
+    entries = [Entry(name, name, Path("nowhere")) for name in own]
+    (flag,) = evidence.of_words(entries, trace, {"words": 0.3, "code": 0.5})
+    assert flag.ids == ("a", "b") and flag.said.startswith("50% of the runs of 6 words")
+
+
+def test_the_passage_is_what_both_have(tmp_path, bench):
+    common = "a sentence that only these two have in their reports and which nobody else has ever written down so"
+    for name, before in (("a", "one two three four five six seven"), ("b", "alpha beta gamma delta epsilon zeta")):
+        put(synthetic(1, 10), tmp_path / name / "generate")
+        (tmp_path / name / "report.html").write_text(f"<p>{before} {common}. {before}</p>")
+    found = {name: examine(Entry(name, name, tmp_path / name), bench, "ab")[1] for name in "ab"}
+    shared = np.intersect1d(found["a"].words, found["b"].words)
+    assert evidence.passage(tmp_path / "a", "words", shared) == common
+
+
+# Rubrics
+
+
+def whole() -> Submission:
+    rows = tuple(Row(what, True, "") for what in ("no subfolders", "10,000 files", "names", "RGB"))
+    weights, made = Weights("w.pt", "aa", "bb"), Again((1, 2, 3, 4), equal=4)
+    parts = {"ddpm": Part("a.png"), "ddim": Part("b.png")}
+    numbers = {"digits": {"value": 0.4, "error": 0.03, "kid": 0.0, "kid_error": 0.1, "precision": 0.8, "recall": 0.9}}
+    found = Submission(id="a", rows=rows, images=10_000, numbers=numbers, grids=parts, report=Part("r.pdf"))
+    return replace(found, weights=weights, again=made, history=History(3))
+
+
+def test_who_has_all_has_all_points():
+    given = read_rubric().grade(whole())
+    assert (given.total, given.most) == (100, 100) and not any(mark.costs for mark in given.marks)
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "points"),
+    [
+        ({"rows": (Row("RGB", False, "x"), Row("names", None, "x"))}, "images", 20),
+        ({"rows": tuple(Row(what, False, "") for what in ("no copies", "28×28", "10 files"))}, "images", 0),
+        ({"rows": (Row("a row of tomorrow", False, ""),)}, "images", 0),
+        ({"numbers": {"digits": {"value": 2.01, "error": 0.1}}}, "quality", 22.5),
+        ({"numbers": {"digits": {"value": 150.0, "error": 0.1}}}, "quality", 7.5),
+        ({"numbers": {"digits": {"value": 151.0, "error": 0.1}}}, "quality", 0),
+        ({"grids": {"ddpm": Part("a.png"), "ddim": Part("b.png", "is blank")}}, "grids", 5),
+        ({"report": Part("r.pdf", "is blank")}, "report", 0),
+        ({"again": Again((1, 2, 3, 4), equal=1, near=1, other=2)}, "weights", 7.5),
+        ({"again": Again((1, 2), other=2)}, "weights", 5),
+        ({"again": Again(trouble="Nothing says what made the images.")}, "weights", 5),
+        ({"again": Again(trouble="Drawn on another device.", elsewhere=True)}, "weights", 10),
+        ({"weights": Weights("w.pt", trouble="is damaged")}, "weights", 0),
+        ({"history": History(3, ("one",))}, "history", 5),
+        ({"history": History(3, ("one", "two", "three"))}, "history", 0),
+        ({"history": History()}, "history", 0),
+        ({"tasks": (Task("1", True), Task("2", False, "no"))}, "functions", 10),
+    ],
+)
+def test_what_costs_points_costs_those_of_the_rubric(change, part, points):
+    mark = read_rubric().grade(replace(whole(), **change))[part]
+    assert mark.points == points
+    assert points == mark.most or mark.costs or mark.notes
+
+
+def test_late_costs_and_never_more_than_there_is():
+    rules = read_rubric()
+    assert rules.grade(whole(), late=True).total == 90
+    assert rules.grade(Submission(id="a", failed="broken"), late=True).total == 0
+
+
+def test_each_number_of_the_rubric_can_be_changed(tmp_path):
+    default = read_rubric()
+    for table in ("measure", "points", "check", "history", "unknown", "penalties", "flags"):
+        for name in getattr(default, table):
+            value = 1 if table in ("unknown", "measure") else 7
+            (tmp_path / "r.toml").write_text(f'[{table}]\n"{name}" = {value}\n', encoding="utf-8")
+            changed = getattr(read_rubric(tmp_path / "r.toml"), table)
+            assert changed[name] == value and {**changed, name: 0} == {**getattr(default, table), name: 0}
+    (tmp_path / "r.toml").write_text("[bands]\ninception = [[3, 1]]\n")
+    assert read_rubric(tmp_path / "r.toml").bands["inception"] == [[3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[points", "is no TOML"),
+        ("[pionts]\nimages = 3", r"there is no \[pionts\], but \[measure\]"),
+        ("[points]\nimgaes = 3", "there is no 'imgaes', but images, quality"),
+        ("[points]\nimages = -3", "must be a number, 0 or more"),
+        ("[points]\nimages = true", "must be a number, 0 or more"),
+        ("[points]\nimages = nan", "must be a number, 0 or more"),
+        ("[bands]\ndigits = 3", "must be pairs"),
+        ("[bands]\ndigits = [[3, 1], [1, 0.5]]", "must rise"),
+        ("[bands]\ndigits = [[3, 1.5]]", "between 0 and 1"),
+        ("[unknown]\nagain = 2", "between 0 and 1"),
+        ("[measure]\nimages = 0", "whole number"),
+        ("[measure]\nagain = 1.5", "whole number"),
+        ("points = 3", r"there is no \[points\]"),
+    ],
+)
+def test_a_rubric_that_cannot_work_is_refused_in_a_sentence(text, said, tmp_path):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_rubric(tmp_path / "r.toml")
+
+
+def test_the_rubric_of_the_class_asks_for_what_is_asked_of_it(tmp_path):
+    (tmp_path / "r.toml").write_text(RUBRIC)
+    assert read_rubric(tmp_path / "r.toml").measure == {"images": make_class.N, "again": 6}
+
+
+# What comes out
+
+
+def result(name: str, value: float | None = None, error: float = 0.1, points: float = 0) -> feedback.Result:
+    numbers = {} if value is None else {"digits": {"value": value, "error": error}}
+    found = Submission(id=name, numbers=numbers, failed="" if numbers else "broken")
+    return feedback.Result(Entry(name, name, Path(name)), found, read_rubric().grade(found))
+
+
+def test_ties_within_one_error_share_a_rank():
+    """Of a (1.00 ± 0.10), √(0.1² + 0.1²) = 0.14: b and c share its rank, d begins another, which e (± 0.5) shares."""
+    values = {"a": (1.0, 0.1), "c": (1.14, 0.1), "b": (1.1, 0.1), "d": (1.2, 0.1), "e": (1.6, 0.5), "f": (1.9, 0.1)}
+    results = [result(name, *numbers) for name, numbers in values.items()] + [result("g")]
+    places = [(place.rank, place.result.id) for place in feedback.leaderboard(results, "digits")]
+    assert places == [(1, "a"), (1, "b"), (1, "c"), (4, "d"), (4, "e"), (6, "f")]
+
+
+def test_the_class_on_the_whole_is_not_told_of_two():
+    assert feedback.quartiles([1.0, 2.0]) is None
+    assert feedback.quartiles([1.0, 2.0, 3.0]) == (1.5, 2.0, 2.5)
+
+
+HOSTILE = st.text(max_size=40) | st.sampled_from(
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "</style><svg onload=x>",
+        "{{ 7*7 }}",
+        "{%",
+        "`<b>`",
+    ]
+)
+
+
+@given(st.lists(HOSTILE, min_size=8, max_size=8))
+@settings(max_examples=60)
+def test_no_words_of_a_student_become_html(tmp_path_factory, words):
+    a, b, c, d, e, f, g, h = words
+    rows = (Row(a, False, b, c), Row("RGB", None, d))
+    found = replace(whole(), rows=rows, problems=(e,), report=Part(f, g), failed=h)
+    found = replace(found, history=History(1, (a,)), again=Again(trouble=b), tasks=(Task(c, False, d),))
+    one = feedback.Result(
+        Entry("x", f, Path("hand in") / (a.replace("/", "").replace("\0", "") or "x")),
+        found,
+        read_rubric().grade(found),
+    )
+    flag = evidence.Flag(a, (b, c), d, ("",), e)
+    out = tmp_path_factory.mktemp("pages")
+    feedback.write([one], [flag], "digits", read_rubric(), out)
+    plain = feedback.Result(
+        Entry("x", "x", Path("x")), replace(whole(), report=Part("r", "x")), read_rubric().grade(whole())
+    )
+    for text in ((out / "feedback" / "x.html").read_text("utf-8"), (out / "class.html").read_text("utf-8")):
+        page = Page(text)
+        assert not {"script", "iframe", "object", "embed", "form", "base", "link", "b"} & (set(page.tags) - {"b"})
+        assert page.tags.count("img") <= 1 and "49" not in [said.strip() for said in page.said]
+        assert all(link.startswith(("data:image/png;base64,", "feedback/")) for link in page.links)
+        assert page.tags.count("svg") == text.count('<svg class="')
+    assert plain.id == "x"
+
+
+@given(HOSTILE | st.sampled_from(["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\n=1", "-5", "+3.5"]))
+def test_no_cell_is_a_formula_and_each_line_is_one_student(text):
+    cell = feedback.safe_cell(text)
+    assert "\n" not in cell and "\r" not in cell
+    if cell[:1] in ("=", "+", "-", "@"):
+        float(cell)
+
+
+def test_a_student_cannot_write_another_line_into_the_csv(few, tmp_path, in_process):
+    hostile = few / 'x","y\n=1+1,100'
+    shutil.copytree(few / "ann", hostile)
+    found = again(few, tmp_path / "out")
+    assert len(found) == 4 and len({row["total"] for row in found.values()}) == 1
+    assert {path.suffix for path in (tmp_path / "out" / "feedback").iterdir()} == {".html", ".json"}
+
+
+# The command line
+
+
+def refused(capsys, *arguments) -> str:
+    assert main(["grade", *map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hwkit: ") and said.count("\n") == 1 and "Traceback" not in said
+    return said
+
+
+def test_what_cannot_be_graded_is_refused_in_a_sentence(tmp_path, few, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("name\n")
+    assert "Name one folder" in refused(capsys)
+    assert "is not there" in refused(capsys, tmp_path / "nowhere")
+    assert "is a file" in refused(capsys, tmp_path / "bad.csv")
+    assert "holds no submissions" in refused(capsys, tmp_path / "empty")
+    assert "none called id" in refused(capsys, few, "--roster", tmp_path / "bad.csv")
+    assert "no TOML" in refused(capsys, few, "--rubric", tmp_path / "bad.csv")
+    assert "more than 0" in refused(capsys, few, "--jobs", 0)
+    assert "--train" in refused(capsys, few, "--train", tmp_path / "nowhere")
+    assert not list(tmp_path.glob("few-graded"))
+
+
+def test_one_image_in_a_zip_is_enough_to_see_that_zips_and_folders_are_alike(few, tmp_path, in_process):
+    with zipfile.ZipFile(few / "dan.zip", "w") as archive:
+        for path in sorted((few / "ann").rglob("*")):
+            archive.write(path, path.relative_to(few / "ann"))
+    found = again(few, tmp_path / "out")
+    own = {"id", "name", "submission", "seconds", "flags"}
+    assert {k: v for k, v in found["dan"].items() if k not in own} == {
+        k: v for k, v in found["ann"].items() if k not in own
+    }
+    assert "images like" in found["dan"]["flags"] and encode_png(synthetic(1, 1)[0])
