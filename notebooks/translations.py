@@ -311,7 +311,7 @@ def constants(value, held: Sequence = ()) -> list[str]:
         return [text for element in value.elts for text in constants(element, held)]
     if isinstance(value, ast.Name):
         return [text for node in held for text in assigned(node, value.id)]
-    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
+    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value else []
 
 
 def assigned(node, name: str) -> list[str]:

@@ -4,7 +4,6 @@ import ast
 import copy
 import importlib
 import io
-import re
 import shutil
 import subprocess
 import sys
