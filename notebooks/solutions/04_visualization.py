@@ -14,8 +14,7 @@
 # ---
 
 # %% [markdown]
-# **Worked answers to the exercises of notebook 4 (04_visualization). They give everything away: try the exercises
-# first.**
+# **Worked answers to the exercises of notebook 4 (04_visualization). They give everything away: try the exercises first.**
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/hwkit/blob/main/notebooks/solutions/04_visualization.ipynb)
 #
@@ -119,7 +118,8 @@ for seed, way in ways.items():
         end = go(copies, at, ddim_step)[-1].x_t
         apart = (end[0] - end[1]).square().mean().sqrt()
         other = (end[0] - way[-1].x_t[0]).square().mean().sqrt()
-        print(f"seed {seed}, forked at t = {stops[at]}: copies {apart:.3f} apart,", end=" ")
+        print(f"seed {seed}, forked at t = {stops[at]}:", end=" ")
+        print(f"copies {apart:.3f} apart,", end=" ")
         print(f"{other:.2f} from the end of the way")
 
 # %% [markdown]

@@ -136,7 +136,8 @@ for name, kept in (("all digits", labels >= 0), ("no 1s", labels != 1)):
         other = other[kept[other]]
         pair = distances.precision_recall(features[one], features[other])
         found.append((fid(features[other]), *pair))
-    for what, values in zip(("FID", "precision", "recall"), np.array(found).T, strict=True):
+    names = "FID", "precision", "recall"
+    for what, values in zip(names, np.array(found).T, strict=True):
         told(f"{name}: {what}", values)
 
 # %% [markdown]
@@ -191,10 +192,12 @@ for name, cloud in clouds.items():
     limits = []
     for seed in SEEDS:
         cloud = np.random.default_rng(seed).permutation(cloud)
-        means = [np.mean([fid(part) for part in np.array_split(cloud, k)]) for k in (10, 5, 2, 1)]
+        parts = [np.array_split(cloud, k) for k in (10, 5, 2, 1)]
+        means = [np.mean([fid(part) for part in equal]) for equal in parts]
         slope, limit = np.polyfit(np.array((10, 5, 2, 1)) / len(cloud), means, 1)
         limits.append(limit)
-    print(f"{name}, N = {len(cloud):,}: whole {means[-1]:.2f}, c = {slope:.0f}", end="; ")
+    print(f"{name}, N = {len(cloud):,}: whole {means[-1]:.2f}", end=", ")
+    print(f"c = {slope:.0f}", end="; ")
     told("intercept", limits)
 
 # %% [markdown]
@@ -230,7 +233,8 @@ def by_pillow(image):
 
 def by_torch(images):
     x = torch.from_numpy(images)[:, None].float()
-    x = F.interpolate(F.interpolate(x, (32, 32), mode="bilinear"), (28, 28), mode="bilinear")
+    for side in (32, 28):
+        x = F.interpolate(x, (side, side), mode="bilinear")
     return x.round().byte()[:, 0].numpy()
 
 # %% [markdown]

@@ -66,8 +66,8 @@ practice = run / "practice-report"
 # %%
 ANSWERS = {
     "Would 100 steps of DDIM instead of 50 have made better images?": (
-        "Hardly: in the figure of digit-FID against steps, 20 and 50 steps differ by less than "
-        "twice their errors, so it is not more steps of DDIM that these images lack."
+        "Hardly: in the figure of digit-FID against steps, 20 and 50 steps differ by "
+        "less than twice their errors, so it is not more steps of DDIM that these images lack."
     ),
 }
 print(handin.unfinished({}, ANSWERS) or "The kit takes this answer.")
@@ -94,10 +94,12 @@ if not drawn.is_file():
     *_, whole = curve(best_of(run), practice / "curve.json", n=10, device=device)
     drawn = figures.save(figures.fid_curve_figure(whole), practice / "fid_curve.png")
 caption = "Digit-FID against evaluations of the network, with standard errors."
-part = report.Part("Result analysis", rows=[("figure", "below")], pictures=[(drawn, caption)])
+rows = [("figure", "below")]
+part = report.Part("Result analysis", rows=rows, pictures=[(drawn, caption)])
 page = report.write_html(practice / "report.html", "Practice", "me", [part])
 text = page.read_text("utf-8")
-print("caption in the page:", caption in text, "· pictures:", text.count("data:image/png"))
+count = text.count("data:image/png")
+print("caption in the page:", caption in text, "· pictures:", count)
 
 # %% [markdown]
 # **What to expect.** `True`, and 1 picture: the page holds it inside, so it may be sent without the folder. A caption
@@ -154,7 +156,8 @@ for T in (830, 1000):
     folders = [practice / "runs" / f"T{T}-seed{seed}" / "generate" for seed in SEEDS]
     values = [digit_fid(load_folder(folder))[0] for folder in folders]
     far = np.abs(np.array(values) - np.mean(values)).max()
-    print(f"T = {T}: digit-FID {np.mean(values):.1f} ± {far:.1f} over {len(SEEDS)} seeds")
+    middle = np.mean(values)
+    print(f"T = {T}: digit-FID {middle:.1f} ± {far:.1f} over {len(SEEDS)} seeds")
 for name, said in report.run_rows(practice / "runs"):
     print(f"{name}: {said.split(';')[0]}")
 
