@@ -157,4 +157,4 @@ def grey(images) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim == 3 or images.shape[1] == 1:
         return images if images.ndim == 3 else images[:, 0]
-    return images.mean(axis=1).round().astype(np.uint8)
+    return images.mean(axis=1, dtype=np.float32).round().astype(np.uint8)
