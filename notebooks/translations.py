@@ -6,8 +6,8 @@ python notebooks/translations.py export 03 [FILE]     # writes 03_sampling.zh_TW
 python notebooks/translations.py import FILE          # takes the translations out of such a file
 python notebooks/translations.py check [01 03 …]      # what is missing, fuzzy or out of step, or breaks a rule of GLOSSARY.md
 
-A text is a whole Markdown cell (of the first cell all below the badge), a comment in a code cell, or what a task's blank
-says. `update` keeps the translations of texts that did not change. A changed text gets the old translation, marked
+A text is a whole Markdown cell (of the first cell all below the badge), a comment in a code cell, what a task's blank
+says, or, in a code cell tagged `texts`, a sentence in quotation marks. `update` keeps the translations of texts that did not change. A changed text gets the old translation, marked
 fuzzy, with the old English beside it; a fuzzy translation is not used before somebody has looked at it.
 """
 
@@ -36,6 +36,7 @@ LANGUAGE = "zh-TW"
 OF_ENGLISH = "english_outputs"  # in a cell's metadata: a hash of the English outputs beside which it was run
 BEFORE = ".before-sync"
 TASK = re.compile(r"(### BEGIN SOLUTION )(\d+\.\d+): (.+)")
+LITERAL = re.compile(r'(f?")([^"\\\n]* [^"\\\n]*[.?}] ?)(?=")')
 HEAD = re.compile(r"\[!\[Open in Colab\].*?\n(?=# )", re.S)  # badge and switch of language, above the title
 
 
@@ -75,6 +76,7 @@ def texts(notebook) -> list[Text]:
     found: dict[tuple, Text] = {}
     for number, cell in enumerate(notebook.cells):
         pieces = [(body(cell.source), None)] if cell.cell_type == "markdown" else code_texts(cell.source)
+        pieces += [(match[2], "text") for match in literals(cell)]
         for english, kind in pieces:
             found.setdefault((english, kind), Text(english, kind)).cells.append(number)
     return list(found.values())
@@ -96,6 +98,12 @@ def code_texts(code: str) -> list[tuple[str, str]]:
     return found
 
 
+def literals(cell) -> list[re.Match]:
+    """The sentences in quotation marks in a code cell tagged `texts`: what goes into the report, or is to be answered."""
+    tagged = cell.cell_type == "code" and "texts" in cell.metadata.get("tags", [])
+    return list(LITERAL.finditer(cell.source)) if tagged else []
+
+
 def comments(code: str) -> list[tokenize.TokenInfo]:
     tokens = tokenize.generate_tokens(io.StringIO(code).readline)
     return [token for token in tokens if token.type == tokenize.COMMENT]
@@ -111,8 +119,11 @@ def translated(cell, words: dict[tuple, str]) -> str:
     if cell.cell_type == "markdown":
         english = body(cell.source)
         return cell.source.removesuffix(english) + words[english, None]
-    lines = cell.source.split("\n")
-    for comment in reversed(comments(cell.source)):
+    code = cell.source
+    if literals(cell):
+        code = LITERAL.sub(lambda match: match[1] + words[match[2], "text"], code)
+    lines = code.split("\n")
+    for comment in reversed(comments(code)):
         (row, column), said = comment.start, comment.string
         for english, kind in code_texts(said):
             if kind != "comment":
@@ -300,7 +311,7 @@ def constants(value, held: Sequence = ()) -> list[str]:
         return [text for element in value.elts for text in constants(element, held)]
     if isinstance(value, ast.Name):
         return [text for node in held for text in assigned(node, value.id)]
-    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) else []
+    return [value.value] if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value else []
 
 
 def assigned(node, name: str) -> list[str]:
@@ -356,7 +367,7 @@ def take(file: Path) -> list[str]:
     english: dict[str, tuple] = {}
     for number, kind, rest, block in zip(*(pieces[k::4] for k in range(4)), strict=True):
         if kind == "EN":
-            context = rest.split(", ")[-1] if re.search(r", (comment|task \S+)$", rest) else None
+            context = rest.split(", ")[-1] if re.search(r", (comment|text|task \S+)$", rest) else None
             english[number] = block.strip("\n"), context
         elif kind == "ZH" and (said := block.strip()):
             message = messages.get(english.get(number))
@@ -398,7 +409,7 @@ def broken_rules(source: Path) -> list[str]:
             for problem in problems(*pair, markdown=not source.is_dir()):
                 found.append(f"{message.places[0]}: {problem}")
             fields = [sorted(re.findall(r"\{[^{}]*\}", text)) for text in (message.english, message.chinese)]
-            if source.is_dir() and fields[0] != fields[1]:
+            if (source.is_dir() or message.context == "text") and fields[0] != fields[1]:
                 found.append(f"{message.places[0]}: {message.chinese!r} has other fields than {message.english!r}")
     return found
 

@@ -408,14 +408,20 @@ def test_the_chinese_notebook_is_in_step(name):
 @pytest.mark.parametrize("folder", ["", "student"])
 def test_its_code_is_the_english_code(name, folder):
     def code(notebook):
-        sources = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        tree = ast.parse(sources.replace(', language="zh-TW")', ")"))
-        for node in ast.walk(tree):  # what a blank says is translated
-            if isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node):
-                node.exc = None
-        return ast.dump(tree)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        texts = ["texts" in cell.metadata.get("tags", []) for cell in cells]
+        sources = [cell.source.replace(', language="zh-TW")', ")") for cell in cells]
+        trees = [ast.parse(source) for source in sources]
+        for tree, translated in zip(trees, texts, strict=True):
+            for node in ast.walk(tree):  # what a blank says is translated, and the sentences of such a cell
+                if isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node):
+                    node.exc = None
+                if translated and isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    node.value = ""
+        return [ast.dump(tree) for tree in trees]
 
-    assert len({code(notebook) for notebook in pair(name, folder)}) == 1
+    english, said = map(code, pair(name, folder))
+    assert english == said
 
 
 @pytest.mark.parametrize("name", DONE)
@@ -443,3 +449,21 @@ def test_a_changed_cell_of_the_kit_fails_with_its_old_translation_beside_it(tmp_
     translations.update(source)
     (fault,) = translations.faults(source)
     assert "was changed: look at its old translation" in fault and fault.startswith("01_data:42")
+
+
+def test_sentences_of_a_cell_of_texts_are_translated_in_the_code(kit, worked, library):
+    source = kit / "01_tiny.py"
+    code = (
+        '# %% tags=["texts"]\nASKED = {"Why is it so?": "", "a name": 1}\nsaid = f"It took {1 + 1:,} steps. "  # so\n'
+    )
+    source.write_text(SOURCE + "\n" + code, "utf-8")
+    words = {
+        ("Why is it so?", "text"): "為什麼會這樣？",
+        ("It took {1 + 1:,} steps. ", "text"): "花了 {1 + 1:,} 步。",
+    }
+    fill(translations.update(source), kit, WORDS | words)
+    assert not translations.faults(source)
+    cell = translations.in_chinese(jupytext.read(source), translations.catalogue(source)).cells[-1]
+    assert cell.source == 'ASKED = {"為什麼會這樣？": "", "a name": 1}\nsaid = f"花了 {1 + 1:,} 步。"  # so'
+    fill(translations.update(source), kit, WORDS | words | {("Why is it so?", "text"): "為什麼會這樣 {x}？"})
+    assert "has other fields" in "\n".join(translations.broken_rules(source))

@@ -4,10 +4,12 @@
         for record in train(recipe, images, run):
             ...
 
-The names of the functions go into the checkpoints and beside the images that are made within it, and into the report.
+The names of those that were called go into the checkpoints and beside the images that are made within it, and into the
+report.
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -36,18 +38,18 @@ def own(*functions: Callable) -> Iterator[list[str]]:
     for name, function in found.items():
         if name not in PLACES:
             text = "The kit has no place for {name}. It takes {names}."
-            raise ValueError(say(text, name=name, names=listing(PLACES)))
+            known = ("UNet.forward" if each == "unet_forward" else each for each in PLACES)
+            raise ValueError(say(text, name=name, names=listing(known)))
         with contextlib.redirect_stdout(io.StringIO()):
             result = check(function, task=name)
         if not result:
-            text = "{name} is not right yet, and an evening of training is long: mend it first."
+            text = "{name} is not right yet: mend it first."
             raise ValueError(f"{say(text, name=name)}\n{result}")
     with contextlib.ExitStack() as after:
         for name, function in found.items():
             place, attribute, form = PLACES[name]
             after.callback(setattr, place, attribute, getattr(place, attribute))
-            setattr(place, attribute, form(function))
-        checkpoint.OWN[:] = found
+            setattr(place, attribute, form(noting(name, function)))
         after.callback(checkpoint.OWN.clear)
         yield list(found)
 
@@ -56,6 +58,17 @@ def name_of(function: Callable) -> str:
     """The name of the task that it answers: its own, but for the forward of notebook 2's U-Net."""
     name = getattr(function, "__name__", type(function).__name__)
     return "unet_forward" if name == "forward" else name
+
+
+def noting(name: str, function: Callable) -> Callable:
+    """The function, which notes in `checkpoint.OWN` that it was called: a sampler may have no use for it."""
+
+    def noted(*args, **kwargs):
+        if name not in checkpoint.OWN:
+            checkpoint.OWN.append(name)
+        return function(*args, **kwargs)
+
+    return functools.update_wrapper(noted, function, updated=())
 
 
 # What the kit calls in another form

@@ -24,13 +24,13 @@ from hwkit.unet import UNet, UNetConfig
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
 PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
 EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
-OWN: list[str] = []  # the names of a student's functions that stand in for the kit's now (see `course.own`)
+OWN: list[str] = []  # the names of a student's functions that were called in the place of the kit's (see `course.own`)
 
 
 def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
     """Writes weights (a state dict), the recipe that they are of, and further facts (tensors, plain types)."""
     content = {"format": FORMAT, "recipe": asdict(recipe), "versions": versions(), "weights": dict(weights), **facts}
-    content |= {"own": list(OWN)} if OWN else {}
+    content |= {"own": sorted(OWN)} if OWN else {}
     buffer = io.BytesIO()  # torch would report a full disk as an error of its zip writer
     torch.save(content, buffer)
     write_bytes(path, buffer.getvalue())

@@ -88,13 +88,14 @@ def generate(
     sampler = sampler.resolve(denoise.schedule.T)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
-    manifest |= {"own": list(OWN)} if OWN else {}
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(folder)))
         if precision == "auto":
             before = world.on_first(lambda: read_manifest(folder) if any(folder.glob("*.png")) else None)
             precision = (before or {}).get("precision") or world.on_first(lambda: quickest_precision(denoise, device))
             manifest["precision"] = precision
+        begun = world.on_first(lambda: (read_manifest(folder) or {}).get("own", []) if numbered(folder) else None)
+        manifest |= {"own": begun} if begun else {}
         present = world.on_first(lambda: claim(folder, manifest, n))
         missing = [k for k in range(1, n + 1) if k not in present]
         blocks = sorted({(k - 1) // batch for k in missing})[world.rank :: world.count]
@@ -106,10 +107,23 @@ def generate(
                 made = images(denoise, sampler, seed, block, device, device_noise, precision).numpy()
                 new = {file_name(k): encode_png(made[i]) for i, k in enumerate(block) if k not in present}
                 write_many(folder, new)
+                if world.rank == 0:
+                    note_own(folder, manifest, begun)
                 bar.update(len(new))
         with world.guarded():
             world.sum([0.0])  # when all are done
     return len(missing)
+
+
+def note_own(folder: Path, manifest: dict, begun: list[str] | None) -> None:
+    """Notes in the manifest which of a student's functions made the images, where it is true of all of them.
+
+    begun: what it says of those that were there already; None where there were none.
+    """
+    names = sorted(OWN) if begun in (None, sorted(OWN)) else []
+    if manifest.get("own", []) != names:
+        manifest["own"] = names
+        write_json(folder.with_name(folder.name + ".json"), manifest)
 
 
 def numbered(folder: Path) -> list[Path]:

@@ -184,7 +184,7 @@ def result_rows(images: Path) -> Rows:
         return []
     origin = {"sampler": Sampler(**made["sampler"]), "seed": made["seed"]} if made else {}
     text = "{count:,} PNGs by {sampler}, seed {seed}" if made else "{count:,} PNGs of unknown origin"
-    if made and "own" in made:
+    if made and made.get("own"):
         text = "{count:,} PNGs by {sampler}, seed {seed}, with the student's own {own}"
         origin["own"] = listing(made["own"])
     measured = [row for score in scores_of(images) for row in score.rows()]

@@ -294,8 +294,8 @@ for seed, (short, long, uniform) in curves.items():
 # Where can no training help? At $t = T$ below the dashed line. But the red lines end *above* it: at 0.61 to 0.71 these
 # networks are worse than who always says "the mean digit". More steps are not the only cure for that. Min-SNR gives an
 # error at $t = T$ the weight $\mathrm{SNR} = 0.0002$, so hardly anything ever corrects it; the thin lines, with uniform
-# weight, reach 0.53 in the same steps, and pay with larger errors at small $t$. Which of the two makes better images is
-# a question for images, not for this plot: see Act 5.
+# weight, reach 0.53 in the same steps, and pay with larger errors at small $t$. Which of the two makes better images only
+# images can tell: in Act 5, with larger networks, 97 % were digits with uniform weight and 86 % with min-SNR.
 
 # %% [markdown]
 # ## Exercise 4 (code)
