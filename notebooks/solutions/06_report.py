@@ -67,7 +67,8 @@ practice = run / "practice-report"
 ANSWERS = {
     "Would 100 steps of DDIM instead of 50 have made better images?": (
         "Hardly: in the figure of digit-FID against steps, 20 and 50 steps differ by "
-        "less than twice their errors, so it is not more steps of DDIM that these images lack."
+        "less than twice their errors, so it is not more steps of DDIM that these "
+        "images lack."
     ),
 }
 print(handin.unfinished({}, ANSWERS) or "The kit takes this answer.")
