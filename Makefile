@@ -1,8 +1,8 @@
 # make report      everything: data, training (or the kit's weights), 10,000 images, figures, measurement, report.html
 # make lab         JupyterLab, in notebooks/
 # make figures     the figures of the run trained last
-# make test        all tests, but for those in a browser (make test-browser), of the page (make test-page), and with
-#                  Colab's versions (make test-colab)
+# make test        the tests, and the notebooks in a small size; beyond them make test-course (grading, doctor, an evening
+#                  on Colab, worked answers), test-colab (Colab's versions), test-browser (the slider) and test-page
 # make page        the page on which the network runs, in site/, and a server for it on this machine
 # make soak        kills training, sampling and data preparation 25 times, and compares
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
@@ -25,11 +25,15 @@ REF ?= main
 OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-# The notebooks with small sizes, in a folder of their own, by the environment $(1).
-nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && HWKIT_RUNS="$$small/runs" PYTHONPATH="$(CURDIR)" \
-	$(1)/python -m pytest --nbval-lax -p no:cacheprovider "$$small"; status=$$?; rm -rf "$$small"; exit $$status
+# Notebooks with small sizes, in a folder of their own, by the environment $(1): those that $(2) names there.
+nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && cd "$$small" && HWKIT_RUNS="$$small/runs" \
+	PYTHONPATH="$(CURDIR)" $(CURDIR)/$(1)/python -m pytest --nbval-lax -p no:cacheprovider $(2); \
+	status=$$?; rm -rf "$$small"; exit $$status
 
-.PHONY: report lab figures page test test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
+# What takes longer than all other tests together: an evening on Colab, a class to grade, images with every mistake.
+COURSE := tests/test_evening.py tests/test_doctor.py $(wildcard tests/test_grade_*.py) tests/test_grade.py tests/test_own.py
+
+.PHONY: report lab figures page test test-course test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -45,13 +49,18 @@ page: $(BIN)/.installed-page
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(or $(PORT),8000)
 
 test: $(BIN)/.installed-tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser # a process for each core
-	$(call nbval,$(BIN))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser \
+		$(addprefix --ignore=,$(COURSE)) # a process for each core
+	$(call nbval,$(BIN),*.ipynb)
+
+test-course: $(BIN)/.installed-tests # and the worked answers, which need the run of notebook 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(COURSE)
+	$(call nbval,$(BIN),02_training.ipynb solutions)
 
 test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figures, notebooks
 	OMP_NUM_THREADS=1 $(COLAB)/python -m pytest -n auto --dist loadfile --disable-warnings \
 		tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
-	$(call nbval,$(COLAB))
+	$(call nbval,$(COLAB),*.ipynb)
 
 test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser/test_slider.py

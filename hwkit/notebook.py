@@ -23,7 +23,7 @@ import hwkit
 from hwkit.course import selfcheck
 from hwkit.files import DAMAGED, is_leftover, runs, whole_file
 from hwkit.language import language as spoken
-from hwkit.language import marked, of_system, say, sentences, speak
+from hwkit.language import listing, marked, of_system, say, sentences, speak
 from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
@@ -37,6 +37,7 @@ from hwkit.training import best_device
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
+BLANK = re.compile(rf'NotImplementedError\(\\"({"|".join(selfcheck.BLANKS)})')  # of the student edition, in a file
 TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FORGETFUL = marked("""WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other
@@ -225,7 +226,12 @@ def own_notebooks() -> list[Path]:
         loud(say(text))
     student = (here / "student").glob("0[1-6]_*.ipynb")
     begun = {path.name: path for path in student if re.search(r'"execution_count": \d', path.read_text("utf-8"))}
-    return found if kept_on else [begun.get(path.name, path) for path in found]
+    chosen = found if kept_on else [begun.get(path.name, path) for path in found]
+    blank = [path.name for path in chosen if BLANK.search(path.read_text("utf-8"))]
+    if blank:
+        text = "STILL WITH BLANKS: {names}. If you have filled them in, save these notebooks, then run this cell again."
+        loud(say(text, names=listing(blank)))
+    return chosen
 
 
 def offer(file: Path) -> None:

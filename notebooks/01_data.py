@@ -34,7 +34,7 @@
 # | the FID of the images | 5 |
 # | the report, and one file to hand in | 6 |
 #
-# The six notebooks take about five hours, and the computer's own time. "The original" is a student's report of this
+# The six notebooks take about six hours, and the computer's own time. "The original" is a student's report of this
 # homework that the kit reproduces; "the report" is always the page that you hand in.
 #
 # *This notebook: about 40 minutes, no GPU. **Before it** you should know what a mean and a variance are, and a little

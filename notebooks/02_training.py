@@ -109,13 +109,14 @@ check(target)
 # Not all times need the same attention. With $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$, an error of
 # $\hat\varepsilon$ is $\sqrt{\mathrm{SNR}}$ times that of $\hat x_0$. So the plain squared error of $\hat\varepsilon$
 # weighs that of $\hat x_0$ by SNR, which is huge where there is hardly any noise. *Min-SNR* (Hang et al.) caps this
-# weight at $\gamma = 5$.
+# weight at $\gamma = 5$: an error of $\hat x_0$ weighs $\min(\mathrm{SNR}, \gamma)$. Seen as an error of
+# $\hat\varepsilon$ that is divided by SNR, and as an error of $\hat v$ by $\mathrm{SNR} + 1$.
 
 # %% tags=["core"]
 def loss_weight(alpha_bar_t, prediction, weighting, gamma=5.0):
     """The weight of each image's error, in alpha_bar_t's shape (Hang et al., eq. 5).
 
-    With "uniform" it is 1; with "min_snr" an error of x_0 weighs min(SNR, gamma).
+    With "uniform" all are 1; with "min_snr" an error of x_0 weighs min(SNR, gamma).
     """
     ### BEGIN SOLUTION 2.2: the weight of an error of ε, x_0 or v
     if weighting == "uniform":
@@ -376,7 +377,9 @@ class Parts(nn.Module):
 
 # %% [markdown]
 # And the way through them. What was seen on the way down is kept (`fine`, `coarse`) and laid beside what comes up:
-# these are the **skips**. Without them every fine detail would have to pass through the small pictures.
+# these are the **skips**. In the channels, what comes up is first, and the skip behind it. Without skips every fine
+# detail would have to pass through the small pictures. With `patch`, `F.pixel_unshuffle` folds before the stem, and
+# `F.pixel_shuffle` unfolds after the head.
 
 # %% tags=["network"]
 class UNet(Parts):
@@ -520,8 +523,9 @@ check(draw_t_and_eps)
 
 # %% [markdown]
 # Two lines more make the descent steady. The first: each step throws the weights about a little, and a *moving average*
-# of the weights (**EMA**, exponential moving average) lies in the middle of that. So we keep a second network, and draw it a little towards the first after each step. It is the one that
-# draws. How much of itself it keeps grows with the steps: it looks back over a tenth of them.
+# of the weights (**EMA**, exponential moving average) lies in the middle of that. So we keep a second network, and move it a little
+# towards the first after each step. Images are made by the second. How much of itself it keeps grows with the steps: it
+# looks back over a tenth of them.
 
 # %% tags=["average"]
 def ema_decay(step, longest=0.9999, part=10):
@@ -590,7 +594,8 @@ def small_network(seed, channels=3):
 
 # %% [markdown]
 # Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
-# measured, as Act 5 will need many such fits.
+# measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from a machine that was busy with
+# other work: there this fit took nine minutes, and the run of Act 4 saw a fifth of the images of the one in the README.)
 
 # %%
 import time

@@ -281,8 +281,8 @@ figure
 
 # %% [markdown]
 # **What to notice.** Far from the end a single guess hardly counts: see its weight at $t = T$ and half-way in the lines
-# above. Many of them add up. Where the two curves cross (near $t = 50$ with the original's schedule) it becomes larger
-# than the fresh noise, and in the very last step the weights are 1 and 0: the image *is* the guess. No noise is added
+# above. Many of them add up. Where the curves of guess and fresh noise cross (near $t = 50$ with the
+# original's schedule) it becomes larger than the fresh noise, and in the very last step the weights are 1 and 0: the image *is* the guess. No noise is added
 # there. Code that forgets this leaves a film of noise on every image (notebook 5 measures it).
 
 # %% [markdown]
@@ -543,8 +543,8 @@ for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
 
 # %% [markdown]
 # **What to notice.** Without noise (`ddim`, `dpm++`) the whole mistake arrives at the end. With noise (`ddpm`,
-# `dpm++sde`) next to nothing of it is left. The column "no mistake" should be 1.00. There `ddpm` is off by a tenth: it
-# corrects mistakes, but is a first-order method, and twenty steps are few for it. `dpm++sde` is both: DPM-Solver++(2M)
+# `dpm++sde`) next to nothing of it is left. The column "no mistake" should be 1.00. There `ddim` and `ddpm` are off, `ddpm`
+# by a tenth: both are methods of first order, and twenty steps are few for them. `dpm++sde` is both: DPM-Solver++(2M)
 # with fresh noise, of second order.
 
 # %% [markdown]
@@ -578,8 +578,8 @@ print(f"as many real digits score {floor_at(COMPARE):.2f}")
 
 # %% [markdown]
 # **What to notice.** Is the difference larger than the errors behind the ±? If it is not, these images cannot tell you,
-# and more of them might. If it is, the lower line makes the better images. Is it `dpm++sde`, which also asks the
-# network less often? Then fresh noise pays for your network, too. (Only values of equally many images may be compared:
+# and more of them might. If it is, the sampler with the lower value makes the better images. Is it `dpm++sde`,
+# which also asks the network less often? Then fresh noise pays for your network, too. (Only values of equally many images may be compared:
 # with fewer images the number comes out higher, for real digits too.)
 
 # %% [markdown]

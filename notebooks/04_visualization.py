@@ -54,7 +54,7 @@ SAMPLES = 100
 
 # %% [markdown]
 # The network and its schedule, as in notebook 3. From here on we use the kit's own `Denoiser`, `ddim_step` and `ddpm_step`:
-# the same functions that stand in notebook 3.
+# what they compute is what notebook 3 asks you to write.
 
 # %%
 from hwkit.runs.checkpoint import best_of, load_denoiser

@@ -43,9 +43,9 @@ SMALL = {  # parameters with which every cell runs, in seconds; what is drawn th
     "solutions/01_data": {"SEEDS": (0,), "DIGITS": 600},
     "solutions/02_training": {"STEPS": 12, "SAMPLES": 4, "SEEDS": (0,)},
     "solutions/03_sampling": {"STEPS": 5, "PAIRS": 2, "IMAGES": 12, "SEEDS": (0,)},
-    "solutions/04_visualization": {"RUN": "smoke", "SEEDS": (0,), "SAMPLES": 6, "ROWS": 1},
+    "solutions/04_visualization": {"RUN": "smoke", "SEEDS": (0,), "SAMPLES": 4, "ROWS": 1},
     "solutions/05_fid": {"RUN": "smoke", "SEEDS": (0,), "DIGITS": 600},
-    "solutions/06_report": {"RUN": "smoke", "SEEDS": (0,), "IMAGES": 20},
+    "solutions/06_report": {"RUN": "smoke", "SEEDS": (0,), "DIGITS": 64, "IMAGES": 20},
 }
 
 

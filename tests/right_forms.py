@@ -410,6 +410,10 @@ def nodes_by_numpy(T, count=8):
     return np.rint(np.linspace(T, 0, count)).astype(int).tolist()
 
 
+def nodes_by_tensors(T, count=8):
+    return list(torch.linspace(T, 0, count).round().int())
+
+
 def nodes_from_below(T, count=8):
     return torch.linspace(0, T, count).round().long().flip(0)
 
@@ -472,7 +476,7 @@ RIGHT = {
         second_order_in_the_angle,
         second_order_by_the_step_before_last,
     ),
-    "nodes": (nodes_by_round, nodes_by_numpy, nodes_from_below),
+    "nodes": (nodes_by_round, nodes_by_numpy, nodes_by_tensors, nodes_from_below),
     "statistics": (statistics_by_hand, statistics_by_torch, statistics_by_loop),
     "frechet_distance": (frechet_by_eigenvalues, frechet_by_sqrtm, frechet_by_singular_values),
 }

@@ -37,7 +37,7 @@ from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "page", "export", "fid", "fid-curve", "check")
-COMMANDS += ("doctor",)
+COMMANDS += ("doctor", "grade")
 QUICK = ["--quick", "--protocol", "digits"]
 TRAIN = ["train", "smoke", "--batch-size", "8", "--T", "20", "--epochs", "1"]
 

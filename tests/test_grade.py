@@ -528,7 +528,7 @@ def test_the_passage_is_what_both_have(tmp_path, bench):
 
 
 def whole() -> Submission:
-    rows = tuple(Row(what, True, "") for what in ("no subfolders", "10,000 files", "names", "RGB"))
+    rows = tuple(Row(what, True, "", "", what) for what in ("no subfolders", "files", "names", "RGB"))
     weights, made = Weights("w.pt", "aa", "bb"), Again((1, 2, 3, 4), equal=4)
     parts = {"ddpm": Part("a.png"), "ddim": Part("b.png")}
     numbers = {"digits": {"value": 0.4, "error": 0.03, "kid": 0.0, "kid_error": 0.1, "precision": 0.8, "recall": 0.9}}
@@ -544,8 +544,9 @@ def test_who_has_all_has_all_points():
 @pytest.mark.parametrize(
     ("change", "part", "points"),
     [
-        ({"rows": (Row("RGB", False, "x"), Row("names", None, "x"))}, "images", 20),
-        ({"rows": tuple(Row(what, False, "") for what in ("no copies", "28×28", "10 files"))}, "images", 0),
+        ({"rows": (Row("RGB", False, "x", "", "RGB"), Row("names", None, "x"))}, "images", 20),
+        ({"rows": tuple(Row("x", False, "", "", key) for key in ("no copies", "28×28", "files"))}, "images", 0),
+        ({"rows": (Row("10 Dateien", False, "", "", "files"),)}, "images", 20),
         ({"rows": (Row("a row of tomorrow", False, ""),)}, "images", 0),
         ({"numbers": {"digits": {"value": 2.01, "error": 0.1}}}, "quality", 22.5),
         ({"numbers": {"digits": {"value": 150.0, "error": 0.1}}}, "quality", 7.5),

@@ -88,3 +88,19 @@ def test_training_images_are_what_is_named_or_prepared_or_the_sample(sample, tmp
     assert name.endswith("mine.zip") and len(images) == 5
     with pytest.raises(FileNotFoundError, match="nowhere"):
         training_images(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_the_nearest_is_that_of_a_search_through_all_also_of_pictures_that_are_no_digits(others):
+    """The oracle computes every distance in float64; noise is near to nothing, so that nothing can be left out."""
+    reference = np.load(SAMPLE)["images"][:1000]
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (130, 28, 28), dtype=np.uint8)
+    for images in (reference[:150],) if others else (np.load(SAMPLE)["images"][2000:2150], noise, reference[::9]):
+        x, y = (a.reshape(len(a), -1).astype(np.float64) / 255 for a in (images, reference))
+        apart = np.sqrt((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T + 1e-12)
+        if others:
+            apart[np.arange(150), np.arange(150)] = np.inf
+        distances, indices = nearest(images, reference, others)
+        assert np.abs(distances - apart.min(axis=1)).max() < 1e-5
+        assert np.abs(apart[np.arange(len(x)), indices] - apart.min(axis=1)).max() < 1e-5

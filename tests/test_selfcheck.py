@@ -5,7 +5,9 @@ import copy
 import inspect
 import itertools
 import json
+import math
 import random
+import re
 import socket
 import sys
 import textwrap
@@ -91,9 +93,11 @@ def test_the_kits_own_answer_passes_with_any_seed(task):
 @pytest.mark.parametrize(("task", "mistake"), EVERY_MISTAKE, ids=lambda x: getattr(x, "name", x))
 def test_a_mistake_of_the_bank_gets_its_own_hint(task, mistake):
     seed = MISTAKES[task.name].index(mistake)
-    result = timed(mistake.function, task.number, seed)
-    assert not result and result.kind == mistake.name
-    assert mistake.hints[0] in result.text
+    for form, hint in zip_longest(mistake.forms, mistake.hints, fillvalue=mistake.hints[-1]):
+        function = form if callable(form) else mistake.function
+        result = timed(function, task.number, seed)
+        assert not result and result.kind == mistake.name
+        assert hint in result.text
     others = [hint for other in MISTAKES[task.name] if other is not mistake for hint in other.hints]
     assert not [hint for hint in others if hint in result.text and hint not in mistake.hints]
 
@@ -249,6 +253,38 @@ def test_a_check_that_fails_again_says_more_and_starts_anew_with_another_mistake
     assert check(q_sample) and one.hints[0] in check(one.function, "q_sample").text
 
 
+def test_a_wrong_answer_without_a_name_is_the_same_only_where_its_values_are():
+    def louder(factor):
+        return lambda x_0, alpha_bar_t, eps: q_sample(x_0, alpha_bar_t, factor * eps)
+
+    levels = []
+    for factor in (3, 3, 3, 2, 3):
+        said = check(louder(factor), "q_sample").text
+        levels.append(re.search(r"Hint (\d) of 3", said)[1])
+    assert levels == ["1", "2", "3", "1", "1"]
+
+
+def test_the_last_hint_names_the_task_to_read_again():
+    (mistake,) = (m for m in MISTAKES["nodes"] if m.name == "rising")
+    said = [check(mistake.function, "nodes").text for _ in range(3)][-1]
+    assert "Read again task 4.1 in notebook 04_visualization (after the homework's formula for t_k)." in said
+
+
+@pytest.mark.parametrize(
+    ("function", "task", "kind"),
+    [
+        (lambda x_0, a, eps: a.sqrt() * x_0 + eps, "q_sample", "torch.sqrt of a number"),
+        (lambda x_0, a, eps: torch.sqrt(1 - a) * x_0, "q_sample", "torch.sqrt of a number"),
+        (lambda x, x0, e, a, s, z, variance="beta": x + torch.sqrt(1 - a / s) * z, "3.3", "torch.sqrt of a number"),
+        (lambda x, x0, e, a, s, z, variance="beta": x + math.sqrt(1 - s / a) * z, "3.3", "β turned round"),
+        (lambda x, x0, e, a, s, noise=None, eta=0.0: s * x0 + noise * eta, "3.5", "noise that is not there"),
+        (lambda x, x0, e, a, s, noise=None, eta=0.0: torch.add(x0, noise), "3.5", "noise that is not there"),
+    ],
+)
+def test_some_mistakes_are_known_by_what_stops_them_whatever_else_is_wrong(function, task, kind):
+    assert check(function, task).kind == kind
+
+
 # Unknown mistakes: what is wrong, and where
 
 
@@ -277,6 +313,24 @@ def test_another_wrong_answer_is_told_where_it_fails_and_which_factor_is_off():
         return q_sample(x_0, alpha_bar_t, eps).clamp(-1, 1)
 
     assert "Something other than x_0 and eps" in hints(clamped, "q_sample", 2)
+
+
+def test_what_is_wrong_but_too_small_to_count_is_not_called_right():
+    def nearly(x_t, eps_hat, alpha_bar_t, alpha_bar_s):  # another power of α
+        return BY_NAME["ddpm_mean_eps"].answer(x_t, eps_hat, alpha_bar_t, alpha_bar_s) * (alpha_bar_t / alpha_bar_s)
+
+    said = hints(nearly, "3.4", 1)
+    assert "but not at" not in said
+    assert "t = 2 → s = 1; t = 1 → s = 0 (the last step) the difference is too small to count." in said
+
+
+def test_a_value_that_is_wrong_in_each_case_may_have_right_entries():
+    def first_column(t, dim):
+        right = BY_NAME["time_embedding"].answer(t, dim)
+        return torch.cat([right[:, :1], 0 * right[:, 1:]], dim=1)
+
+    said = hints(first_column, "2.4", 2)
+    assert "is wrong in all cases." in said and "everywhere" not in said and "values are right." in said
 
 
 @pytest.mark.parametrize(
@@ -367,6 +421,11 @@ def test_no_bad_return_raises_or_passes_in_any_task(task):
         (lambda *a: BY_NAME["predict_x0_eps"].answer(*a)[0], "3.1", "x̂_0, ε̂"),
         (lambda *a: None, "3.1", "None"),
         (lambda T, steps: [T / steps] * (steps + 1), "3.6", "whole numbers"),
+        (lambda T, steps: torch.linspace(T, 0, steps + 1).round(), "3.6", "such as 830.0, but times are whole numbers"),
+        (lambda T, steps: np.linspace(T, 0, steps + 1).round().tolist(), "3.6", "whole numbers (int)"),
+        (lambda T, count=8: np.linspace(T, 0, count).round(), "4.1", "whole numbers (int)"),
+        (lambda a, prediction, weighting, gamma=5.0: 1.0, "2.2", "is a number (float), but a tensor of shape"),
+        (lambda x, x0, e, a, s, noise=None, eta=0.0: x0 * (a - s) ** 0.5, "3.5", "the root of a negative number"),
         (lambda T, steps: [T, 0], "3.6", "shape"),
         (lambda a, b, c, d: complex(BY_NAME["frechet_distance"].answer(a, b, c, d)), "5.2", "complex"),
         (lambda x_0, T: (torch.rand(len(x_0)) * T, torch.randn_like(x_0)), "2.7", "whole numbers"),

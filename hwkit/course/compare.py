@@ -12,6 +12,9 @@ from torch import Tensor
 from hwkit.course.tasks import Case, Task
 from hwkit.language import clauses, listing, marked, say, sentences
 
+WAYS = ("wrong", "faint", "")  # in which a value `differs` from the right one
+ROUNDING = 2e-6  # of a difference, relative to the largest value: what float32 does to a right answer, or little more
+
 
 def plain(value) -> Tensor | None:
     """A number, a tensor, an array or a list of numbers as a float64 tensor; None for all else."""
@@ -46,8 +49,11 @@ def of_another_kind(name: str, got, want, double: bool) -> str | None:
         return say("{name} is a {kind}, but a torch tensor is wanted.", name=name, kind=kind)
     if isinstance(want, Tensor) and not isinstance(got, Tensor):
         if isinstance(got, bool | int | float | complex | np.number):
-            text = "{name} is a number ({kind}), but a tensor is wanted: leave out .item(), float() and the like."
-            return say(text, name=name, kind=kind)
+            text = (
+                "{name} is a number ({kind}), but a tensor of shape {shape} is wanted. Do .item() or float() make it "
+                "one, or is it written as one?"
+            )
+            return say(text, name=name, kind=kind, shape=tuple(want.shape))
         text = "{name} is of type {kind}, but a tensor of shape {shape} is wanted."
         return say(text, name=name, kind=kind, shape=tuple(want.shape))
     if isinstance(want, Tensor):
@@ -60,18 +66,29 @@ def of_another_kind(name: str, got, want, double: bool) -> str | None:
         return say(text, name=name)
     if value is None:
         return say("{name} is of type {kind}, but numbers are wanted.", name=name, kind=kind)
-    if isinstance(want, list) and value.ndim == 1 and not torch.equal(value, value.round()):
-        text = "{name} holds fractions, but times are whole numbers: they are places in the table ᾱ."
-        return say(text, name=name)
+    if isinstance(want, list) and value.ndim == 1 and _of_floats(got):
+        text = (
+            "{name} holds floating-point numbers, such as {first}, but times are whole numbers (int): they are places "
+            "in the table ᾱ."
+        )
+        return say(text, name=name, first=value.tolist()[0])
     if value.shape != np.shape(want):
         return _of_another_shape(name, value.shape, np.shape(want))
     return None
+
+
+def _of_floats(values) -> bool:
+    """Whether a tensor, an array or a list of numbers holds floats, also such as are whole."""
+    return values.is_floating_point() if isinstance(values, Tensor) else np.asarray(values).dtype.kind == "f"
 
 
 def _of_another_tensor_kind(name: str, got: Tensor, want: Tensor, double: bool) -> str | None:
     if got.device != want.device:
         text = "{name} is on the device {device}, but the inputs are on {wanted}: make new tensors where they are."
         return say(text, name=name, device=got.device, wanted=want.device)
+    if got.is_complex():
+        text = "{name} is complex: the root of a negative number was taken. Look at what stands under your roots."
+        return say(text, name=name)
     if got.dtype not in (torch.float32, torch.float64):
         text = "{name} is {dtype}, but floating-point numbers of 32 or 64 bits are wanted."
         return say(text, name=name, dtype=got.dtype)
@@ -87,26 +104,38 @@ def _of_another_shape(name: str, got, want) -> str:
     return say("{name} has the shape {shape}, but {wanted} is wanted.", name=name, shape=tuple(got), wanted=tuple(want))
 
 
-def where(name: str, tries: list[tuple[Case, bool]]) -> str:
-    """In which cases a value is wrong: 'x_s is wrong with beta, but not at t = 1. With posterior it is right.'"""
+def differs(got, want, tolerance: float) -> str:
+    """'' where two values are the same up to rounding, 'faint' where `close` lets their difference pass, or 'wrong'."""
+    if not close(got, want, tolerance):
+        return "wrong"
+    return "" if close(got, want, ROUNDING) else "faint"
+
+
+def where(name: str, tries: list[tuple[Case, str]]) -> str:
+    """In which cases a value `differs`: 'x_s is wrong with beta, but not at t = 1. With posterior it is right.'"""
     found: dict[tuple, list[str]] = {}
     for option in dict.fromkeys(case.option for case, _ in tries):
-        sides = [tuple(case.where for case, good in tries if case.option == option and good == side) for side in (0, 1)]
-        found.setdefault(tuple(sides), []).append(option)
+        ways = (tuple(case.where for case, way in tries if case.option == option and way == each) for each in WAYS)
+        found.setdefault(tuple(ways), []).append(option)
     if len(found) == 1:
-        return _wrong_at(name, *next(iter(found)))
-    wrong = [_wrong_with(name, places(options), *sides) for sides, options in found.items() if sides[0]]
-    right = [option for sides, options in found.items() if not sides[0] for option in options]
+        some, faint, others = next(iter(found))
+        return sentences(_wrong_at(name, some, others, bool(faint)), _faint_at(faint))
+    wrong = [
+        sentences(_wrong_with(name, places(options), some, others), _faint_at(faint))
+        for (some, faint, others), options in found.items()
+        if some
+    ]
+    right = [option for (some, faint, _), options in found.items() if not some and not faint for option in options]
     rest = (
         say("With {option} it is right.", option=right[0]) if len(right) == 1 else say("With the others it is right.")
     )
     return sentences(*wrong, rest if right else "")
 
 
-def _wrong_at(name: str, some: tuple, others: tuple) -> str:
-    """Names the shorter of two lists of cases."""
+def _wrong_at(name: str, some: tuple, others: tuple, faint: bool) -> str:
+    """Names the shorter of two lists of cases; `faint`: there are further ones, which `_faint_at` names."""
     if not others:
-        return say("{name} is wrong everywhere.", name=name)
+        return say("{name} is wrong.", name=name) if faint else say("{name} is wrong in all cases.", name=name)
     if len(some) <= len(others):
         return say("{name} is wrong at {places}.", name=name, places=places(some))
     return say("{name} is wrong, but not at {places}.", name=name, places=places(others))
@@ -119,6 +148,11 @@ def _wrong_with(name: str, options: str, some: tuple, others: tuple) -> str:
         return say("{name} is wrong with {options} at {places}.", name=name, options=options, places=places(some))
     text = "{name} is wrong with {options}, but not at {places}."
     return say(text, name=name, options=options, places=places(others))
+
+
+def _faint_at(faint: tuple) -> str:
+    """Where a mistake may be, too."""
+    return say("At {places} the difference is too small to count.", places=places(faint)) if faint else ""
 
 
 def entries(got, want, tolerance: float) -> str:

@@ -3,6 +3,7 @@
 The first hint asks a question, the second points to the place, the third all but names the step; none is the answer.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hwkit.course import answers
-from hwkit.diffusion import Denoiser, loss_weight, predict_x0_eps, q_sample, target
+from hwkit.diffusion import Denoiser, ddim_step, ddpm_step, loss_weight, predict_x0_eps, q_sample, target
 from hwkit.solvers import log_snr
 from hwkit.unet import ResBlock
 
@@ -23,11 +24,27 @@ class Mistake:
     """A wrong answer, and what its author is told: three hints, each said when the one before did not help."""
 
     name: str
-    function: Callable
+    forms: tuple[Callable, ...]  # ways to write it, which give different numbers
     hints: tuple[str, str, str]
+    stop: str = ""  # a regular expression: an exception in which it is found is this mistake, whatever else is wrong
+
+    @property
+    def function(self) -> Callable:
+        """The first of its forms."""
+        return self.forms[0]
 
 
 # What the wrong answers are made of
+
+
+def with_torch_root(answer):
+    """The right answer, but first a torch.sqrt of ᾱ_t, which stops where that is a plain number."""
+
+    def changed(*args, **kwargs):
+        torch.sqrt(inspect.signature(answer).bind(*args, **kwargs).arguments["alpha_bar_t"])
+        return answer(*args, **kwargs)
+
+    return changed
 
 
 def after_one(table):
@@ -36,16 +53,16 @@ def after_one(table):
 
 
 def weight_with(snr=lambda a: a / (1 - a), cap=torch.minimum, divisor=None, weighting=None):
-    """`loss_weight` with one part changed."""
+    """`loss_weight` with one part changed; what `weighting` names is not asked for ("ignored"), or a number."""
     divisors = {"epsilon": lambda snr: snr, "x0": lambda snr: 1, "v": lambda snr: snr + 1} | (divisor or {})
 
     def changed(alpha_bar_t, prediction, weighting, gamma=5.0):
         if weighting == "uniform" and not ignored:
-            return torch.ones_like(alpha_bar_t)
+            return 1.0 if number else torch.ones_like(alpha_bar_t)
         ratio = snr(alpha_bar_t)
         return cap(ratio, torch.full_like(ratio, gamma)) / divisors[prediction](ratio)
 
-    ignored = weighting == "ignored"
+    ignored, number = weighting == "ignored", weighting == "a number"
     return changed
 
 
@@ -114,6 +131,28 @@ def unet_with(skip=lambda skips, h: skips.pop(), middle=True, fold=True, unfold=
     return changed
 
 
+def skip_first(h, skip):
+    return torch.cat([skip, h], dim=1)
+
+
+def skip_second(h, skip):
+    return torch.cat([h, skip], dim=1)
+
+
+def way_with(coarse=skip_second, fine=skip_second):
+    """The U-Net's forward by the names of notebook 2, with the two tensors of a level joined in another order."""
+
+    def changed(unet, x, t):
+        emb = unet.time(t)
+        large = unet.down1(unet.stem(F.pixel_unshuffle(x, unet.patch)), emb)
+        small = unet.down2(unet.shrink(large), emb)
+        h = unet.up2(coarse(unet.middle(small, emb), small), emb)
+        h = unet.up1(fine(unet.grow(h), large), emb)
+        return F.pixel_shuffle(unet.head(h), unet.patch)
+
+    return changed
+
+
 def draw_with(t=None, eps=torch.randn_like):
     """`draw_t_and_eps` with one part changed."""
     t = t or (lambda count, T: torch.randint(1, T + 1, (count,)))
@@ -173,7 +212,7 @@ def denoiser_with(**changes):
         "clip": lambda clip: clip,
         "output": lambda output: output,
         "prediction": lambda prediction: prediction,
-        "clipped": lambda x0, eps, x, a: predict_x0_eps(x0.clamp(-1, 1), x, a, "x0"),
+        "clipped": lambda x0, eps, x, a, prediction: predict_x0_eps(x0.clamp(-1, 1), x, a, "x0"),
         "gradients": torch.no_grad,
     } | changes
 
@@ -182,8 +221,9 @@ def denoiser_with(**changes):
             with parts["gradients"]():
                 a = self.schedule.alpha_bar[parts["index"](t)].item()
                 output = self.model(x_t, torch.full((len(x_t),), parts["time"](t, self.schedule.T)))
-                pair = predict_x0_eps(parts["output"](output), x_t, a, parts["prediction"](self.prediction))
-                return parts["clipped"](*pair, x_t, a) if parts["clip"](self.clip) else pair
+                prediction = parts["prediction"](self.prediction)
+                pair = predict_x0_eps(parts["output"](output), x_t, a, prediction)
+                return parts["clipped"](*pair, x_t, a, prediction) if parts["clip"](self.clip) else pair
 
     return Changed
 
@@ -198,12 +238,19 @@ def spread(a, s, variance):
     return (1 - a / s) * ((1 - s) / (1 - a) if variance == "posterior" else 1)
 
 
-def ddpm_with(mean=mean, spread=spread, root=0.5, last=0.0):
-    """`ddpm_step` with another mean or noise; `last` is the factor of the noise that the last step adds."""
+def turned(a, s, variance):
+    """The variance where the quotient of the two ᾱ is turned round: less than 0."""
+    return spread(s, a, "beta") * ((1 - s) / (1 - a) if variance == "posterior" else 1)
+
+
+def ddpm_with(mean=mean, spread=spread, root=0.5, last=False):
+    """`ddpm_step` with another mean or noise; `last`: the last step adds noise too."""
 
     def changed(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance="posterior"):
-        added = spread(alpha_bar_t, alpha_bar_s, variance) ** root * (last if alpha_bar_s == 1 else 1)
-        return mean(x_t, x0_hat, alpha_bar_t, alpha_bar_s) + added * noise
+        x_s = mean(x_t, x0_hat, alpha_bar_t, alpha_bar_s)
+        if alpha_bar_s == 1 and not last:
+            return x_s
+        return x_s + spread(alpha_bar_t, alpha_bar_s, variance) ** root * noise
 
     return changed
 
@@ -264,9 +311,26 @@ def covariance(features):
     return np.cov(features, rowvar=False)
 
 
+ROOT_OF_A_NUMBER = (
+    "What is ᾱ_t where your function stops: a tensor, or a plain number?",
+    "The root that you call is one of tensors. ᾱ_t may be a plain number, such as 0.25, which has none.",
+    "A root is a power, and the operator for powers, **, takes numbers and tensors alike. Which power is it?",
+)
+
+
+def torch_root_of(answer) -> tuple:
+    """An entry of the bank: a root that only tensors have."""
+    stop = r"sqrt\(\).*must be Tensor, not|has no attribute 'sqrt'"
+    return "torch.sqrt of a number", with_torch_root(answer), *ROOT_OF_A_NUMBER, stop
+
+
 def bank(**mistakes) -> dict[str, list[Mistake]]:
-    return {task: [Mistake(name, function, tuple(hints)) for name, function, *hints in found]
-            for task, found in mistakes.items()}  # fmt: skip
+    """By task, from (name, a form or several, three hints and, where an exception tells it, `stop`)."""
+
+    def entry(name, forms, first, second, third, stop="") -> Mistake:
+        return Mistake(name, forms if isinstance(forms, tuple) else (forms,), (first, second, third), stop)
+
+    return {task: [entry(*each) for each in found] for task, found in mistakes.items()}
 
 
 # fmt: off
@@ -305,7 +369,7 @@ MISTAKES = bank(
         ("variances for roots", lambda x_0, alpha_bar_t, eps: alpha_bar_t * x_0 + (1 - alpha_bar_t) * eps,
          "Let x_0 be 0 and ᾱ_t a quarter. How large should the variance of x_t be, and how large is yours?",
          "ᾱ_t and 1 − ᾱ_t are shares of the variance. What a picture is multiplied with is a standard deviation.",
-         "Both factors are right but for their size: compare how eq. 4 writes them, sign by sign."),
+         "Both terms are there. Compare each factor with eq. 4, symbol by symbol, and look for what stands over it."),
         ("ε times its variance", lambda x_0, alpha_bar_t, eps: alpha_bar_t**0.5 * x_0 + (1 - alpha_bar_t) * eps,
          "Is your noise as loud as the variance 1 − ᾱ_t asks?",
          "The image's factor is right. The noise's is a variance, where a standard deviation is wanted.",
@@ -327,6 +391,7 @@ MISTAKES = bank(
          "asked for ε?",
          "Both factors are right. Look at what stands between the two terms.",
          "Noise is added. With your sign the network would have to predict −ε."),
+        torch_root_of(q_sample),
     ],
     target=[
         ("v with its sign turned", lambda x_0, alpha_bar_t, eps, prediction:
@@ -361,6 +426,7 @@ MISTAKES = bank(
          "Is the target as large at t = 1 as at t = T?",
          "For 'epsilon' you ask for the noise as it is in x_t. The paper asks for it before it is scaled.",
          "Ho et al. ask for ε with variance 1, at every time: nothing has to be computed."),
+        torch_root_of(target),
     ],
     loss_weight=[
         ("max for min", weight_with(cap=torch.maximum),
@@ -377,11 +443,11 @@ MISTAKES = bank(
          "Take no root here: the squared error is weighed, and by squares."),
         ("as for x_0", weight_with(divisor={"epsilon": lambda snr: 1, "v": lambda snr: 1}),
          "An error of ε̂ becomes which error of x̂_0? Is that the same at all t?",
-         "The weight is right for 'x0'. §3.4 of Hang et al. divides it for the other two.",
+         "The weight is right for 'x0'. For the other two it is divided by something that depends on the SNR.",
          "The squared error of ε̂ is that of x̂_0 times SNR, so it needs less weight by as much; v likewise, plus 1."),
         ("v as ε", weight_with(divisor={"v": lambda snr: snr}),
          "At t = T the SNR is nearly 0. Which weight has v there, and should it be as large as that of ε?",
-         "'epsilon' and 'x0' are right. What v is divided by is near, but not what §3.4 says.",
+         "'epsilon' and 'x0' are right. What v is divided by is near, but not right.",
          "For v there is something to add to the SNR before you divide."),
         ("γ not used", weight_with(cap=lambda snr, gamma: snr.clamp(max=5.0)),
          "Does your weight change when gamma changes?",
@@ -395,6 +461,10 @@ MISTAKES = bank(
          "What does your function return when weighting is 'uniform'?",
          "min-SNR is right in all cases. Ask first which weighting is wanted.",
          "'uniform' means that every image counts the same, at every t: as in Ho et al."),
+        ("a number for uniform", weight_with(weighting="a number"),
+         "For 'uniform', how many weights do you return for a batch of five images?",
+         "min-SNR is right. For 'uniform' you return one number, but it is to have the shape of alpha_bar_t.",
+         "torch has functions that make a new tensor in the shape of another one: of zeros, of ones."),
     ],
     diffusion_loss=[
         ("ᾱ of the time before", loss_with(level=lambda alpha_bar, t: alpha_bar[t - 1]),
@@ -469,6 +539,10 @@ MISTAKES = bank(
          "Which frequency is your last one: exactly 1/10000, or a bit more?",
          "There are two customs. Here i is divided by the number of frequencies.",
          "You divide by one less than the formula does."),
+        ("whole numbers divided", embedding_with(exponent=lambda i, h: -(i // h)),
+         "How many different frequencies has your embedding?",
+         "All your frequencies are 1, so all sines are the same, and all cosines. Print your exponents.",
+         "i is always less than h. So what is i / h, and what does // make of it?"),
         ("dim for dim/2", embedding_with(exponent=lambda i, h: -i / (2 * h)),
          "Which is your lowest frequency? 1/100 is not low enough for t up to 830.",
          "i runs over half of dim. What is it divided by?",
@@ -486,7 +560,7 @@ MISTAKES = bank(
         ("last convolution not at zero", NotZero,
          "What does a new block do to its input, before any training?",
          "The forward pass is right. But a new block should pass its input on, unchanged but for `skip`.",
-         "One of the two convolutions has to begin with weights and bias 0: the kit has `zero` for it."),
+         "One of the two convolutions has to begin with weights and bias 0: the notebook has `zero` for it."),
         ("no skip", block_with(lambda b, x, emb: inner(b, x, emb)),
          "Why is it called a *residual* block?",
          "What the block computes is right. But a new block puts out 0, and nothing gets through it.",
@@ -501,12 +575,24 @@ MISTAKES = bank(
          "Can your block draw something else at another time, or only something brighter?",
          "The time comes in so late that no convolution can use it.",
          "Add it between the two halves, before the second norm."),
+        ("time after the second norm", tuple(
+            block_with(lambda b, x, emb, late=late: b.skip(x) + b.conv2(late(
+                b.norm2(b.conv1(F.silu(b.norm1(x)))), b.time(emb)[:, :, None, None])))
+            for late in (lambda h, time: F.silu(h + time), lambda h, time: F.silu(h) + time)),
+         "Where does your block add the time: before the second norm, or behind it?",
+         "All parts are there, and the first half is right. In the second half the sum with the time stands too late.",
+         "The second norm should see the time already: the sum comes right behind the first convolution."),
+        ("time without axes", block_with(lambda b, x, emb:
+            b.skip(x) + b.conv2(F.silu(b.norm2(b.conv1(F.silu(b.norm1(x))) + b.time(emb))))),
+         "Which shape has what the layer `time` puts out, and which has h?",
+         "`time` gives a number for each channel. But torch lines shapes up from the right, where the pixels of h are.",
+         "Behind the axis of the channels the time needs two more of length 1, one for each axis of the picture."),
         ("no activation", block_with(lambda b, x, emb: b.skip(x) + inner(b, x, emb, act=lambda h: h)),
          "What are two convolutions one after the other, with nothing between?",
          "Norm and convolution are there. What bends the line is not.",
          "Each half has three parts: a norm, a SiLU, a convolution."),
         ("ReLU for SiLU", block_with(lambda b, x, emb: b.skip(x) + inner(b, x, emb, act=F.relu)),
-         "Which activation does the block have in the kit?",
+         "Which bend does the text of the notebook name, a few lines above the class?",
          "The order is right, and the values are near. It is a smooth function that is wanted.",
          "x times its sigmoid; yours has a corner at 0."),
         ("activation before the norm", block_with(lambda b, x, emb: b.skip(x) + b.conv2(
@@ -523,21 +609,27 @@ MISTAKES = bank(
         ("no skips", unet_with(skip=lambda skips, h: h),
          "Where is the fine detail to come from that was lost on the way down?",
          "Each block of the way up is given h twice. The second place is for something from the way down.",
-         "On the way down the outputs have to be kept in a list, and on the way up taken from it."),
+         "What each level of the way down puts out has to be kept, and on the way up laid beside h."),
+        ("skip first", tuple(way_with(*order) for order in (
+            (skip_first, skip_first), (skip_first, skip_second), (skip_second, skip_first))),
+         "Two tensors are joined at each level: which stands first in yours, what comes from below, or the skip?",
+         "A network could learn with either order. But the weights of the check, and of the kit, were made for one: "
+         "what comes from below is first, the skip is second.",
+         "Look at the joins of the way up: where the skip stands first, the two have to change places."),
         ("no middle", unet_with(middle=False),
          "How many parts has the network between the last level down and the first level up?",
-         "unet.middle is never called.",
+         "`middle` is never called.",
          "At the bottom there is one more group of blocks, which is given the time too."),
         ("no head", unet_with(head=False),
          "How many channels has your output, and how many has an image?",
          "Features come out, no picture: the last part of the network is missing.",
-         "After the way up follows unet.head, and only then the pixels are put back."),
+         "After the way up follows `head`, and only then the pixels are put back."),
         ("pixels not folded", unet_with(fold=False),
-         "What does the kit do first when unet.config.patch is 2?",
-         "It is right for patch = 1. For 2, the stem wants four times as many channels.",
-         "torch.nn.functional has a function that moves 2×2 pixels into channels: shuffling backwards."),
+         "Where `patch` is 2: how many channels has x, and how many does `stem` want?",
+         "It is right for patch = 1. For 2, each 2×2 pixels have to be folded into channels, before the stem.",
+         "torch.nn.functional has a function that moves pixels into channels; its name says shuffling, backwards."),
         ("pixels not put back", unet_with(unfold=False),
-         "Has your output the shape of x when unet.config.patch is 2?",
+         "Has your output the shape of x where `patch` is 2?",
          "It is right for patch = 1. For 2, the channels that the pixels went into are still there.",
          "What was folded before the stem must be unfolded after the head."),
         ("one time for all", unet_with(time=lambda t: t[:1]),
@@ -633,7 +725,7 @@ MISTAKES = bank(
             )(output, x_t, alpha_bar_t, prediction),
          "Which factors have image and noise in x_t: variances, or standard deviations?",
          "All three predictions are solved the right way, but with the wrong two factors.",
-         "Look at eq. 4 again: over both factors there is a sign that yours lack."),
+         "Look at eq. 4 again: over both factors there is a symbol that yours lack."),
         ("order swapped", lambda output, x_t, alpha_bar_t, prediction:
             predict_x0_eps(output, x_t, alpha_bar_t, prediction)[::-1],
          "Which of the two comes first in what you return?",
@@ -659,17 +751,24 @@ MISTAKES = bank(
          "Does your result depend on `prediction`?",
          "It is right where the output is ε̂. It is not always that.",
          "There are three cases; for two of them eq. 4 has to be solved for something else."),
+        torch_root_of(predict_x0_eps),
     ],
     Denoiser=[
-        ("ε̂ not derived again", denoiser_with(clipped=lambda x0, eps, x, a: (x0.clamp(-1, 1), eps)),
+        ("ε̂ not derived again", denoiser_with(clipped=lambda x0, eps, *_: (x0.clamp(-1, 1), eps)),
          "After clipping, do x̂_0 and ε̂ still add up to x_t?",
          "x̂_0 is right. But x_t is known, so a new x̂_0 means a new ε̂.",
          "You have a function that finds ε̂ from an x̂_0. Call it once more, with the clipped one."),
+        ("translated again as before", denoiser_with(clipped=lambda x0, eps, x, a, prediction:
+            predict_x0_eps(x0.clamp(-1, 1), x, a, prediction)),
+         "After clipping you translate again. What does the translator get then: what the network says, or an image?",
+         "It is right with clip=False, and where the network predicts x_0: there an output *is* an image.",
+         "What you clipped is x̂_0, whatever the network predicts. The translator has to be told so."),
         ("no clipping", denoiser_with(clip=lambda clip: False),
          "Which values can a pixel of an image have? And of your x̂_0?",
          "With clip=False it is right.",
          "A guess outside of the range of images has to be brought back to its edge."),
-        ("clipped to [0, 1]", denoiser_with(clipped=lambda x0, eps, x, a: predict_x0_eps(x0.clamp(0, 1), x, a, "x0")),
+        ("clipped to [0, 1]", denoiser_with(clipped=lambda x0, eps, x, a, _:
+            predict_x0_eps(x0.clamp(0, 1), x, a, "x0")),
          "Which number is black in this kit?",
          "Your black is a middle grey. Notebook 1 says where images live inside the model.",
          "The lower limit is not the one of images that were divided by 255."),
@@ -678,7 +777,7 @@ MISTAKES = bank(
          "With clip=True it is right.",
          "The choice is stored, and never asked for."),
         ("output clipped", denoiser_with(output=lambda output: output.clamp(-1, 1),
-                                         clipped=lambda x0, eps, x, a: (x0, eps)),
+                                         clipped=lambda x0, eps, *_: (x0, eps)),
          "What do you clip: the image, or whatever the network puts out?",
          "Noise may well be beyond 1. It is x̂_0 that has a range.",
          "First translate the output into x̂_0, then clip."),
@@ -704,7 +803,7 @@ MISTAKES = bank(
          "If noise has variance 1, which variance has what you add?",
          "The mean is right. The noise is far too quiet.",
          "Eq. 7 gives a variance. What noise is multiplied with is a standard deviation."),
-        ("noise in the last step", ddpm_with(last=1.0),
+        ("noise in the last step", ddpm_with(last=True),
          "What is x_0: a picture, or a picture with noise on it?",
          "Right everywhere but at s = 0 with variance='beta'. There noise is added that nobody will remove.",
          "When ᾱ_s is 1 the step is over after the mean."),
@@ -740,6 +839,16 @@ MISTAKES = bank(
          "Is α_t the share that one step keeps, or all steps until t?",
          "You use ᾱ_t where eq. 7 has no bar. From ᾱ_t and ᾱ_s you can find α.",
          "α is what leads from ᾱ_s to ᾱ_t: a quotient."),
+        ("β turned round", (
+            ddpm_with(spread=turned, mean=lambda x, x0, a, s:
+                (s**0.5 * (1 - s / a) * x0 + (s / a) ** 0.5 * (1 - s) * x) / (1 - a)),
+            ddpm_with(spread=turned, mean=lambda x, x0, a, s:
+                (s**0.5 * (1 - s / a) * x0 + (a / s) ** 0.5 * (1 - s) * x) / (1 - a))),
+         "You take the root of a negative number. Is your β between 0 and 1?",
+         "ᾱ falls with t. Which of ᾱ_t and ᾱ_s is larger, and is their quotient in your β more than 1, or less?",
+         "β is the share that is lost on the way from s to t. In its quotient your two ᾱ have to change places.",
+         r"math domain error|nonnegative input"),
+        torch_root_of(ddpm_step),
     ],
     ddpm_mean_eps=[
         ("ᾱ_t for α", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
@@ -764,6 +873,12 @@ MISTAKES = bank(
          "The forward step shrank the picture before it added noise. Does yours undo that?",
          "Both factors are a little too small, and by the same part.",
          "Something in front of the bracket of eq. 11 is missing."),
+        ("α without its root", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
+            (x_t - (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t) ** 0.5 * eps_hat)
+            / (alpha_bar_t / alpha_bar_s),
+         "The forward step shrank the picture. Was it multiplied with α, or with the root of α?",
+         "Both factors are too large, by the same part, at every t: what stands in front of the bracket is wrong.",
+         "α is a share of the variance. Compare what the bracket is divided by with eq. 11, symbol by symbol."),
         ("plus for minus", lambda x_t, eps_hat, alpha_bar_t, alpha_bar_s:
             (x_t + (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t) ** 0.5 * eps_hat)
             / (alpha_bar_t / alpha_bar_s) ** 0.5,
@@ -781,6 +896,7 @@ MISTAKES = bank(
          "Do you go one step back, or all the way to x_0?",
          "What you return is x̂_0, from eq. 15. The mean of x_s is much nearer to x_t.",
          "Only the noise of the last step is removed: there is a β in eq. 11."),
+        torch_root_of(answers.ddpm_mean_eps),
     ],
     ddim_step=[
         ("no room for the noise", ddim_with(direction=lambda a, s, sigma: (1 - s) ** 0.5),
@@ -811,6 +927,17 @@ MISTAKES = bank(
          "How much noise should the last step add, where ᾱ_s is 1?",
          "In σ one quotient stands on its head; at s = 0 it divides by 0.",
          "β̃ is less than β: so the smaller noise level, that of s, is above."),
+        ("σ without its root", ddim_with(sigma=lambda a, s, eta: eta * (1 - s) / (1 - a) * (1 - a / s)),
+         "Is your σ a variance, or a standard deviation?",
+         "η = 0 is right. For η > 0 too little noise is added, and too much of the old is left: your σ is too small.",
+         "At η = 1 yours is the variance of DDPM. Compare σ with eq. 16, symbol by symbol."),
+        ("noise that is not there", lambda x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0:
+            ddim_with()(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, 0 * x_t, eta)
+            + sigma_of(alpha_bar_t, alpha_bar_s, eta) * noise,
+         "Which value has `noise` where η is 0? Look at the first line of your function.",
+         "Where η is 0 nobody has drawn any noise, and None times a number is an error, also where the number is 0.",
+         "Ask first whether there is anything to add: leave the last term out where σ is 0.",
+         "NoneType"),
         ("η under the root", ddim_with(sigma=lambda a, s, eta: (eta * (1 - s) / (1 - a) * (1 - a / s)) ** 0.5),
          "With η = ½, is your σ half of that with η = 1?",
          "η = 0 and η = 1 are right, but not what lies between.",
@@ -830,12 +957,17 @@ MISTAKES = bank(
          "In the last step, do you return the image, or the noise?",
          "Both factors are right, but each stands before the other picture.",
          "ᾱ_s goes with the image."),
+        torch_root_of(ddim_step),
     ],
     times=[
         ("whole strides", lambda T, steps: list(range(T, -1, -(T // steps))),
          "How many times has your list, and does it end at 0?",
          "T is not always a multiple of the steps. A whole stride then goes wrong at the end.",
          "Divide the way evenly first, with fractions, and round afterwards."),
+        ("whole strides, short of 0", lambda T, steps: [T - i * (T // steps) for i in range(steps + 1)],
+         "For T = 830 and 50 steps, at which time does your list end?",
+         "The number of times is right. But 50 strides of 16 are 800: the last 30 times are never reached.",
+         "A stride need not be a whole number. Only the times have to be, when all is computed."),
         ("whole strides from 0", lambda T, steps: list(range(0, T, T // steps))[::-1],
          "Where does your list begin? A sampler begins with pure noise, x_T.",
          "For T = 830 and 50 steps yours begins at 784: there the network has never seen a picture like x_T.",
@@ -856,9 +988,14 @@ MISTAKES = bank(
          "Does a sampler go from the image to noise, or from noise to the image?",
          "The right times, in the wrong order.",
          "T first, 0 last."),
-        ("cut off, not rounded", lambda T, steps: [int(T - i * T / steps) for i in range(steps + 1)],
+        ("cut off, not rounded", (
+            lambda T, steps: [int(T - i * T / steps) for i in range(steps + 1)],
+            lambda T, steps: [int(T * (1 - i / steps)) for i in range(steps + 1)],
+            lambda T, steps: torch.linspace(T, 0, steps + 1).int().tolist(),
+            lambda T, steps: np.linspace(T, 0, steps + 1).astype(int).tolist(),
+            lambda T, steps: [T - i * T // steps for i in range(steps + 1)]),
          "What becomes of 796.8 in your list?",
-         "All times are right or too small by one.",
+         "All times are right, or off by one.",
          "int and // cut off. The nearest whole number is wanted."),
         ("T − 1 first", lambda T, steps: evenly(T - 1, 0, steps + 1),
          "Is the first time T?",
@@ -908,10 +1045,22 @@ MISTAKES = bank(
          "Where is the noise in the figure: on the left, or on the right?",
          "The right times, in the wrong order.",
          "T first, 0 last."),
-        ("cut off, not rounded", lambda T, count=8: [int(T - i * T / (count - 1)) for i in range(count)],
+        ("cut off, not rounded", (
+            lambda T, count=8: [int(T - i * T / (count - 1)) for i in range(count)],
+            lambda T, count=8: [int(T * (1 - i / (count - 1))) for i in range(count)],
+            lambda T, count=8: torch.linspace(T, 0, count).int().tolist(),
+            lambda T, count=8: np.linspace(T, 0, count).astype(int).tolist(),
+            lambda T, count=8: [T - i * T // (count - 1) for i in range(count)]),
          "What becomes of 592.9 in your list?",
-         "All times are right or too small by one.",
+         "All times are right, or off by one.",
          "int and // cut off. The nearest whole number is wanted."),
+        ("always eight", (
+            lambda T, count=8: evenly(T, 0, 8),
+            lambda T, count=8: [round(T * (1 - k / 7)) for k in range(count)],
+            lambda T, count=8: [round(T * (1 - k / (count - 1))) for k in range(8)]),
+         "Does your list change when `count` does?",
+         "Eight columns are right. With another `count` the list must have as many times, and still end at 0.",
+         "A number stands in your code that is right for eight columns only. Say it by `count`."),
         ("T − 1 first", lambda T, count=8: evenly(T - 1, 0, count),
          "Is the first column the state of pure noise?",
          "In other libraries the noisiest state has the index T − 1. Here x_0 is the clean image, so it is T.",

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 import hwkit
-from hwkit.course.compare import close, entries, factors, of_another_kind, plain, where
-from hwkit.course.mistakes import MISTAKES
+from hwkit.course.compare import close, differs, entries, factors, of_another_kind, plain, where
+from hwkit.course.mistakes import MISTAKES, Mistake
 from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Unfit
 from hwkit.files import read_json, runs, write_json
 from hwkit.language import filled, say, sentences
@@ -40,7 +40,7 @@ FOREIGN = (  # whose lines are no student's
 
 also_kept: list[Path] = []  # folders that keep the ticks too: on Colab MyDrive/hwkit
 ticks: dict[str, bool] = {}  # by the name of the task: whether its last check passed
-failures: dict[str, tuple[str, int]] = {}  # by the name of the task: how it failed last, and how often in a row
+failures: dict[str, "Failure"] = {}  # by the name of the task: how it failed last
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,15 @@ class Stop:
     kind: str  # blank, unfit, error, in place
     text: str = field(compare=False)
     cause: str = ""  # the exception without line and numbers: the same in all that stop for this reason
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a task failed: the kind of its `Result`, the wrong values of a mistake without a name, how often in a row."""
+
+    kind: str
+    seen: list = field(default_factory=list)
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,9 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
         return failed(task, stop.kind, stop.text)
     order = sorted(range(len(cases)), key=lambda i: i not in wrong)  # where another mistake is soon told apart
     for mistake in MISTAKES[task.name] if wrong else ():
-        if all(agree(task, seen[i], attempt(task, mistake.function, cases[i])) for i in order):
+        if is_known_by(mistake, stop) or any(
+            all(agree(task, seen[i], attempt(task, form, cases[i])) for i in order) for form in mistake.forms
+        ):
             return failed(task, mistake.name, tuple(map(say, mistake.hints)))
     if stop:
         tried = say("(Tried with {case}.)", case=cases[seen.index(stop)]) if stop.kind == "error" else ""
@@ -137,7 +148,12 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
     if not agree(task, attempt(task, function, cases[wrong[0]], seed + 1), seen[wrong[0]]):
         text = "Two calls with the same inputs gave two results: draw nothing at random, all noise is an argument."
         return failed(task, "random", say(text))
-    return failed(task, "wrong", faults(task, list(zip(cases, seen, right, strict=True))))
+    return failed(task, "wrong", faults(task, list(zip(cases, seen, right, strict=True))), seen)
+
+
+def is_known_by(mistake: Mistake, stop: Stop | None) -> bool:
+    """Whether an exception alone tells the mistake."""
+    return bool(stop and stop.kind == "error" and mistake.stop and re.search(mistake.stop, stop.cause))
 
 
 def attempt(task: Task, function: Callable, case: Case, seed: int = 0) -> dict | Stop:
@@ -209,11 +225,16 @@ def other_signature(task: Task, function: Callable) -> str | None:
 # Hints
 
 
-def failed(task: Task, kind: str, text: str | tuple[str, ...]) -> Result:
-    """A failure as a result. Of several hints each is told when the task has failed in this way once more."""
-    last, count = failures.get(task.name, ("", 0))
-    count = count + 1 if last == kind else 1
-    failures[task.name] = kind, count
+def failed(task: Task, kind: str, text: str | tuple[str, ...], seen: list = ()) -> Result:
+    """A failure as a result. Of several hints each is told when the task has failed in this way once more.
+
+    `seen`: the wrong values of a mistake that has no name, as other wrong values are another mistake.
+    """
+    last = failures.get(task.name, Failure(""))
+    pairs = zip(last.seen, seen, strict=False)  # of unequal length only where the kinds differ
+    again = last.kind == kind and all(old.keys() == new.keys() and agree(task, new, old) for old, new in pairs)
+    count = last.count + 1 if again else 1
+    failures[task.name] = Failure(kind, list(seen), count)
     if isinstance(text, str):
         return Result(False, kind, say("✗ {task}: {text}", task=task, text=text))
     level = min(count, len(text))
@@ -221,9 +242,8 @@ def failed(task: Task, kind: str, text: str | tuple[str, ...]) -> Result:
     number = say("Hint {level} of {count}.", level=level, count=len(text))
     more = say("Check again for the next.")
     if level == len(text):
-        more = say(
-            "Read again: {equation}, in notebook {notebook}.", equation=say(task.equation), notebook=task.notebook
-        )
+        about = {"number": task.number, "notebook": task.notebook, "equation": say(task.equation)}
+        more = say("Read again task {number} in notebook {notebook} (after {equation}).", **about)
     return Result(False, kind, f"{hint}\n  {sentences(number, more)}")
 
 
@@ -251,7 +271,7 @@ def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
     """Three hints on an answer that is wrong in a way that the kit does not know; see `compare.py`."""
     case, got, want = next(each for each in tries if not agree(task, *each[1:]))
     name = next(name for name, value in want.items() if not close(got[name], value, task.tolerance))
-    first = where(name, [(c, close(g[name], w[name], task.tolerance)) for c, g, w in tries])
+    first = where(name, [(c, differs(g[name], w[name], task.tolerance)) for c, g, w in tries])
     if not all(plain(g[name]).isfinite().all() for _, g, _ in tries):
         second = say("It holds NaN or infinite values: is there a division by 0, or the root of less than 0?")
     else:
@@ -259,7 +279,9 @@ def faults(task: Task, tries: list[tuple[Case, dict, dict]]) -> tuple[str, ...]:
         looked = entries(got[name], want[name], task.tolerance)
         second = second or sentences(say("Take {case}:", case=case), looked)
     way = say("Call it with all pictures 0 but one: what comes out is that one's factor.") if task.parts else ""
-    by_hand = say("Compare with {equation}, by hand, for {case}.", equation=say(task.equation), case=case)
+    by_hand = say("Go through your lines one by one, beside the text above the task, for {case}.", case=case)
+    if "eq. " in task.equation:
+        by_hand = say("Compare with {equation}, by hand, for {case}.", equation=say(task.equation), case=case)
     return first, sentences(first, second), sentences(first, second, way, by_hand)
 
 

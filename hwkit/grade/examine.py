@@ -427,7 +427,7 @@ class Work:
             if len(pairs) >= min(SEVERAL, len(kits)):
                 names = ", ".join(self.looked.names[j] for _, j in pairs[:3])
                 said = f"{len(pairs)} of {len(kits)} images that the kit's weights make ({sampler}, seed {seed}) "
-                said += f"are in it: {names}{', …' if len(pairs) > 3 else ''}."
+                said += f"are in it: {names}{', …' if len(pairs) > 3 else '.'}"
                 pictures = tuple(beside(self.looked.stack[j], kits[i]) for i, j in pairs[:6])
                 found.append((said, pictures, "kit's images"))
         return tuple(found)
