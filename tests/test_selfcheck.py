@@ -285,6 +285,15 @@ def test_some_mistakes_are_known_by_what_stops_them_whatever_else_is_wrong(funct
     assert check(function, task).kind == kind
 
 
+def test_with_a_hint_on_what_stopped_it_stands_the_line():
+    def rooted(x_0, alpha_bar_t, eps):
+        return torch.sqrt(alpha_bar_t) * x_0 + torch.sqrt(1 - alpha_bar_t) * eps
+
+    for hint in {m.name: m for m in MISTAKES["q_sample"]}["torch.sqrt of a number"].hints:
+        said = check(rooted, "q_sample").text
+        assert "TypeError" in said and "`return torch.sqrt(alpha_bar_t) * x_0" in said and hint in said
+
+
 # Unknown mistakes: what is wrong, and where
 
 

@@ -314,7 +314,7 @@ def covariance(features):
 ROOT_OF_A_NUMBER = (
     "What is ᾱ_t where your function stops: a tensor, or a plain number?",
     "The root that you call is one of tensors. ᾱ_t may be a plain number, such as 0.25, which has none.",
-    "A root is a power, and the operator for powers, **, takes numbers and tensors alike. Which power is it?",
+    "A root is a power, and the operator for powers, `**`, takes numbers and tensors alike. Which power is it?",
 )
 
 
@@ -761,7 +761,7 @@ MISTAKES = bank(
         ("translated again as before", denoiser_with(clipped=lambda x0, eps, x, a, prediction:
             predict_x0_eps(x0.clamp(-1, 1), x, a, prediction)),
          "After clipping you translate again. What does the translator get then: what the network says, or an image?",
-         "It is right with clip=False, and where the network predicts x_0: there an output *is* an image.",
+         "It is right with clip=False, and where the network predicts x_0: there an output is an image.",
          "What you clipped is x̂_0, whatever the network predicts. The translator has to be told so."),
         ("no clipping", denoiser_with(clip=lambda clip: False),
          "Which values can a pixel of an image have? And of your x̂_0?",

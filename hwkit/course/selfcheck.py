@@ -129,7 +129,8 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
         if is_known_by(mistake, stop) or any(
             all(agree(task, seen[i], attempt(task, form, cases[i])) for i in order) for form in mistake.forms
         ):
-            return failed(task, mistake.name, tuple(map(say, mistake.hints)))
+            stopped_with = stop.text if stop and stop.kind == "error" else ""
+            return failed(task, mistake.name, tuple(sentences(stopped_with, say(hint)) for hint in mistake.hints))
     if stop:
         tried = say("(Tried with {case}.)", case=cases[seen.index(stop)]) if stop.kind == "error" else ""
         return failed(task, stop.kind, sentences(stop.text, tried))
