@@ -492,7 +492,7 @@ def test_of_several_processes_the_first_ones_clock_counts_and_the_mean_of_their_
     state = new_state(TINY, "cpu")
     state.step = 2
     run, worker = (
-        Run(TINY, images, tmp_path, torch.device("cpu"), Two(rank), lambda *_: None, 2.0, False, True)
+        Run(TINY, images, tmp_path, torch.device("cpu"), Two(rank), lambda *_: None, print, 2.0, False, True)
         for rank in (0, 1)
     )
     assert read(worker, state, Position(), [torch.tensor(0.5), torch.tensor(0.25)], 90.0, True)

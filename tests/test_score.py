@@ -174,7 +174,7 @@ def test_two_folders_of_unknown_origin_are_two(sample, real, tmp_path):
     folders = [folder_of(sample[:50], tmp_path / "A"), folder_of(sample[50:100], tmp_path / "B")]
     sets = [load_folder(folder) for folder in folders]
     assert [part for part, _ in groups(folders, sets)] == [[folder] for folder in folders]
-    with pytest.raises(ValueError, match=r"Nothing tells.*A and .*B.*one by one"):
+    with pytest.raises(ValueError, match=r"Nothing tells.*A, .*B.*one by one"):
         score(Means(), folders, sets, real)
     assert "images of unknown origin" in score(Means(), folders[:1], sets[:1], real).words()[0]
 
