@@ -234,6 +234,8 @@ def test_without_noise_a_mistake_arrives_and_with_noise_it_is_corrected():
     assert 0.02 < abs(spreads("ddim", 415)[0] - 1) < 0.08
     assert spreads("ddpm", 415)[0] == pytest.approx(0.9, abs=0.02)
     assert spreads("dpm++sde", 415)[0] == pytest.approx(1, abs=0.05)
+    says("03", "6: 13 %")
+    assert left_of_a_mistake("dpm++sde", 119) == pytest.approx(0.13, abs=0.01)
 
 
 def test_answers_to_exercises_of_notebook_3():
