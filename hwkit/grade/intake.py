@@ -123,7 +123,11 @@ class Archive(Files):
             packed = 0
             for member in self.archive.infolist():
                 packed += member.compress_size
-                if not member.is_dir() and self._fits(member) and (name := self._take(*named(member))):
+                if (
+                    not member.orig_filename.endswith("/")
+                    and self._fits(member)
+                    and (name := self._take(*named(member)))
+                ):
                     self.members[name] = member
             if packed > size:
                 raise Refused(say("Its files overlap, as only those of a zip bomb do."))
