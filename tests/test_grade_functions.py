@@ -84,12 +84,13 @@ def test_the_worked_notebooks_pass_and_the_student_edition_is_blank(process, tmp
     assert list(results) == [task.name for task in TASKS]
     assert {name: r.text for name, r in results.items() if not r.passed} == {}
     assert {name: r.text for name, r in results.items()} == {task.name: f"{task.verified}." for task in TASKS}
-    blank = [path.read_bytes() for path in sorted((NOTEBOOKS / "student").glob("0*.ipynb"))]
-    results = grade_functions(blank, seeds, process)
-    assert not any(r.passed for r in results.values())
-    assert all(r.text.startswith("The blank is still empty.") for r in results.values())
-    both = grade_functions([*worked, *blank], seeds, process)  # a blank copy beside one's own takes nothing away
-    assert all(r.passed for r in both.values())
+    for edition in ("student", "zh-TW/student"):
+        blank = [path.read_bytes() for path in sorted((NOTEBOOKS / edition).glob("0*.ipynb"))]
+        results = grade_functions(blank, seeds, process)
+        assert not any(r.passed for r in results.values())
+        assert all(r.text.startswith("The blank is still empty.") for r in results.values())
+        both = grade_functions([*worked, *blank], seeds, process)  # a blank copy beside one's own takes nothing away
+        assert all(r.passed for r in both.values())
 
 
 @pytest.mark.parametrize("number", range(3))

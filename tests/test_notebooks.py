@@ -577,6 +577,19 @@ def test_elsewhere_the_notebooks_are_those_of_this_folder_and_nothing_is_downloa
     assert capsys.readouterr().out == f"{tmp_path / 'a.zip'}: 0.0 MB\n"
 
 
+@pytest.mark.parametrize("edition", ["student", "zh-TW/student"])
+def test_a_notebook_that_still_has_blanks_is_named_before_it_is_packed(tmp_path, monkeypatch, capsys, edition):
+    """What stands in the file is packed, and a filled-in notebook may not be saved yet."""
+    monkeypatch.setattr(notebook, "KIT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(NOTEBOOKS / "01_data.ipynb", tmp_path / "notebooks")
+    notebook.own_notebooks()
+    assert capsys.readouterr().out == "", "the worked edition has none"
+    shutil.copy(NOTEBOOKS / edition / "03_sampling.ipynb", tmp_path / "notebooks")
+    notebook.own_notebooks()
+    assert "STILL WITH BLANKS: 03_sampling.ipynb. If you have filled them in, save" in capsys.readouterr().out
+
+
 def test_a_student_edition_that_was_begun_is_handed_in_for_its_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(notebook, "KIT", tmp_path)
     shutil.copytree(NOTEBOOKS / "student", tmp_path / "notebooks" / "student")

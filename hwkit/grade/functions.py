@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from hwkit.course.selfcheck import BLANKS
 from hwkit.course.tasks import BY_NAME, TASKS, Task
 from hwkit.files import expanded
 from hwkit.grade.allowed import BUILTINS, GIVEN, MODULES, TYPES, Refused, vetted
@@ -212,7 +213,8 @@ def pieces_of(task: Task, notebook: Notebook) -> list[Piece]:
 def is_blank(statement: ast.stmt) -> bool:
     """Whether a definition holds a blank of the student edition."""
     raised = (node.exc for node in ast.walk(statement) if isinstance(node, ast.Raise) and node.exc)
-    return any(re.match("NotImplementedError\\(['\"]Task ", ast.unparse(error)) for error in raised)
+    blank = f"NotImplementedError\\(['\"]({'|'.join(BLANKS)})"
+    return any(re.match(blank, ast.unparse(error)) for error in raised)
 
 
 def names_in(source: str) -> set[str]:

@@ -11,6 +11,7 @@ import re
 import stat
 import struct
 import zipfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Refused(ValueError):
 
 
 @dataclass
-class Files:
+class Files(ABC):
     """The files of one submission by their names, `generate/00001.png` and the like; `read` gives their bytes."""
 
     sizes: dict[str, int] = field(default_factory=dict)  # as they are declared
@@ -50,15 +51,16 @@ class Files:
             raise Refused(say(said, name=shown(name), most=UNPACKED))
         try:
             data = self._bytes(name, size + 1)
-        except (*DAMAGED, NotImplementedError) as error:
+        except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of a method of packing that it does not know
             raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=shown(str(error)))) from error
         self.left -= len(data)
         if len(data) > size:
             raise Refused(say("{name} is larger than the {size:,} bytes that it says.", name=shown(name), size=size))
         return data
 
+    @abstractmethod
     def _bytes(self, name: str, most: int) -> bytes:
-        raise NotImplementedError
+        """The bytes of a file, but not more than `most`."""
 
     def _take(self, raw: str, size: int) -> str | None:
         """Lists a file under a name that stays in the folder; None where it has none, or is not wanted."""
@@ -134,7 +136,7 @@ class Archive(Files):
         except Refused:
             file.close()
             raise
-        except (*DAMAGED, NotImplementedError, struct.error) as error:
+        except (*DAMAGED, NotImplementedError, struct.error) as error:  # as in `read`
             file.close()
             raise Refused(say("It is no .zip that can be read ({why}).", why=shown(str(error)))) from error
         if (declared := sum(self.sizes.values())) > UNPACKED:
