@@ -37,21 +37,31 @@ ARTEFACTS = KIT / "tests" / "artefacts"  # screenshots
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
 
 
-@pytest.fixture(autouse=True)
-def fence(monkeypatch, tmp_path):
-    """No test finds MNIST by the environment, or the kit's own weights, or writes into its data/ or runs/.
+def fenced(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Inside, nothing finds MNIST by the environment, or the kit's own weights, or writes into its data/ or runs/.
 
     All begin in English, also on a machine that speaks Chinese.
     """
-    monkeypatch.delenv("HWKIT_MNIST", raising=False)
-    monkeypatch.delenv("HWKIT_DEBUG", raising=False)
-    for name in ("HWKIT_LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    monkeypatch.setattr(language, "chosen", None)
-    monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(sources, "PREPARED", tmp_path / "data")
-    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")
+    for name in ("HWKIT_MNIST", "HWKIT_DEBUG", "HWKIT_LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        patch.delenv(name, raising=False)
+    patch.setenv("LANG", "C.UTF-8")
+    patch.setattr(language, "chosen", None)
+    patch.setenv("HWKIT_RUNS", str(folder / "runs"))
+    patch.setattr(sources, "PREPARED", folder / "data")
+    patch.setattr(checkpoint, "PRETRAINED", folder / "pretrained")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fence_around_what_is_shared(tmp_path_factory):
+    """For the fixtures that tests share, which are made before a test's own fence stands."""
+    with pytest.MonkeyPatch.context() as patch:
+        fenced(patch, tmp_path_factory.mktemp("fence"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fence(monkeypatch, tmp_path):
+    fenced(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session")

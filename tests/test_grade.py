@@ -66,7 +66,7 @@ def rows_of(out: Path) -> dict[str, dict[str, str]]:
 def graded(tmp_path_factory) -> Path:
     """The class of twelve, made and graded by the command; `submissions-graded` stands beside `submissions`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HWKIT_MNIST", raising=False)
+        patch.setattr(checkpoint, "PRETRAINED", KITS.parent)  # as they are for who grades
         place = make_class.make(tmp_path_factory.mktemp("class"))
         before = snapshot(place)
         files = [place / "submissions", "--roster", place / "students.csv", "--rubric", place / "rubric.toml"]
