@@ -42,6 +42,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     ),
     "eta": (float, None, "of ddim (by default 0) and dpm++sde (1): 0 adds no noise, 1 as much as ddpm"),
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
+    "guidance": (float, None, "weight of the guide in the weights, 1 for none; by default 1.3 for dpm++sde, else 1"),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),
     "precision": (PRECISIONS, "auto", "of the convolutions; auto: the quicker of fp32 and bf16 on this CPU"),
@@ -124,7 +125,7 @@ class Commands:
     def train(recipe, run, source, weights, fresh, yes, stream, compile, save_minutes, device):
         """Trains a recipe, or goes on with its run. Example: python -m hwkit train cpu --minutes 20 --run runs/mine"""
         from hwkit.mnist import folder, sources
-        from hwkit.runs import processes
+        from hwkit.runs import guide, processes
         from hwkit.runs import run as runner
         from hwkit.show.figures import preview
 
@@ -139,14 +140,31 @@ class Commands:
         draw = preview(run, recipe, device)
         for _ in runner.train(recipe, images, run, device, not fresh, weights, draw, save_minutes, compile):
             pass  # the records are in history.jsonl, and what a person wants of them is printed
+        guide.train_guide(run, images, device)
         print(f"Trained: {run}")
 
-    def sample(run, checkpoint, folder, n, sampler, steps, eta, variance, seed, batch, device_noise, precision, device):
+    def guide(run, source, device):
+        """Trains the small network that guides a run's samples, as train does. Example: python -m hwkit guide"""
+        from hwkit.mnist.folder import load_folder
+        from hwkit.mnist.sources import prepare
+        from hwkit.runs import guide, processes
+
+        run = run or newest()
+        images = load_folder(processes.processes(device).on_first(lambda: prepare(source)))
+        guide.train_guide(run, images, device)
+        print(f"Guided: {run}")
+
+    # fmt: off
+    def sample(
+        run, checkpoint, folder, n, sampler, steps, eta, variance, guidance, seed, batch, device_noise, precision,
+        device,
+    ):
+        # fmt: on
         """Writes N images, those that are missing. Example: python -m hwkit sample --n 100 --sampler dpm++ --steps 9"""
         from hwkit.runs.generate import generate
         from hwkit.sampling import Sampler
 
-        sampler, folder = Sampler(sampler, steps, eta, variance), folder or run / "generate"
+        sampler, folder = Sampler(sampler, steps, eta, variance, guidance), folder or run / "generate"
         print(f"Sampling from {checkpoint}")
         made = generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
         print(f"Images: {n:,} in {folder} ({made:,} new)")

@@ -147,7 +147,7 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
     present = numbered(folder)
     before = read_manifest(folder) if present else None
     if before:
-        sampler, seed = Sampler(**before["sampler"]), before["seed"]
+        sampler, seed = Sampler.of(before["sampler"]), before["seed"]
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
         takes = duration(missing * seconds_an_image(weights, sampler, device))
@@ -167,7 +167,13 @@ def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
     images(denoise, Sampler("ddim", 1), 0, range(1, 11), device)  # the first evaluation is slower
     started = time.monotonic()
     images(denoise, Sampler("ddim", 2), 0, range(1, 101), device)
-    return (time.monotonic() - started) / 200 * sampler.resolve(denoise.schedule.T).steps
+    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+    ahead = (time.monotonic() - started) / 200
+    if sampler.guidance != 1:  # the guide is asked, too
+        started = time.monotonic()
+        images(denoise.guide, Sampler("ddim", 2), 0, range(1, 101), device)
+        ahead += (time.monotonic() - started) / 200
+    return ahead * sampler.steps
 
 
 def graded_number(images: Path, source: str | None = None) -> None:

@@ -5,7 +5,7 @@ images = last.x_t
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
+from hwkit.diffusion import Denoiser, Guided, ddim_step, ddpm_step
 from hwkit.solvers import dpm_solver_step, unipc_step
 
 # network evaluations by default; None is all T
 STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 20, "unipc": 15}
 ETA = {"ddim": 0.0, "dpm++sde": 1.0}  # fresh noise by default, of the samplers that have the choice
+GUIDANCE = {"dpm++sde": 1.3}  # weight of the guide by default, where the weights have one; of other samplers none (1)
 
 
 class Frame(NamedTuple):
@@ -108,6 +109,7 @@ class Sampler:
     steps: int | None = None  # network evaluations an image; by default as in STEPS
     eta: float | None = None  # of ddim and dpm++sde: 0 adds no noise, 1 as much as ddpm; by default as in ETA
     variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
+    guidance: float | None = None  # weight in `Guided`, 1 without it; by default as in GUIDANCE
 
     def __post_init__(self):
         if self.name not in STEPS:
@@ -118,12 +120,25 @@ class Sampler:
             raise ValueError(f"eta is {self.eta} with {self.name}: 0 to 1 with {' and '.join(ETA)}, else 0.")
         if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
             raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
+        if self.guidance is not None and not 1 <= self.guidance <= 10:
+            raise ValueError(f"guidance is {self.guidance}, but must be between 1 (none) and 10.")
 
-    def resolve(self, T: int) -> "Sampler":
-        """With the default number of steps filled in. ValueError where the steps do not fit T."""
+    @classmethod
+    def of(cls, made: Mapping) -> "Sampler":
+        """That which a manifest names; before there were guides it named none. TypeError and ValueError for another."""
+        return cls(**{"guidance": 1.0} | dict(made))
+
+    def resolve(self, T: int, guided: bool = False) -> "Sampler":
+        """With the default steps and guidance filled in; guided: whether the weights have a guide.
+
+        ValueError where the steps do not fit T, and for guidance without a guide.
+        """
         steps = self.steps if self.steps is not None else min(STEPS[self.name] or T, T)
         times(T, steps)
-        return replace(self, steps=steps)
+        guidance = self.guidance if self.guidance is not None else GUIDANCE.get(self.name, 1.0) if guided else 1.0
+        if guidance != 1 and not guided:
+            raise ValueError(f"guidance is {guidance:g}, but these weights have no guide: leave it out.")
+        return replace(self, steps=steps, guidance=guidance)
 
     @property
     def step(self) -> Callable[..., Tensor]:
@@ -141,7 +156,8 @@ class Sampler:
 
     def __str__(self) -> str:
         chosen = f" η={self.eta:g}" * (self.eta != ETA.get(self.name, 0.0))
-        return f"{self.name}-{self.steps}" + chosen + " β" * (self.variance == "beta")
+        led = f" guided {self.guidance:g}" if self.guidance not in (None, 1) else ""
+        return f"{self.name}-{self.steps}" + chosen + " β" * (self.variance == "beta") + led
 
 
 def trajectory(
@@ -151,8 +167,10 @@ def trajectory(
 
     fresh: a source of the steps' noise, other than the images' own generators, which x_T always comes from.
     """
-    sampler, schedule = sampler.resolve(denoise.schedule.T), denoise.schedule
+    schedule, guide = denoise.schedule, getattr(denoise, "guide", None)
+    sampler = sampler.resolve(schedule.T, guide is not None)
     noise = ImageNoise(seed, numbers, device=device)
     ts = times(schedule.T, sampler.steps, through)
     fresh = (fresh or noise) if sampler.needs_noise else None
-    return sample(denoise, noise(), ts, schedule.alpha_bar, sampler.step, fresh)
+    led = denoise if sampler.guidance == 1 else Guided(denoise, guide, sampler.guidance)
+    return sample(led, noise(), ts, schedule.alpha_bar, sampler.step, fresh)

@@ -27,17 +27,18 @@ from PIL import Image
 
 import hwkit
 from hwkit.__main__ import main
+from hwkit.files import read_json
 from hwkit.mnist.folder import encode_png, file_name, read_png
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import RECIPES
 from hwkit.runs import checkpoint, generate
-from hwkit.runs.checkpoint import EXPORTED, export, load, recipe_of
+from hwkit.runs.checkpoint import EXPORTED, export, load, load_denoiser, recipe_of
 from hwkit.show import figures
 from hwkit.unet import UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 COMMANDS = ("report", "data", "train", "sample", "figures", "slider", "page", "export", "fid", "fid-curve", "check")
-COMMANDS += ("doctor", "grade")
+COMMANDS += ("doctor", "grade", "guide")
 QUICK = ["--quick", "--protocol", "digits"]
 TRAIN = ["train", "smoke", "--batch-size", "8", "--T", "20", "--epochs", "1"]
 
@@ -305,6 +306,16 @@ def test_a_stream_of_pngs_trains_as_well_and_a_run_is_called_as_its_recipe(digit
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_trained_run_has_a_guide_and_weights_without_one_are_given_it(digits_npz, run, tmp_path):
+    assert ask(*TRAIN, "--source", digits_npz) == 0
+    made = tmp_path / "runs" / "smoke"
+    assert load_denoiser(made).guide is not None and load_denoiser(run).guide is None
+    assert ask("guide", "--run", run, "--source", digits_npz) == 0
+    assert load_denoiser(run).guide.model.config == recipe_of(load(run)).guide().model
+    assert ask("sample", "--run", run, "--n", "1", "--steps", "2", "--guidance", "2") == 0
+    assert read_json(run / "generate.json")["sampler"]["guidance"] == 2
+
+
 def test_without_a_run_being_named_the_newest_is_taken(trained_run, tmp_path):
     for name, age in (("old", 100), ("new", 10), ("older", 200)):
         run = shutil.copytree(trained_run, tmp_path / "runs" / name)
@@ -346,7 +357,7 @@ def test_sample_options_reach_the_sampler(run, tmp_path):
     command = ["sample", "--checkpoint", run / "best.pt", *options, "--folder"]
     assert ask(*command, tmp_path / "g") == ask(*command, tmp_path / "device", "--device-noise") == 0
     manifest = json.loads((tmp_path / "g.json").read_text())
-    assert manifest["sampler"] == {"name": "ddpm", "steps": 3, "eta": 0.0, "variance": "beta"}
+    assert manifest["sampler"] == {"name": "ddpm", "steps": 3, "eta": 0.0, "variance": "beta", "guidance": 1.0}
     assert (manifest["checkpoint"], manifest["seed"], manifest["batch"]) == ("best.pt", 7, 2)
     assert (tmp_path / "g/00001.png").read_bytes() != (tmp_path / "device/00001.png").read_bytes()
 

@@ -1,6 +1,7 @@
 """One submission, from its files to the facts: what is in it is measured, none of it is run."""
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
@@ -105,10 +106,10 @@ class Bench:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
         denoise = self.kit[0]
         numbers = np.linspace(1, self.settings.images, self.settings.again).round().astype(int).tolist()
-        sampler = sampler.resolve(denoise.schedule.T)
+        sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
         most = max(2, provenance.EVALUATIONS // sampler.steps)
         key = f"{digest(self.settings.kit)} {sampler} {seed} {numbers[:most]}"
-        name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{seed}.npz"
+        name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{sampler.guidance:g}_{seed}.npz"
 
         def make() -> dict[str, np.ndarray]:
             return {"images": provenance.remake(denoise, sampler, seed, numbers[:most])}
@@ -417,9 +418,11 @@ class Work:
     def kits_pictures(self) -> tuple:
         """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
         T, found = self.bench.kit[0].schedule.T, []
-        kinds = [(sampler, 0) for sampler in DEFAULTS]
-        if self.made.sampler and (self.made.sampler.steps or T) <= T:
-            kinds.insert(0, (self.made.sampler.resolve(T), self.made.seed))
+        guided = self.bench.kit[0].guide is not None
+        kinds = [(sampler.resolve(T, guided), 0) for sampler in DEFAULTS]
+        if self.made.sampler:
+            with contextlib.suppress(ValueError):  # a sampler that the kit's weights cannot have
+                kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
         for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
             kits = self.bench.kits_images(sampler, seed)
             nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))

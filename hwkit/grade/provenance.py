@@ -80,7 +80,9 @@ def read_weights(path: Path, name: str) -> tuple[Weights, Denoiser | None]:
     try:
         check_size(path)
         content = checkpoint.load(path)
-        check_network(content)
+        parts = [content, content["guide"]] if "guide" in content else [content]
+        for part in parts:
+            check_network(part)
         denoise = checkpoint.load_denoiser(path)
     except (*DAMAGED, RecursionError, AssertionError) as error:
         said = " ".join(str(error).replace(str(path), name).split())[:300] or type(error).__name__
@@ -88,7 +90,7 @@ def read_weights(path: Path, name: str) -> tuple[Weights, Denoiser | None]:
     facts = {key: content.get(key) for key in ("epoch", "images_seen")}
     facts = {key: value if isinstance(value, int) else None for key, value in facts.items()}
     found = Weights(name, sha, tensors_digest(content["weights"]), **facts)
-    if not all(tensor.isfinite().all() for tensor in content["weights"].values()):
+    if not all(tensor.isfinite().all() for part in parts for tensor in part["weights"].values()):
         return Weights(
             name, sha, found.tensors_sha256, say("{name}: some of its numbers are NaN or infinite.", name=name), **facts
         ), None
@@ -162,7 +164,7 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
     if not isinstance(made, Mapping):
         return Origin(trouble=say("Nothing that was handed in says what made the images."))
     try:
-        sampler, seed = Sampler(**made["sampler"]), made["seed"]
+        sampler, seed = Sampler.of(made["sampler"]), made["seed"]
         batch, precision = made.get("batch", 100), made.get("precision", "fp32")
         if type(seed) is not int or not 0 <= seed < 2**63 or precision not in ("fp32", "bf16", "fp16"):
             raise ValueError("its seed or precision is none")
@@ -190,7 +192,7 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
         said = "The steps' noise was drawn on another device, so the images cannot be made again here."
         return Again(trouble=say(said), elsewhere=True)
     try:
-        sampler = made.sampler.resolve(denoise.schedule.T)
+        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     except (ValueError, TypeError) as error:
         return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
     numbers = chosen(list(pictures), count, fingerprint, sampler.steps)

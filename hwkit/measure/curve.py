@@ -14,11 +14,12 @@ from hwkit.language import say
 from hwkit.measure.score import Record, digit_fid, floor_at
 from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.generate import images
-from hwkit.sampling import Sampler
+from hwkit.sampling import GUIDANCE, Sampler
 from hwkit.training import best_device
 
-SAMPLERS = [Sampler("dpm++sde", n) for n in (10, 15, 20, 30)]
+SAMPLERS = [Sampler("dpm++sde", n, guidance=1.0) for n in (10, 15, 20, 30)]
 SAMPLERS += [Sampler("ddim", n) for n in (10, 20, 50)] + [Sampler("unipc", n) for n in (10, 15, 20)]
+GUIDED = [Sampler("dpm++sde", n, guidance=GUIDANCE["dpm++sde"]) for n in (8, 12, 16, 24)]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def curve(
 ) -> Iterator[Curve]:
     """Measures n images each of stochastic DPM-Solver++, DDIM and UniPC at some steps, and `ddpm`: of DDPM over all T.
 
+    Where the weights have a guide, also of stochastic DPM-Solver++ with guidance.
+
     Yields the curve so far after each sampler, whose point is its last: `*_, whole = curve(…)`. It is kept at `path`;
     what stands there of the same weights, n and seed is not measured again. ValueError for unfit numbers, and where
     `path` holds something else; else as `checkpoint.load_denoiser` raises.
@@ -70,7 +73,9 @@ def curve(
     kept = Curve.read(path) if Path(path).is_file() else so_far
     if all(getattr(kept, key) == getattr(so_far, key) for key in ("checkpoint_sha256", "images", "seed")):
         so_far = kept
-    for sampler in [s.resolve(T) for s in SAMPLERS if s.steps <= T] + [Sampler("ddpm").resolve(T)] * ddpm:
+    guided = denoise.guide is not None
+    chosen = SAMPLERS + GUIDED * guided + [Sampler("ddpm")] * ddpm
+    for sampler in [s.resolve(T, guided) for s in chosen if (s.steps or T) <= T]:
         points = {point.sampler: point for point in so_far.points}
         point = points.pop(str(sampler), None) or measure(denoise, sampler, n, seed, batch, device)
         so_far = replace(so_far, points=(*points.values(), point))
@@ -84,4 +89,5 @@ def measure(denoise: Denoiser, sampler: Sampler, n: int, seed: int, batch: int, 
     blocks = tqdm([range(k, min(k + batch, n + 1)) for k in range(1, n + 1, batch)], unit="batch", desc=str(sampler))
     made = torch.cat([images(denoise, sampler, seed, block, device) for block in blocks])
     seconds = round(time.monotonic() - started, 1)
-    return Point(str(sampler), sampler.name, sampler.steps, seconds, *digit_fid(made))
+    name = sampler.name + " guided" * (sampler.guidance != 1)
+    return Point(str(sampler), name, sampler.steps, seconds, *digit_fid(made))

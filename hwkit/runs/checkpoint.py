@@ -24,6 +24,7 @@ from hwkit.unet import UNet, UNetConfig
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
 PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
 EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
+GUIDE = "guide."  # before the names of a guide's tensors in an exported file
 OWN: list[str] = []  # the names of a student's functions that were called in the place of the kit's (see `course.own`)
 
 
@@ -37,10 +38,32 @@ def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
 
 
 def export(content: Mapping, path: Path) -> None:
-    """Writes a loaded checkpoint's weights in half precision, with its facts, as safetensors: half the size."""
-    weights = {name: tensor.half().contiguous() for name, tensor in content["weights"].items()}
+    """Writes a loaded checkpoint's weights in half precision, with its facts, as safetensors: half the size.
+
+    Those of its guide, where it has one, are among them, as `guide.…`.
+    """
     facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume")}
+    weights = dict(content["weights"])
+    if "guide" in content:
+        facts["guide"] = {name: value for name, value in content["guide"].items() if name != "weights"}
+        weights |= {f"{GUIDE}{name}": tensor for name, tensor in content["guide"]["weights"].items()}
+    weights = {name: tensor.half().contiguous() for name, tensor in weights.items()}
     write_bytes(path, safetensors.torch.save(weights, {"hwkit": json.dumps(facts)}))
+
+
+def add_guide(path: Path, guide: Mapping) -> None:
+    """Puts the weights of a loaded checkpoint `guide` beside those of the one at `path`, if they are not there."""
+    content = load(path)
+    part = {name: guide[name] for name in ("recipe", "versions", "images_seen", "weights")}
+    if "guide" in content and asdict(recipe_of(content["guide"])) == asdict(recipe_of(part)):
+        pairs = ((content["guide"]["weights"][name], tensor) for name, tensor in part["weights"].items())
+        if all(torch.equal(before.half(), tensor.half()) for before, tensor in pairs):
+            return
+    if path.suffix == ".safetensors":
+        export(content | {"guide": part}, path)
+    else:
+        facts = {name: content[name] for name in content.keys() - {"format", "recipe", "versions", "weights"}}
+        save(path, recipe_of(content), content["weights"], **facts | {"guide": part})
 
 
 def load(path: Path | str) -> dict:
@@ -98,6 +121,9 @@ def _load_safetensors(path: Path) -> dict:
         with safetensors.safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get("hwkit", "{}"))
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no dict)
+        if content and "guide" in content:
+            guides = {name: weights.pop(name) for name in list(weights) if name.startswith(GUIDE)}
+            content["guide"]["weights"] = {name.removeprefix(GUIDE): tensor for name, tensor in guides.items()}
         return content and {**content, "weights": weights}
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         text = "{path} is truncated, damaged or no checkpoint ({error}): fetch it again."
@@ -122,16 +148,21 @@ def _upgraded(content: dict) -> dict:
 
 
 def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoiser:
-    """The network of a checkpoint, in eval mode on `device`, ready to sample. Raises as `load` does."""
-    content = load(path)
-    recipe = recipe_of(content)
-    try:
-        model = UNet(recipe.model)
-        model.load_state_dict(content["weights"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        text = "{path}: its weights do not fit the network that it describes ({error})."
-        raise ValueError(say(text, path=path, error=_short(error))) from error
-    return recipe.denoiser(model.to(device).eval())
+    """The network of a checkpoint, in eval mode on `device`, ready to sample, with its guide. Raises as `load` does."""
+    content, denoisers = load(path), []
+    for part in (content, content.get("guide")):
+        if part is None:
+            continue
+        try:
+            recipe = recipe_of(part)
+            model = UNet(recipe.model)
+            model.load_state_dict(part["weights"])
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            text = "{path}: its weights do not fit the network that it describes ({error})."
+            raise ValueError(say(text, path=path, error=_short(error))) from error
+        denoisers.append(recipe.denoiser(model.to(device).eval()))
+    denoisers[0].guide = denoisers[1] if len(denoisers) == 2 else None
+    return denoisers[0]
 
 
 def recipe_of(content: Mapping) -> Recipe:

@@ -85,7 +85,7 @@ def generate(
             raise ValueError(say(text, flag=name, value=value, least=least))
     world = processes(torch.device(device).type)
     denoise = load_denoiser(path, device)
-    sampler = sampler.resolve(denoise.schedule.T)
+    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
     with contextlib.ExitStack() as lock:
@@ -141,7 +141,7 @@ def read_manifest(folder: Path) -> dict | None:
     if not isinstance(content, dict) or not set(content) >= MADE_BY:
         return None
     try:
-        Sampler(**content["sampler"])
+        Sampler.of(content["sampler"])
     except (TypeError, ValueError) as error:
         text = (
             "The images in {folder} were made by a sampler that this hwkit does not know ({error}): choose another "
@@ -199,7 +199,7 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
 def choices(manifest: dict) -> dict[str, object]:
     """The flags of `python -m hwkit sample` that decide an image, as a manifest has them."""
     values = {"device_noise": False, "precision": "fp32"} | manifest  # the defaults are of older manifests
-    sampler = asdict(Sampler(**values["sampler"]))
+    sampler = asdict(Sampler.of(values["sampler"]))
     chosen = {"sampler": sampler.pop("name"), **sampler, "seed": values["seed"], "precision": values["precision"]}
     chosen["device_noise"] = values["device_noise"]
     if values["device_noise"]:

@@ -35,7 +35,7 @@ from hwkit.training import State, best_device, train_epoch
 from hwkit.unet import UNet
 
 MAY_CHANGE = ("name", "about", "epochs", "minutes", "patience", "precision")  # in the recipe of a resumed run
-WRITTEN = ("ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews")  # by training, beside latest.pt
+WRITTEN = ("ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews", "guide")  # beside latest.pt
 CURVE_POINTS = 40  # losses kept for each epoch's part of the loss curve
 READ_STEPS = 10  # steps at most between two readings of the losses, for which a GPU has to wait
 

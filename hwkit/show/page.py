@@ -56,6 +56,7 @@ def write_page(content: Mapping, out: Path, name: str) -> int:
         files, facts = files | more, facts | known
     for file, data in files.items():
         write_bytes(out / file, data)
+    content = {name: value for name, value in content.items() if name != "guide"}  # the page samples without one
     checkpoints.export(content, out / "data" / checkpoints.EXPORTED)
     write_json(out / "data" / "site.json", facts | {"weights": checkpoints.EXPORTED})
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

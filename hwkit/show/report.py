@@ -182,7 +182,7 @@ def result_rows(images: Path) -> Rows:
     made, count = read_manifest(images), len(numbered(images))
     if not count:
         return []
-    origin = {"sampler": Sampler(**made["sampler"]), "seed": made["seed"]} if made else {}
+    origin = {"sampler": Sampler.of(made["sampler"]), "seed": made["seed"]} if made else {}
     text = "{count:,} PNGs by {sampler}, seed {seed}" if made else "{count:,} PNGs of unknown origin"
     if made and made.get("own"):
         text = "{count:,} PNGs by {sampler}, seed {seed}, with the student's own {own}"

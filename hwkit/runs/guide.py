@@ -1,0 +1,45 @@
+"""A run's guide: a small network, trained briefly on the same images, away from which its samples are led.
+
+Autoguidance (Karras et al. 2024, arXiv:2406.02507), see `diffusion.Guided`.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hwkit.language import say
+from hwkit.mnist.batches import PNGFolder
+from hwkit.runs import checkpoint
+from hwkit.runs.processes import processes
+from hwkit.runs.run import Record, train
+from hwkit.training import best_device
+
+FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the weights to sample from
+
+
+def train_guide(
+    run: Path,
+    images: Tensor | PNGFolder,
+    device: torch.device | str | None = None,
+    quiet: bool = False,
+) -> list[Record]:
+    """Trains the guide of the run in a folder, in run/guide, and puts it into the run's weights; the guide's epochs.
+
+    images, device and quiet: as `run.train` takes them; it stops and goes on as that does. A guide that is finished is
+    not trained again, and weights that hold it are not written again. Raises as `train` does, and FileNotFoundError
+    where the folder holds no weights.
+    """
+    recipe, folder, device = checkpoint.recipe_of(checkpoint.load(run)).guide(), run / "guide", device or best_device()
+    if not quiet and processes(torch.device(device).type).rank == 0:
+        print(say("The guide of {run}: a network of a quarter of the cost, trained for a short time.", run=run))
+    records = list(train(recipe, images, folder, device, quiet=quiet))
+
+    def hand_over() -> None:
+        guide = checkpoint.load(folder / "ema_latest.pt")
+        for file in (run / name for name in FILES):
+            if file.is_file():
+                checkpoint.add_guide(file, guide)
+
+    processes(torch.device(device).type).on_first(hand_over)
+    return records

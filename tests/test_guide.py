@@ -1,0 +1,175 @@
+"""The guide of a run: trained beside it, carried in its weights, and what samples of the run are led away from."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, vivid_unet
+
+from hwkit.diffusion import Guided
+from hwkit.grade import provenance
+from hwkit.recipe import CPU, ORIGINAL
+from hwkit.runs import checkpoint
+from hwkit.runs.generate import generate, images
+from hwkit.runs.guide import train_guide
+from hwkit.runs.run import train
+from hwkit.sampling import ImageNoise, Sampler, sample, times
+
+SDE = Sampler("dpm++sde", 6)
+
+
+@pytest.fixture(scope="module")
+def guided(digits, tmp_path_factory):
+    """A run of one epoch, with its guide."""
+    run = tmp_path_factory.mktemp("guided") / "run"
+    list(train(replace(TINY, epochs=1), digits, run, device="cpu", quiet=True))
+    train_guide(run, digits, "cpu", quiet=True)
+    return run
+
+
+def put_guide(path, seed=1, **changes):
+    """Gives a checkpoint an untrained guide with random weights; changes: of its content."""
+    recipe = checkpoint.recipe_of(checkpoint.load(path)).guide()
+    weights = vivid_unet(recipe.model, seed).state_dict()
+    other = path.with_name("guide.pt")
+    checkpoint.save(other, recipe, weights, images_seen=8)
+    checkpoint.add_guide(path, checkpoint.load(other) | changes)
+    return weights
+
+
+@pytest.fixture
+def vivid(vivid_checkpoint, tmp_path):
+    path = tmp_path / "ema_latest.pt"
+    path.write_bytes(vivid_checkpoint.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("recipe", [CPU, ORIGINAL])
+def test_a_guide_is_smaller_and_sees_less(recipe):
+    guide = recipe.guide()
+    small, large = (sum(p.numel() for p in vivid_unet(r.model).parameters()) for r in (guide, recipe))
+    assert small < 0.5 * large and guide.epochs <= 2 < recipe.epochs
+    assert (guide.T, guide.schedule, guide.prediction) == (recipe.T, recipe.schedule, recipe.prediction)
+    assert guide.name != recipe.name and guide.minutes == (recipe.minutes and recipe.minutes / 5)
+
+
+def test_the_runs_weights_hold_the_guide_that_was_trained(guided):
+    denoise = checkpoint.load_denoiser(guided)
+    trained = checkpoint.load(guided / "guide" / "ema_latest.pt")["weights"]
+    assert denoise.guide.model.config == TINY.guide().model
+    assert all(torch.equal(trained[name], tensor) for name, tensor in denoise.guide.model.state_dict().items())
+    for name in ("ema_latest.pt", "ema_best.pt"):
+        before, after = checkpoint.load(guided / name), checkpoint.load(guided / name)["guide"]["weights"]
+        assert before["epoch"] == 1 and before["images_seen"] == 96 and after.keys() == trained.keys()
+
+
+def test_asked_again_nothing_is_trained_or_written(guided, digits):
+    before = {path: path.stat().st_mtime_ns for path in guided.rglob("*.pt")}
+    assert train_guide(guided, digits, "cpu", quiet=True) == []
+    assert {path: path.stat().st_mtime_ns for path in guided.rglob("*.pt")} == before
+
+
+def test_the_guide_goes_along_into_an_export_and_back(vivid, tmp_path):
+    weights = put_guide(vivid)
+    checkpoint.export(checkpoint.load(vivid), tmp_path / "gift" / checkpoint.EXPORTED)
+    given = checkpoint.load(tmp_path / "gift")
+    assert set(given["weights"]) == set(checkpoint.load(vivid)["weights"])
+    assert all(torch.equal(given["guide"]["weights"][name], tensor.half().float()) for name, tensor in weights.items())
+    assert checkpoint.recipe_of(given["guide"]) == checkpoint.recipe_of(checkpoint.load(vivid)).guide()
+    other = put_guide(tmp_path / "gift" / checkpoint.EXPORTED, seed=2)  # a new guide in the place of the old one
+    given = checkpoint.load(tmp_path / "gift")["guide"]["weights"]
+    assert all(torch.equal(given[name], tensor.half().float()) for name, tensor in other.items())
+
+
+def test_training_goes_on_from_weights_with_a_guide(guided, digits, tmp_path):
+    longer = replace(TINY, epochs=2)
+    records = list(train(longer, digits, tmp_path / "on", device="cpu", quiet=True, weights=guided / "ema_latest.pt"))
+    assert [record.epoch for record in records] == [2]
+    assert checkpoint.load_denoiser(tmp_path / "on").guide is None, "the new weights have no guide of their own yet"
+
+
+# Who is led, and by how much
+
+
+def test_guidance_is_the_default_of_the_stochastic_solver_where_there_is_a_guide():
+    assert SDE.resolve(30, guided=True).guidance == 1.3 and SDE.resolve(30).guidance == 1
+    for name in ("ddim", "ddpm", "unipc", "dpm++"):
+        assert Sampler(name, 6).resolve(30, guided=True).guidance == 1
+    assert Sampler("ddim", 6, guidance=2).resolve(30, guided=True).guidance == 2
+
+
+@pytest.mark.parametrize("weight", [0.9, -1, 11, float("nan")])
+def test_a_weight_outside_1_to_10_is_refused(weight):
+    with pytest.raises(ValueError, match=r"guidance is .*, but must be between 1 \(none\) and 10"):
+        Sampler("ddim", guidance=weight)
+
+
+def test_guidance_without_a_guide_is_refused_in_words(vivid):
+    with pytest.raises(ValueError, match=r"guidance is 1\.5, but these weights have no guide: leave it out"):
+        images(checkpoint.load_denoiser(vivid), replace(SDE, guidance=1.5), 0, [1])
+
+
+def test_samples_are_those_of_the_guided_denoiser(vivid):
+    put_guide(vivid)
+    denoise, numbers = checkpoint.load_denoiser(vivid), [3, 8]
+    noise, schedule = ImageNoise(5, numbers), denoise.schedule
+    led = Guided(denoise, denoise.guide, 1.3)
+    *_, last = sample(led, noise(), times(schedule.T, 6), schedule.alpha_bar, SDE.step, noise)
+    expected = ((last.x_t.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    assert torch.equal(images(denoise, SDE, 5, numbers), expected)
+    assert not torch.equal(images(denoise, replace(SDE, guidance=1.0), 5, numbers), expected)
+
+
+# Manifests
+
+
+def test_a_folder_begun_without_guidance_goes_on_without_it_or_says_how(vivid, tmp_path):
+    put_guide(vivid)
+    folder = tmp_path / "made"
+    generate(vivid, folder, 2, replace(SDE, guidance=1.0), progress=False)
+    with pytest.raises(ValueError, match=r"were made with guidance 1.0: add --guidance 1.0, or"):
+        generate(vivid, folder, 3, SDE, progress=False)
+    manifest = tmp_path / "made.json"
+    content = json.loads(manifest.read_text())
+    assert content["sampler"].pop("guidance") == 1.0  # as before there were guides
+    manifest.write_text(json.dumps(content))
+    assert generate(vivid, folder, 3, replace(SDE, guidance=1.0), progress=False) == 1
+
+
+def test_images_are_made_again_with_the_guidance_that_made_them(vivid, tmp_path):
+    put_guide(vivid)
+    generate(vivid, tmp_path / "made", 3, SDE, progress=False)
+    manifest = json.loads((tmp_path / "made.json").read_text())
+    denoise = checkpoint.load_denoiser(vivid)
+    pictures = dict(zip((1, 2, 3), images(denoise, SDE, 0, (1, 2, 3)).numpy(), strict=True))
+    assert manifest["sampler"]["guidance"] == 1.3
+    for told, equal in ((manifest, 3), ({**manifest, "sampler": {**manifest["sampler"], "guidance": 1.0}}, 0)):
+        found = provenance.again(denoise, provenance.origin(None, told), pictures, 3, "0" * 16)
+        assert found.equal == equal and not found.trouble
+
+
+# Files that lie
+
+
+@pytest.mark.parametrize("kind", ["other shapes", "no weights", "no mapping", "huge", "nan"])
+def test_a_guide_that_does_not_fit_its_network_is_a_sentence(vivid, tmp_path, kind):
+    put_guide(vivid)
+    content = torch.load(vivid, weights_only=True)
+    if kind == "other shapes":
+        content["guide"]["recipe"]["model"]["base"] = 32
+    elif kind == "no weights":
+        del content["guide"]["weights"]
+    elif kind == "no mapping":
+        content["guide"] = 7
+    elif kind == "huge":
+        content["guide"]["recipe"]["model"]["base"] = 16_000
+    else:
+        next(iter(content["guide"]["weights"].values())).view(-1)[0] = np.nan
+    torch.save(content, vivid)
+    found, denoise = provenance.read_weights(vivid, "mine.pt")
+    assert denoise is None and found.trouble.strip()
+    if kind in ("other shapes", "no weights", "no mapping"):
+        with pytest.raises(ValueError, match=str(vivid)):
+            checkpoint.load_denoiser(vivid)
