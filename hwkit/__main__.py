@@ -38,11 +38,12 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "steps": (
         int,
         None,
-        "network evaluations an image; by default 50 for ddim, all T for ddpm, 20 for dpm++sde, else 15",
+        "network evaluations an image; by default 50 for ddim, all T for ddpm, 16 for dpm++sde, else 15",
     ),
     "eta": (float, None, "of ddim (by default 0) and dpm++sde (1): 0 adds no noise, 1 as much as ddpm"),
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
     "guidance": (float, None, "weight of the guide in the weights, 1 for none; by default 1.3 for dpm++sde, else 1"),
+    "power": (float, None, "above 1, steps are short where little noise is left; by default 1.25 for dpm++sde, else 1"),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),
     "precision": (PRECISIONS, "auto", "of the convolutions; auto: the quicker of fp32 and bf16 on this CPU"),
@@ -156,15 +157,15 @@ class Commands:
 
     # fmt: off
     def sample(
-        run, checkpoint, folder, n, sampler, steps, eta, variance, guidance, seed, batch, device_noise, precision,
-        device,
+        run, checkpoint, folder, n, sampler, steps, eta, variance, guidance, power, seed, batch, device_noise,
+        precision, device,
     ):
         # fmt: on
         """Writes N images, those that are missing. Example: python -m hwkit sample --n 100 --sampler dpm++ --steps 9"""
         from hwkit.runs.generate import generate
         from hwkit.sampling import Sampler
 
-        sampler, folder = Sampler(sampler, steps, eta, variance, guidance), folder or run / "generate"
+        sampler, folder = Sampler(sampler, steps, eta, variance, guidance, power), folder or run / "generate"
         print(f"Sampling from {checkpoint}")
         made = generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
         print(f"Images: {n:,} in {folder} ({made:,} new)")

@@ -19,9 +19,10 @@ from hwkit.diffusion import Denoiser, Guided, ddim_step, ddpm_step
 from hwkit.solvers import dpm_solver_step, unipc_step
 
 # network evaluations by default; None is all T
-STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 20, "unipc": 15}
+STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 16, "unipc": 15}
 ETA = {"ddim": 0.0, "dpm++sde": 1.0}  # fresh noise by default, of the samplers that have the choice
 GUIDANCE = {"dpm++sde": 1.3}  # weight of the guide by default, where the weights have one; of other samplers none (1)
+POWER = {"dpm++sde": 1.25}  # of the spacing of times by default (see `times`); of other samplers 1, even
 
 
 class Frame(NamedTuple):
@@ -32,15 +33,18 @@ class Frame(NamedTuple):
     x0_hat: Tensor  # at t = 0, the image itself
 
 
-def times(T: int, steps: int, through: Sequence[int] = ()) -> list[int]:
+def times(T: int, steps: int, through: Sequence[int] = (), power: float = 1.0) -> list[int]:
     """`steps` + 1 falling times, evenly spaced from T to 0, both included: T = 830, 50 steps → 830, 813, 797, …, 17, 0.
 
+    power: above 1 the times are T (1 − i/steps)^power, closer to each other where little noise is left.
     `through` names times that must be among them (the nodes of a figure): the nearest is moved onto each.
     Raises ValueError unless 1 ≤ steps ≤ T, and where the nodes are too many for the steps.
     """
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}.")
-    ts = torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long().tolist()
+    ts = (T * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power).round().long().tolist()
+    for i in reversed(range(steps)):
+        ts[i] = max(ts[i], ts[i + 1] + 1)  # all are different, also where they lie close
     free = set(range(len(ts)))
     for node in through:
         nearest = min(free, key=lambda i: abs(ts[i] - node), default=0)
@@ -110,23 +114,28 @@ class Sampler:
     eta: float | None = None  # of ddim and dpm++sde: 0 adds no noise, 1 as much as ddpm; by default as in ETA
     variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
     guidance: float | None = None  # weight in `Guided`, 1 without it; by default as in GUIDANCE
+    power: float | None = None  # of the times' spacing (see `times`); by default as in POWER
 
     def __post_init__(self):
         if self.name not in STEPS:
             raise ValueError(f"sampler is {self.name!r}, but must be one of {', '.join(STEPS)}.")
         if self.eta is None:
             object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
+        if self.power is None:
+            object.__setattr__(self, "power", POWER.get(self.name, 1.0))
         if not 0 <= self.eta <= (self.name in ETA):
             raise ValueError(f"eta is {self.eta} with {self.name}: 0 to 1 with {' and '.join(ETA)}, else 0.")
         if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
             raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
         if self.guidance is not None and not 1 <= self.guidance <= 10:
             raise ValueError(f"guidance is {self.guidance}, but must be between 1 (none) and 10.")
+        if not 1 <= self.power <= 3:
+            raise ValueError(f"power is {self.power}, but must be between 1 (times evenly spaced) and 3.")
 
     @classmethod
     def of(cls, made: Mapping) -> "Sampler":
-        """That which a manifest names; before there were guides it named none. TypeError and ValueError for another."""
-        return cls(**{"guidance": 1.0} | dict(made))
+        """What a manifest names; old ones knew no guidance and only even times. TypeError, ValueError for another."""
+        return cls(**{"guidance": 1.0, "power": 1.0} | dict(made))
 
     def resolve(self, T: int, guided: bool = False) -> "Sampler":
         """With the default steps and guidance filled in; guided: whether the weights have a guide.
@@ -134,7 +143,7 @@ class Sampler:
         ValueError where the steps do not fit T, and for guidance without a guide.
         """
         steps = self.steps if self.steps is not None else min(STEPS[self.name] or T, T)
-        times(T, steps)
+        times(T, steps, power=self.power)
         guidance = self.guidance if self.guidance is not None else GUIDANCE.get(self.name, 1.0) if guided else 1.0
         if guidance != 1 and not guided:
             raise ValueError(f"guidance is {guidance:g}, but these weights have no guide: leave it out.")
@@ -156,6 +165,7 @@ class Sampler:
 
     def __str__(self) -> str:
         chosen = f" η={self.eta:g}" * (self.eta != ETA.get(self.name, 0.0))
+        chosen += f" power {self.power:g}" * (self.power != POWER.get(self.name, 1.0))
         led = f" guided {self.guidance:g}" if self.guidance not in (None, 1) else ""
         return f"{self.name}-{self.steps}" + chosen + " β" * (self.variance == "beta") + led
 
@@ -170,7 +180,7 @@ def trajectory(
     schedule, guide = denoise.schedule, getattr(denoise, "guide", None)
     sampler = sampler.resolve(schedule.T, guide is not None)
     noise = ImageNoise(seed, numbers, device=device)
-    ts = times(schedule.T, sampler.steps, through)
+    ts = times(schedule.T, sampler.steps, through, sampler.power)
     fresh = (fresh or noise) if sampler.needs_noise else None
     led = denoise if sampler.guidance == 1 else Guided(denoise, guide, sampler.guidance)
     return sample(led, noise(), ts, schedule.alpha_bar, sampler.step, fresh)

@@ -357,7 +357,14 @@ def test_sample_options_reach_the_sampler(run, tmp_path):
     command = ["sample", "--checkpoint", run / "best.pt", *options, "--folder"]
     assert ask(*command, tmp_path / "g") == ask(*command, tmp_path / "device", "--device-noise") == 0
     manifest = json.loads((tmp_path / "g.json").read_text())
-    assert manifest["sampler"] == {"name": "ddpm", "steps": 3, "eta": 0.0, "variance": "beta", "guidance": 1.0}
+    assert manifest["sampler"] == {
+        "name": "ddpm",
+        "steps": 3,
+        "eta": 0.0,
+        "variance": "beta",
+        "guidance": 1.0,
+        "power": 1.0,
+    }
     assert (manifest["checkpoint"], manifest["seed"], manifest["batch"]) == ("best.pt", 7, 2)
     assert (tmp_path / "g/00001.png").read_bytes() != (tmp_path / "device/00001.png").read_bytes()
 

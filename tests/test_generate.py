@@ -201,7 +201,14 @@ def test_the_manifest_says_what_made_the_images(make, vivid_checkpoint):
     folder = make("g", 8, Sampler("ddim", 3, eta=0.5), seed=4)
     manifest = json.loads((folder.parent / "g.json").read_text())
     assert manifest["checkpoint_sha256"] == hashlib.sha256(vivid_checkpoint.read_bytes()).hexdigest()
-    assert manifest["sampler"] == {"name": "ddim", "steps": 3, "eta": 0.5, "variance": "posterior", "guidance": 1.0}
+    assert manifest["sampler"] == {
+        "name": "ddim",
+        "steps": 3,
+        "eta": 0.5,
+        "variance": "posterior",
+        "guidance": 1.0,
+        "power": 1.0,
+    }
     assert manifest["seed"] == 4 and manifest["precision"] == "fp32" and {"hwkit", "torch"} <= set(manifest["versions"])
 
 

@@ -116,7 +116,7 @@ def test_samples_are_those_of_the_guided_denoiser(vivid):
     denoise, numbers = checkpoint.load_denoiser(vivid), [3, 8]
     noise, schedule = ImageNoise(5, numbers), denoise.schedule
     led = Guided(denoise, denoise.guide, 1.3)
-    *_, last = sample(led, noise(), times(schedule.T, 6), schedule.alpha_bar, SDE.step, noise)
+    *_, last = sample(led, noise(), times(schedule.T, 6, power=1.25), schedule.alpha_bar, SDE.step, noise)
     expected = ((last.x_t.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     assert torch.equal(images(denoise, SDE, 5, numbers), expected)
     assert not torch.equal(images(denoise, replace(SDE, guidance=1.0), 5, numbers), expected)

@@ -433,6 +433,23 @@ def test_steps_not_named_are_those_of_the_sampler(sampler, expected):
     assert sampler.resolve(10).steps == min(expected, 10)
 
 
+@pytest.mark.parametrize("T, steps", [(830, 16), (830, 830), (30, 29), (1000, 1), (8, 5)])
+@pytest.mark.parametrize("power", [1.0, 1.25, 3.0])
+def test_times_with_a_power_are_whole_different_and_as_near_to_it_as_that_allows(T, steps, power):
+    found = times(T, steps, power=power)
+    assert len(found) == steps + 1 and found[0] == T and found[-1] == 0
+    assert all(a > b for a, b in pairwise(found)) and all(type(t) is int for t in found)
+    wanted = [T * (1 - i / steps) ** power for i in range(steps + 1)]
+    for t, s, exact in zip(found, found[1:], wanted, strict=False):
+        assert abs(t - exact) <= 0.5 or t == s + 1, "moved only where it would have been the next one"
+
+
+@pytest.mark.parametrize("power", [0.5, 4, float("nan")])
+def test_another_power_is_refused(power):
+    with pytest.raises(ValueError, match=r"power is .*, but must be between 1 \(times evenly spaced\) and 3"):
+        Sampler("ddim", power=power)
+
+
 @pytest.mark.parametrize(
     "sampler, step",
     [
@@ -452,7 +469,8 @@ def test_a_trajectory_is_the_loop_over_the_samplers_step(sampler, step):
     schedule = linear(30)
     denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
     noise, sampler = ImageNoise(3, [5, 9]), replace(sampler, steps=6)
-    expected = sample(denoise, noise(), times(30, 6), schedule.alpha_bar, step, noise)
+    ts = [30, 24, 18, 13, 8, 3, 0] if sampler.name == "dpm++sde" else [30, 25, 20, 15, 10, 5, 0]
+    expected = sample(denoise, noise(), ts, schedule.alpha_bar, step, noise)
     for ours, theirs in zip(trajectory(denoise, sampler, 3, [5, 9]), expected, strict=True):
         assert ours.t == theirs.t and torch.equal(ours.x_t, theirs.x_t)
 
@@ -464,7 +482,7 @@ def test_the_stochastic_solver_without_noise_is_dpm_solver():
 
 
 NOISY = [Sampler("ddpm", 6), Sampler("ddim", 6, eta=0.5), Sampler("dpm++sde", 6)]
-STILL = Sampler("dpm++sde", 6, eta=0)
+STILL = Sampler("dpm++sde", 6, eta=0, power=1.0)
 
 
 @pytest.mark.parametrize("sampler", [*NOISY, STILL, Sampler("ddim", 6)], ids=str)
