@@ -180,8 +180,8 @@ figures.labelled_rows({**rows, "the truth": x_0})
 
 # %% [markdown]
 # **What to notice.** At $t = T$ there is next to nothing to be seen in $x_t$. The best answer to a squared error is
-# then nearly the average of all digits: ten grey blurs, which differ only as far as the little that is left in $x_t$
-# leans them to one side. At $0.6\,T$ you still see next to nothing, but the network finds most digits; where several would fit, the guess is soft, an average of what *could* be
+# then nearly the average of all digits, and the network's ten grey blurs are not far from it, though each leans a little
+# to a side of its own. At $0.6\,T$ you still see next to nothing, but the network finds most digits; where several would fit, the guess is soft, an average of what *could* be
 # underneath. At $0.2\,T$ it is right. A squared error asks for an average; it is the sampler that makes it decide.
 
 # %% [markdown]
