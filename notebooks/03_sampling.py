@@ -193,7 +193,8 @@ figures.labelled_rows({**rows, "the truth": x_0})
 # $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0 +
 # \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad
 # \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta.$$
-#
+
+# %% [markdown]
 # DDPM takes the guess $\hat x_0$ for $x_0$, and adds fresh noise of variance $\tilde\beta$ (or $\beta$: §3.2 tries
 # both), but none in the last step, to $s = 0$ (algorithm 2). That the step is Gaussian holds for small steps: see the box in notebook 2.
 
@@ -494,7 +495,8 @@ figure
 #
 # $$D = \hat x_0 + \frac{h}{2\,(\lambda_t - \lambda_r)}\,\big(\hat x_0 - \hat x_0^{(r)}\big), \qquad
 # x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; x_t + \sqrt{\bar\alpha_s}\,\big(1 - e^{-h}\big)\, D .$$
-#
+
+# %% [markdown]
 # `past` holds what the steps before had, as pairs $(\bar\alpha, \hat x_0)$, the newest last; it is empty in the first
 # step. There, and in the last step, where $\lambda_s$ is infinite, $D$ is $\hat x_0$. (Nothing below needs this one: you
 # may leave it out.)

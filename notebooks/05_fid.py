@@ -108,9 +108,11 @@ figure
 #
 # $$d^2 = |\mu_1 - \mu_2|^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big).$$
 #
-# It needs of each cloud two things only: the mean of each feature, and the covariance of each two. The covariance divides its
-# sum by $N - 1$, not by $N$, as pytorch-fid and NumPy do: the mean was computed from the same features, so they lie nearer to
-# it than to the true one, and a division by $N$ would come out too small on average.
+# It needs of each cloud two things only: the mean of each feature, and the covariance of each two.
+
+# %% [markdown]
+# The covariance divides its sum by $N - 1$, not by $N$, as pytorch-fid and NumPy do: the mean was computed from the same
+# features, so they lie nearer to it than to the true one, and a division by $N$ would come out too small on average.
 
 # %%
 def statistics(features):
