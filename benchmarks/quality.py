@@ -98,7 +98,7 @@ def quality(
     missing = [entry for entry in entries if entry.name not in found]
     digits = load_folder(prepare()) if missing else None
     for entry in missing:
-        print(f"{entry.name}: {scale.minutes:g} minutes of training, then {scale.judged:,} images by {entry.sampler}")
+        print(f"{entry.name}: {scale.minutes:g} min of training, then {scale.judged:,} images by {entry.sampler}")
         found[entry.name] = judged(entry, digits, scale, out)
         write_json(out / "quality.json", {**setting, "contenders": found})
     ours, *others = ({"name": entry.name, **found[entry.name]} for entry in entries)

@@ -119,7 +119,7 @@ figure
 # %% [markdown]
 # **What to notice.** The *share* is $\sqrt{\bar\alpha_t}$, the factor with which the points are still there. At
 # $t = 208$ the heaps run into each other; at 415 the red points only lean to one side; at the end all is one round
-# cloud, $\mathcal N(0, I)$, and nothing tells where a point came from. That is where sampling begins.
+# cloud, $\mathcal N(0, I)$ but for a share of 0.02, and no eye can tell where a point came from. There sampling begins.
 
 # %% [markdown]
 # ## Act 2 · A network, a loss, and the first test
@@ -339,8 +339,8 @@ figure
 # %% [markdown]
 # **What to notice.** At $t = 622$ the rings lie close together, near the mean of *all* points (to the right of the
 # middle, because of the large heap). It is what the grey blur is in digits (notebook 3). At 415 many lie between the
-# heaps, where no data is: an average of what could be. At 50 they are in the heaps. And the dots? From 415 on nearly
-# each is in its ring: the network has learned a formula that nobody told it. At 622 some are off: a small error in
+# heaps, where no data is: an average of what could be. At 50 nearly all are in the heaps. And the dots? From 415 on
+# nearly each is in its ring: the network has learned a formula that nobody told it. At 622 some are off: a small error in
 # $\hat\varepsilon$ is divided by the share, 0.09.
 
 # %% [markdown]
@@ -477,9 +477,9 @@ figure
 
 # %% [markdown]
 # **What to notice.** Without $t$ more than half of the points lie in no heap, and the differences are many times their
-# errors. The same $x_t$ near the middle may be a point of pure noise or one with little noise; the best answers to the
-# two differ, and a network that cannot tell them apart gives the average of both. Its loss shows it too: far above the
-# floor.
+# errors. An $x_t$ at the place of a heap may be a point with little noise, or pure noise that happens to lie there; the
+# best answers to the two differ, and a network that cannot tell them apart gives an average. Its loss shows it too: far
+# above the floor.
 
 # %% [markdown]
 # Would it be as bad with digits? See whether a picture tells its own noise. An RGB digit has three equal channels, and

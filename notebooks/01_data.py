@@ -145,7 +145,7 @@ print(f"mean {x.mean():.3f}, standard deviation {x.std():.3f}")
 
 # %% [markdown]
 # Mind the axis of the picture: it is logarithmic. From one line to the next is a factor of ten, so the low dark block
-# in the middle holds far fewer pixels than the two thin peaks at its ends.
+# in the middle holds far fewer pixels than the two thin peaks at its ends together.
 
 # %%
 figure, axes = figures.plot("value", "density (log scale)", size=(6.4, 3))
@@ -319,9 +319,9 @@ figures.diffusion_grid(frames)
 
 # %% [markdown]
 # **What to notice.** The printed line is $\sqrt{\bar\alpha_t}$, the factor with which the digit is still there; below
-# we call it its *share*. Find the column in which you lose each digit. For most people that is where the share is about
-# a quarter: it is there, and you do not see it any more. A network sees it for longer. And the noise is *coloured*,
-# though the digits are grey: each of the three channels gets noise of its own. Notebook 2 comes back to that.
+# we call it its *share*. Find the column in which you lose each digit, and read its share above. It is not 0: the digit
+# is there, and you do not see it any more. A network sees it for longer (notebook 3, Act 1). And the noise is
+# *coloured*, though the digits are grey: each of the three channels gets noise of its own. Notebook 2 comes back to that.
 
 # %% [markdown]
 # ## Act 4 · Two schedules

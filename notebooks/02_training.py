@@ -25,7 +25,8 @@
 # nothing on the way.
 #
 # *About 80 minutes for you. The computer needs 10 minutes for the run of Act 4 (without a GPU), and for the experiment
-# of Act 5 about half an hour on two CPU cores; it says how long before it starts. **Before it** you should know
+# of Act 5 half an hour or more on two CPU cores (an estimate; where these outputs were saved, on busy cores, 3 h 35 min).
+# It says how long before it starts. **Before it** you should know
 # notebook 1, and have trained some network in PyTorch. **After it** you can write the network, the loss and the
 # training loop of a DDPM, and know which of the choices in them you have measured.*
 

@@ -24,8 +24,8 @@
 # sees only a grey blur. So take a small step in the direction that it names, look again, and again. This notebook
 # writes out two such steps, DDPM's and DDIM's, lets them draw, and makes the images that you hand in.
 #
-# *About 60 minutes for you. The computer needs some minutes in Acts 2 to 4, and for 10,000 images 10 to 40 minutes on
-# two CPU cores (an estimate; Act 5 measures it first). **Before it** you should know notebook 1, and have a run of
+# *About 60 minutes for you. The computer needs some minutes in Acts 2 to 4, some more for a comparison in Act 5, and for
+# 10,000 images 7 to 45 minutes on two CPU cores, free or busy (estimates; Act 5 measures it first). **Before it** you should know notebook 1, and have a run of
 # notebook 2 (without one, this notebook takes the kit's weights and says so). **After it** you can write both samplers,
 # choose a number of steps with a reason, and say what fresh noise is good for.*
 
@@ -75,12 +75,14 @@ print(f"The network predicts {trained.prediction!r}. {schedule}")
 # %% [markdown]
 # ## Act 1 · What the network says
 #
-# A network may be trained to say the noise $\varepsilon$, the image $x_0$, or the mixture $v$. To a sampler it is all
-# the same, because $x_t$ is known, and
+# A network may be trained to say the noise $\varepsilon$, the image $x_0$, or the mixture
+# $v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{1-\bar\alpha_t}\,x_0$ (notebook 2). To a sampler it is all the same,
+# because $x_t$ is known, and
 #
 # $$x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\hat\varepsilon$$
 #
-# is one equation for two unknowns: if you know one, you know the other. So first, a translator.
+# is one equation for two unknowns: if you know one of them, or a mixture of both, you know the other. So first, a
+# translator.
 
 # %% tags=["core"]
 def predict_x0_eps(output, x_t, alpha_bar_t, prediction):
@@ -133,7 +135,8 @@ for prediction in ("epsilon", "x0", "v"):
 # %% [markdown]
 # A thin wrapper goes around the network, so that samplers meet one kind of thing only: `denoise(x_t, t)` gives
 # $(\hat x_0, \hat\varepsilon)$. It does one thing more. Images live in $[-1, 1]$, so a guess outside is surely wrong.
-# It is clipped, and $\hat\varepsilon$ is computed again, so that both still agree with $x_t$.
+# It is clipped, and $\hat\varepsilon$ is computed again, so that both still agree with $x_t$. (The network wants a time
+# for each image, as a tensor of shape (B,), and $\bar\alpha_t$ is `schedule.alpha_bar[t]`.)
 
 # %% tags=["core"]
 class Denoiser:
@@ -177,8 +180,8 @@ figures.labelled_rows({**rows, "the truth": x_0})
 
 # %% [markdown]
 # **What to notice.** At $t = T$ there is next to nothing to be seen in $x_t$. The best answer to a squared error is
-# then the average of all digits, and the network's ten grey blurs are not far from it. At $0.6\,T$ you still see
-# nothing, but the network finds most digits; where several would fit, the guess is soft, an average of what *could* be
+# then nearly the average of all digits, and the network's ten grey blurs are not far from it, though each leans a little
+# to a side of its own. At $0.6\,T$ you still see next to nothing, but the network finds most digits; where several would fit, the guess is soft, an average of what *could* be
 # underneath. At $0.2\,T$ it is right. A squared error asks for an average; it is the sampler that makes it decide.
 
 # %% [markdown]
@@ -190,9 +193,10 @@ figures.labelled_rows({**rows, "the truth": x_0})
 # $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1-\bar\alpha_t}\, x_0 +
 # \frac{\sqrt{1-\beta}\,(1-\bar\alpha_s)}{1-\bar\alpha_t}\, x_t, \qquad
 # \tilde\beta = \frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta.$$
-#
+
+# %% [markdown]
 # DDPM takes the guess $\hat x_0$ for $x_0$, and adds fresh noise of variance $\tilde\beta$ (or $\beta$: §3.2 tries
-# both). That the step is Gaussian holds for small steps: see the box in notebook 2.
+# both), but none in the last step, to $s = 0$ (algorithm 2). That the step is Gaussian holds for small steps: see the box in notebook 2.
 
 # %% tags=["core"]
 def ddpm_step(
@@ -281,9 +285,9 @@ figure
 
 # %% [markdown]
 # **What to notice.** Far from the end a single guess hardly counts: see its weight at $t = T$ and half-way in the lines
-# above. Many of them add up. Where the curves of guess and fresh noise cross (near $t = 50$ with the
-# original's schedule) it becomes larger than the fresh noise, and in the very last step the weights are 1 and 0: the image *is* the guess. No noise is added
-# there. Code that forgets this leaves a film of noise on every image (notebook 5 measures it).
+# above. Many of them add up. Where the curves of guess and fresh noise cross (near $t = 50$ with the original's
+# schedule) it becomes larger than the fresh noise, and in the very last step the weights are 1 and 0: the image *is* the
+# guess. No noise is added there. Code that forgets this leaves a film of noise on every image (notebook 5 measures it).
 
 # %% [markdown]
 # The last remarks can be checked exactly. From $t = 1$, with the truth as the guess, the step must return the truth,
@@ -361,8 +365,9 @@ the_same = torch.allclose(there, expected, atol=1e-5)
 print("η = 0 goes back the way that the noise came:", the_same)
 
 # %% [markdown]
-# Which times? `STEPS` steps instead of all, evenly from $T$ to 0, both included, rounded to whole numbers. (Many programs count in whole strides: 50 strides of 16 begin at $t = 784$, not at 830. With 50 steps that
-# does little harm; with few steps they begin far too low.)
+# Which times? `STEPS` steps instead of all, evenly from $T$ to 0, both included, rounded to whole numbers. (Many programs
+# count in whole strides: 50 strides of 16 begin at $t = 784$, not at 830. With 50 steps that does little harm; with few
+# steps they begin far too low.)
 
 # %%
 def times(T, steps):
@@ -387,7 +392,7 @@ figures.labelled_rows({f"DDPM, {T} steps": by_ddpm, f"DDIM, {STEPS} steps": last
 
 # %% [markdown]
 # **What to notice.** In each column both began with the same noise, and most are different digits: DDPM's fresh noise
-# leads it elsewhere. With 50 steps the second row costs a sixteenth of the first. Is each image a digit? (With the
+# leads it elsewhere. With 50 steps the second row costs a seventeenth of the first. Is each image a digit? (With the
 # kit's weights and `SEED = 0` the seventh by DDIM is none: it looks like an M.) Which row looks better to you? Keep
 # your answer for Act 5. And a friend with the same weights and the same $x_T$ gets the same DDIM images as you.
 
@@ -483,9 +488,18 @@ figure
 # exact image of an imperfect network. That brings us to the last question before the ten thousand images.
 
 # %% [markdown]
-# **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M). `past` holds what the steps
-# before had, as pairs $(\bar\alpha, \hat x_0)$, the newest last; it is empty in the first step. (Nothing below needs
-# this one: you may leave it out.)
+# **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M) (Lu et al., algorithm 2). It
+# puts a better guess $D$ in the place of $\hat x_0$: it goes on in the direction in which the guess has moved since the
+# step before. That step came from $r$ to $t$, and had $(\bar\alpha_r, \hat x_0^{(r)})$. Measured in
+# $\lambda = \tfrac12 \log \tfrac{\bar\alpha}{1-\bar\alpha}$, with $h = \lambda_s - \lambda_t$,
+#
+# $$D = \hat x_0 + \frac{h}{2\,(\lambda_t - \lambda_r)}\,\big(\hat x_0 - \hat x_0^{(r)}\big), \qquad
+# x_s = \sqrt{\tfrac{1-\bar\alpha_s}{1-\bar\alpha_t}}\; x_t + \sqrt{\bar\alpha_s}\,\big(1 - e^{-h}\big)\, D .$$
+
+# %% [markdown]
+# `past` holds what the steps before had, as pairs $(\bar\alpha, \hat x_0)$, the newest last; it is empty in the first
+# step. There, and in the last step, where $\lambda_s$ is infinite, $D$ is $\hat x_0$. (Nothing below needs this one: you
+# may leave it out.)
 
 # %%
 def second_order_step(

@@ -23,7 +23,7 @@
 # Noise goes in, a digit comes out. When does it become *that* digit? You draw the two figures that the homework asks for,
 # put a slider on the whole way, look at what the network believes, and measure the moment of decision.
 #
-# *About 45 minutes, 6 of them waiting (an estimate for two CPU cores). Before it: notebook 3, and a run. After it you can
+# *About 45 minutes, 2 to 8 of them waiting (an estimate for two CPU cores, free or busy). Before it: notebook 3, and a run. After it you can
 # say when a digit is decided, and show it.*
 
 # %% [markdown]

@@ -24,8 +24,9 @@
 # *distribution* of your images with that of the real ones. You compute it by hand, learn what it can tell, get the number that
 # the homework asks for, and then try to fool it.
 #
-# *About 60 minutes of reading, and 40 of waiting without a GPU (an estimate; `IMAGES` makes it shorter). Before it: mean and
-# covariance, and notebook 3. After it you can say what a FID is worth.*
+# *About 60 minutes of reading. Without a GPU the computer needs half an hour on two free cores (an estimate), and needed nearly
+# two hours on the busy ones where these outputs were saved; a cell below says how long it takes here, and `IMAGES` makes it
+# shorter. Before it: mean and covariance, and notebook 3. After it you can say what a FID is worth.*
 
 # %% [markdown]
 # ## Where this leads
@@ -71,7 +72,7 @@ alpha_bar, T = denoise.schedule.alpha_bar, denoise.schedule.T
 real = reference(DigitFeatures())
 pace = notebook.seconds_an_image(best_of(run), Sampler("ddim", 1), device)
 minutes = 500 * pace * IMAGES / 60
-print(f"The experiments with {IMAGES:,} images take about {minutes:.0f} minutes.")
+print(f"The experiments with {IMAGES:,} images take about {minutes:.0f} min.")
 
 # %% [markdown]
 # ## Act 1 · FID on paper
@@ -108,6 +109,10 @@ figure
 # $$d^2 = |\mu_1 - \mu_2|^2 + \operatorname{tr}\!\big(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1 \Sigma_2)^{1/2}\big).$$
 #
 # It needs of each cloud two things only: the mean of each feature, and the covariance of each two.
+
+# %% [markdown]
+# The covariance divides its sum by $N - 1$, not by $N$, as pytorch-fid and NumPy do: the mean was computed from the same
+# features, so they lie nearer to it than to the true one, and a division by $N$ would come out too small on average.
 
 # %%
 def statistics(features):

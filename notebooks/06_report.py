@@ -219,7 +219,8 @@ notebook.keep(run)
 
 # %% [markdown]
 # Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks. The report prints question and
-# answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists.
+# answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists. The last asks what you looked up: name the
+# tasks, and explain the lines in your own words; if you looked up nothing, say so. Name friends and programs that helped, too.
 
 # %% tags=["texts"]
 ANSWERS = {
@@ -228,6 +229,7 @@ ANSWERS = {
     "What do DDPM and DDIM have in common in the figures, what differs, and why?": "",
     "T = 830 or 1000, linear or cosine: what would change, and how do you know?": "",
     "What do FID, its floor, precision, recall and the digits say of the images?": "",
+    "Which of the library's answers did you read, and what else helped you?": "",
 }
 
 # %% [markdown]

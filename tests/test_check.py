@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from hwkit.files import write_many
+from hwkit.language import speaking
 from hwkit.measure.check import Row, rows
 from hwkit.measure.features import classify, digit_features
 from hwkit.mnist.folder import encode_png, file_name
@@ -257,10 +258,15 @@ def nothing_there(folder):
         (other_file, ["100 files", "names"], "1 other: notes.txt", "delete notes.txt"),
         (all_equal, ["no duplicates", "all ten digits"], "99 of 100 fail: 00001.png = 00002.png", "seed"),
         (training_images, ["no copies"], "100 of 100", "memorised"),
-        (noise, ["all ten digits"], "none: 100", "look like no digit"),
-        (red, ["all ten digits"], "none: 9", "look like no digit"),
-        (only_ones, ["all ten digits"], "0: 0", "far too seldom"),
-        (only_symmetric_digits, ["all ten digits"], "2: 0", "far too seldom"),
+        (noise, ["all ten digits"], "100 of 100 look like no digit; 0: 0, 1: 0", "look like no digit"),
+        (red, ["all ten digits"], "of 100 look like no digit; ", "look like no digit"),
+        (only_ones, ["all ten digits"], "missing: 0, 2, 3, 4, 5, 6, 8, 9; far too often: 1; 0: 0", "far too seldom"),
+        (
+            only_symmetric_digits,
+            ["all ten digits"],
+            "missing: 2, 3, 4, 5, 6, 9; far too often: 0, 8; 0: ",
+            "far too seldom",
+        ),
         (empty, ["100 files", "names"], "100 missing: 00001.png, 00002.png, 00003.png, …", "make the missing"),
         (not_a_folder, ["folder"], "is a file", "unpacked"),
         (nothing_there, ["folder"], "there is no", "name the folder"),
@@ -394,6 +400,41 @@ def test_turned_digits_are_turned_back(tmp_path, n, quarters, mirror):
     assert np.array_equal(mended(folder, n), TEST[:n])
 
 
+def some(counts: dict[int, int], spots: int = 0) -> np.ndarray:
+    """So many of each digit that are named, moved a little, and so many pictures of noise."""
+    moved = np.concatenate([np.roll(TEST, (i, j), axis=(1, 2)) for i in (0, 1, -1) for j in (0, 1, -1)])
+    labels = classify(digit_features(moved[:, None].repeat(3, 1)))
+    return np.concatenate([*(moved[labels == digit][:n] for digit, n in counts.items()), SPOTS[:spots]])
+
+
+EVEN = dict.fromkeys(range(10), 90)
+
+
+@pytest.mark.parametrize(
+    ("counts", "spots", "words"),
+    [
+        (EVEN, 60, "60 of 960 look like no digit; 0: 90"),
+        (EVEN | {4: 0, 7: 0}, 0, "missing: 4, 7; 0: 90"),
+        (EVEN | {2: 3}, 0, "far too seldom: 2; 0: 90"),
+        (EVEN | {1: 300}, 0, "far too often: 1; 0: 90"),
+        (EVEN | {4: 0, 1: 350}, 90, "90 of 1,160 look like no digit; missing: 4; far too often: 1; 0: 90"),
+    ],
+)
+def test_each_fault_of_the_digits_has_words_of_its_own(tmp_path, counts, spots, words):
+    pictures = some(counts, spots)
+    row = found(write(pictures, tmp_path / "g"), "all ten digits", len(pictures))
+    assert row.passed is False and row.found.startswith(words)
+
+
+def test_the_faults_of_the_digits_in_chinese(tmp_path):
+    pictures = some(EVEN | {4: 0, 2: 3, 1: 350}, 90)
+    folder = write(pictures, tmp_path / "g")
+    with speaking("zh-TW"):
+        row = next(row for row in rows(folder, len(pictures)) if row.key == "all ten digits")
+    words = "1,073 張裡有 90 張看起來不像數字；缺少：4；太少：2；太多：1；0: 90、"
+    assert row.found.startswith(words)
+
+
 @pytest.mark.parametrize("blur", [0.5, 1.0, 1.5])
 def test_poor_digits_are_not_called_turned(tmp_path, blur):
     from PIL import ImageFilter
@@ -405,7 +446,8 @@ def test_poor_digits_are_not_called_turned(tmp_path, blur):
 
 def test_inverted_digits_are_called_inverted(tmp_path):
     row = found(write(255 - TEST[:N], tmp_path / "g"), "all ten digits")
-    assert row.passed is False and "black on white" in row.mend and "train for longer" not in row.mend
+    assert row.passed is False and row.found.startswith("black on white; 0: ")
+    assert "black on white" in row.mend and "train for longer" not in row.mend
 
 
 def test_levels_0_and_1_are_a_matter_of_range(tmp_path):

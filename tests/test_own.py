@@ -150,6 +150,19 @@ def test_what_was_not_called_or_made_only_a_part_is_not_named(vivid, tmp_path):
     assert not read_manifest(tmp_path / "whole")["own"]
 
 
+@pytest.mark.parametrize("form", [forms.times_by_round, forms.times_by_numpy, forms.times_from_below])
+def test_ones_own_times_are_whole_numbers_of_python_whatever_holds_them(form):
+    """The samplers and the manifest beside the images take plain numbers: no entries of a tensor or an array."""
+
+    def times(T, steps):
+        return form(T, steps)
+
+    kits = sampling.times(830, 50)
+    with own(times):
+        mine = sampling.times(830, 50)
+    assert mine == kits and all(type(t) is int for t in mine)
+
+
 def test_afterwards_the_kit_is_itself_again_even_after_an_error():
     places = [(place, attribute) for place, attribute, _ in PLACES.values()]
     before = [getattr(*each) for each in places]

@@ -171,7 +171,9 @@ def times_by(times: Callable) -> Callable:
     kits = sampling.times
 
     def chosen(T: int, steps: int, through=()) -> list[int]:
-        return kits(T, steps, through) if through or not 1 <= steps <= T else list(times(T, steps))
+        if through or not 1 <= steps <= T:
+            return kits(T, steps, through)
+        return [int(t) for t in times(T, steps)]  # the student's may be a tensor, or an array
 
     return chosen
 

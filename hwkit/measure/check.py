@@ -252,20 +252,37 @@ def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
     faults = [say("black on white")] * inverted + [say(TURNED[best - 1])] * (best > 0)
     counts = np.bincount(classify(features), minlength=11)
-    expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * len(stack)
-    slack = 4 * np.sqrt(expected)  # what chance adds
-    odd = np.flatnonzero((counts[:10] < expected / 2 - slack) | (counts[:10] > 2 * expected + slack))
     named = zip([*"0123456789", say("none")], counts, strict=True)
-    found = listing(f"{digit}: {count:,}" for digit, count in named)
-    text = "the digits {digits} come far too seldom or too often, so train for longer"
-    if counts[10] > MOST * len(stack):
-        text = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
-    todo = say(text, digits=listing(odd))
-    if faults:
+    causes, todo = _counted(counts)
+    if faults:  # then what the digits seem to be says nothing
         start = f"if np.median(v := {READ}) >= {FAINT}: " if inverted else f"v = {READ}; "
         code = ("(255 - v)" if inverted else "v") + "[:, ::-1]" * (best > 3)
         code = f"np.rot90({code}, {best % 4})" if best % 4 else code
         text = "these are {one} and {other}" if len(faults) > 1 else "these are {one}"
         what = say(text, one=faults[0], other=faults[-1])
-        todo = f"{what}: {start}Image.fromarray({code}).save(path)"
-    return Row("all ten digits", not (faults or len(odd) or counts[10] > MOST * len(stack)), found, todo)
+        causes, todo = faults, f"{what}: {start}Image.fromarray({code}).save(path)"
+    found = clauses(*causes, listing(f"{digit}: {count:,}" for digit, count in named))
+    return Row("all ten digits", not causes, found, todo)
+
+
+def _counted(counts: np.ndarray) -> tuple[list[str], str]:
+    """What is wrong with how often each digit was found (the last of eleven: "no digit"), and what to do then."""
+    digits, none, total = counts[:10], counts[10], counts.sum()
+    expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * total
+    slack = 4 * np.sqrt(expected)  # what chance adds
+    few, many = digits < expected / 2 - slack, digits > 2 * expected + slack
+    causes, todo = [], ""
+    if digits.any() and (few | many).any():  # where no image is a digit, that is all there is to say
+        found = {
+            say("missing: {digits}"): (digits == 0) & (expected > 5),
+            say("far too seldom: {digits}"): few & (digits > 0),
+            say("far too often: {digits}"): many,
+        }
+        causes = [text.format(digits=listing(np.flatnonzero(odd))) for text, odd in found.items() if odd.any()]
+        text = "the digits {digits} come far too seldom or too often, so train for longer"
+        todo = say(text, digits=listing(np.flatnonzero(np.any([*found.values()], axis=0))))
+    if none > MOST * total:
+        causes.insert(0, say("{none:,} of {total:,} look like no digit", none=none, total=total))
+        text = "too many images look like no digit, so train for longer, or sample from the EMA weights with more steps"
+        todo = say(text)
+    return causes, todo
