@@ -5,6 +5,7 @@ import importlib
 import io
 import re
 import shutil
+import string
 import subprocess
 import sys
 from html import unescape
@@ -18,7 +19,8 @@ from conftest import TINY
 from PIL import Image
 
 from hwkit import notebook
-from hwkit.course import selfcheck
+from hwkit.__main__ import main
+from hwkit.course import doctor, selfcheck
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.tasks import BY_NAME, TASKS
 from hwkit.diffusion import q_sample
@@ -352,6 +354,54 @@ def test_a_table_of_the_check_is_chinese(tmp_path, chinese):
             assert not english(words), (name, row)
             assert row.passed is not False or re.search("[㐀-鿿]", row.mend)
             assert row.what == (say("{n:,} files", n=12) if row.key == "files" else say(row.key))
+
+
+@pytest.mark.parametrize("symptom", doctor.SYMPTOMS, ids=lambda symptom: symptom.name)
+def test_what_the_doctor_says_of_each_symptom_is_chinese(symptom, chinese):
+    fields = [field for _, field, _, _ in string.Formatter().parse(symptom.seen) if field]
+    words = doctor.found(symptom.name, **dict.fromkeys(fields, 1)).words()
+    assert len(words) == 4 and all(word[: word.index("：") + 1].strip() for word in words[:3])
+    all_chinese(*words)
+    both = {say(symptom.title): symptom.title, say(symptom.mend): symptom.mend}
+    speak("en")
+    assert not re.search("[㐀-鿿]", "".join(doctor.found(symptom.name, **dict.fromkeys(fields, 1)).words()))
+    assert all(said != told for said, told in both.items())
+
+
+def test_the_doctors_and_the_checks_commands_speak_chinese(trained_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HWKIT_LANG", "zh-TW")
+    with np.load(SAMPLE) as arrays:
+        np.savez(tmp_path / "train.npz", x_train=arrays["images"][:500])
+        digits = arrays["images"][2000:2020]
+    folders = {name: tmp_path / name for name in ("good", "faint")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        for k, digit in enumerate(digits, start=1):
+            Image.fromarray(digit if name == "good" else 90 + digit // 4).convert("RGB").save(folder / f"{k:05d}.png")
+    Image.open(folders["faint"] / "00003.png").convert("L").resize((32, 32)).save(folders["faint"] / "00000.png")
+    words = ["--train", str(tmp_path / "train.npz")]
+    assert main(["doctor", str(folders["good"]), *words]) == 0
+    assert main(["doctor", str(folders["faint"]), str(trained_run), *words]) == 1
+    said = capsys.readouterr().out.replace(str(tmp_path), "")
+    for name in ("number", "size", "unfinished", "early", "schedule"):
+        assert f"✗ {say(doctor.BY_NAME[name].title)}：" in said
+    assert "沒有看到已知錯誤的跡象" in said and "CLINIC.zh-TW.md" in said
+    all_chinese(*said.splitlines())
+    assert main(["check", str(folders["good"]), str(folders["faint"]), "--n", "20", *words]) == 1
+    table = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert "/good：全部通過。" in table and re.search("/faint：有 [1-9] 項檢查沒有通過。", table)
+    assert "✓ 檔案都能開啟     20" in table, "six characters take twelve of the column's sixteen places"
+    all_chinese(*[line.split("→")[0] for line in table.splitlines() if line[0] in "✓✗–"])
+    assert main(["doctor", str(tmp_path / "train.npz")]) == 2
+    all_chinese(capsys.readouterr().err.split(":", 1)[1].replace(str(tmp_path), ""))
+
+
+def test_commands_that_a_chinese_notebook_runs_speak_chinese(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWKIT_LANG", "en")
+    notebook.start("01_data", drive=False, language="zh-TW")
+    command = [sys.executable, "-m", "hwkit", "doctor", tmp_path / "nowhere"]
+    done = subprocess.run(command, cwd=KIT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 2 and "沒有" in done.stderr
 
 
 def test_a_training_run_speaks_chinese(digits, tmp_path, chinese, capsys):
