@@ -319,8 +319,12 @@ def newest() -> Path:
 
     run = newest_run(runs()) or unpack_pretrained(runs())
     if run is None:
-        raise FileNotFoundError(f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, --run names one.")
-    print(f"The run: {run}" + ": the kit's own weights, as there is none of yours yet" * (run.name == "pretrained"))
+        text = "There is no run in {folder}: `python -m hwkit train cpu` makes one, --run names one."
+        raise FileNotFoundError(say(text, folder=runs()))
+    text = "The run: {run}"
+    if run.name == "pretrained":
+        text = "The run: {run}: the kit's own weights, as there is none of yours yet"
+    print(say(text, run=run))
     return run
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
+from hwkit.language import listing, say
 from hwkit.solvers import dpm_solver_step, unipc_step
 
 # network evaluations by default; None is all T
@@ -38,7 +39,8 @@ def times(T: int, steps: int, through: Sequence[int] = ()) -> list[int]:
     Raises ValueError unless 1 ≤ steps ≤ T, and where the nodes are too many for the steps.
     """
     if not 1 <= steps <= T:
-        raise ValueError(f"{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}.")
+        text = "{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}."
+        raise ValueError(say(text, steps=steps, T=T))
     ts = torch.linspace(T, 0, steps + 1, dtype=torch.float64).round().long().tolist()
     free = set(range(len(ts)))
     for node in through:
@@ -46,7 +48,8 @@ def times(T: int, steps: int, through: Sequence[int] = ()) -> list[int]:
         ts[nearest] = node
         free.discard(nearest)
     if any(t <= s for t, s in pairwise(ts)) or ts[0] != T or ts[-1] != 0 or not set(through) <= set(ts):
-        raise ValueError(f"{steps} steps from T = {T} to 0 cannot pass through {list(through)}: use more steps.")
+        text = "{steps} steps from T = {T} to 0 cannot pass through {times}: use more steps."
+        raise ValueError(say(text, steps=steps, T=T, times=list(through)))
     return ts
 
 
@@ -111,13 +114,16 @@ class Sampler:
 
     def __post_init__(self):
         if self.name not in STEPS:
-            raise ValueError(f"sampler is {self.name!r}, but must be one of {', '.join(STEPS)}.")
+            text = "sampler is {name!r}, but must be one of {names}."
+            raise ValueError(say(text, name=self.name, names=listing(STEPS)))
         if self.eta is None:
             object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
         if not 0 <= self.eta <= (self.name in ETA):
-            raise ValueError(f"eta is {self.eta} with {self.name}: 0 to 1 with {' and '.join(ETA)}, else 0.")
+            text = "eta is {eta} with {name}: 0 to 1 with one of {names}, else 0."
+            raise ValueError(say(text, **vars(self), names=listing(ETA)))
         if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
-            raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
+            text = "variance is {variance!r} with {name}: posterior, or with ddpm also beta."
+            raise ValueError(say(text, **vars(self)))
 
     def resolve(self, T: int) -> "Sampler":
         """With the default number of steps filled in. ValueError where the steps do not fit T."""

@@ -8,6 +8,7 @@ import shutil
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -18,25 +19,29 @@ from babel.messages.mofile import read_mo
 from conftest import TINY
 from PIL import Image
 
-from hwkit import notebook
+from hwkit import files, notebook, sampling
 from hwkit.__main__ import main
 from hwkit.course import doctor, selfcheck
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.tasks import BY_NAME, TASKS
 from hwkit.diffusion import q_sample
+from hwkit.files import load_npz, read_json, write_text
 from hwkit.language import clauses, filled, language, listing, of_system, say, sentences, speak, speaking
-from hwkit.measure import check
+from hwkit.measure import check, distances
 from hwkit.measure.features import DigitFeatures
 from hwkit.measure.score import results_of, score
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import SAMPLE, prepare
 from hwkit.runs.checkpoint import best_of
+from hwkit.runs.checkpoint import load as load_run
 from hwkit.runs.generate import generate
 from hwkit.runs.run import train
 from hwkit.runs.speed import duration
 from hwkit.sampling import Frame, Sampler
+from hwkit.schedule import SCHEDULES, Schedule
 from hwkit.show import figures, handin, report
 from hwkit.show.slider import SEQUENCES, SliderFrames, slider_html, timestep_slider
+from hwkit.unet import UNet, UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(KIT / "notebooks"))
@@ -424,6 +429,60 @@ def test_data_and_submission_speak_chinese(digits_npz, tmp_path, chinese, capsys
         all_chinese(str(caught.value).replace(str(tmp_path), "").split("np.savez")[0])
     assert folder.is_dir()
     all_chinese(*handin.unfinished({"AUTHOR": ""}, {"CONCLUSION": "好。"}))
+
+
+def broken_statistics(path: Path):
+    np.savez(path, mu=np.zeros(3), sigma=-np.eye(3))
+    return path
+
+
+MISTAKES_IN_A_NOTEBOOK = {  # what a student may write there, and a piece of what is said of it
+    "a sampler's name": (lambda _: Sampler("ddmp"), "ddim、ddpm"),
+    "eta": (lambda _: Sampler("dpm++", 10, eta=0.5), "eta 是 0.5"),
+    "a variance": (lambda _: Sampler("ddim", variance="beta"), "posterior"),
+    "too many steps": (lambda _: Sampler("ddim", 100).resolve(40), "請選 1 到 40"),
+    "too few for the nodes": (lambda _: sampling.times(830, 5, sampling.nodes(830)), "請用更多步"),
+    "no levels": (lambda _: SCHEDULES["cosine"](0), "T = 0"),
+    "a beta": (lambda _: SCHEDULES["linear"](830, 0.02, 1e-4), "0.02"),
+    "a table": (lambda _: Schedule("mine", torch.linspace(1, 0.1, 5)), "float32"),
+    "a rising table": (lambda _: Schedule("mine", torch.linspace(0.1, 1, 5).double()), "遞減"),
+    "a batch": (lambda _: replace(TINY, batch_size=0), "batch_size 是 0"),
+    "a learning rate": (lambda _: replace(TINY, lr=0), "大於 0"),
+    "a recipe's name": (lambda _: replace(TINY, name="a/b"), "資料夾"),
+    "an average": (lambda _: replace(TINY, ema=1), "ema < 1"),
+    "a width": (lambda _: UNetConfig(base=20), "16 的倍數"),
+    "levels": (lambda _: UNetConfig(multipliers=()), "每一層"),
+    "blocks": (lambda _: UNetConfig(blocks=0), "至少要 1"),
+    "a picture's side": (lambda _: UNet(TINY.model)(torch.zeros(1, 3, 27, 27), torch.tensor([1])), "(27, 27)"),
+    "one image": (lambda _: distances.statistics(np.zeros((1, 3))), "2 張"),
+    "other features": (lambda _: distances.frechet_distance(*[np.zeros(3)] * 2, *[np.zeros(4)] * 2), "無法比較"),
+    "KID of one": (lambda _: distances.kernel_distance(np.zeros((1, 3)), np.zeros((9, 3))), "2 張"),
+    "recall of three": (lambda _: distances.precision_recall(np.zeros((3, 3)), np.zeros((9, 3))), "超過 3 張"),
+    "no statistics": (lambda tmp: distances.read_statistics(broken_statistics(tmp / "a.npz")), "負的特徵值"),
+    "a file in the way": (lambda tmp: write_text(broken_statistics(tmp / "b.npz") / "c", "x"), "請換一個路徑"),
+    "no npz": (lambda tmp: load_npz(Path(write_text(tmp / "d.npz", "x") or tmp / "d.npz")), "請重新取得"),
+    "no JSON": (lambda tmp: read_json(Path(write_text(tmp / "e.json", "{") or tmp / "e.json")), "已損壞"),
+    "no run": (lambda tmp: load_run(tmp / "runs" / "mine"), "沒有檢查點"),
+    "no images": (lambda tmp: load_folder(tmp / "none"), "沒有"),
+    "a grey tensor": (lambda _: DigitFeatures()(torch.zeros(2, 3, 28, 28)), "uint8"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES_IN_A_NOTEBOOK)
+def test_what_is_said_of_a_plausible_mistake_is_chinese(name, tmp_path, chinese):
+    mistake, piece = MISTAKES_IN_A_NOTEBOOK[name]
+    with pytest.raises((ValueError, OSError)) as caught:
+        mistake(tmp_path)
+    said = str(caught.value).replace(str(tmp_path), "")
+    assert piece in said
+    all_chinese(re.sub(r"（[^（）]*）", "", said))  # in brackets: Python's own words
+
+
+def test_two_at_once_in_one_folder_are_told_so_in_chinese(tmp_path, chinese, monkeypatch):
+    monkeypatch.setattr(files, "WAIT_FOR_LOCK", 0.1)
+    place = tmp_path / "x"
+    with files.only_process(place), pytest.raises(ValueError, match="正在寫入"), files.only_process(place):
+        pass
 
 
 def test_the_slider_is_chinese(chinese):
