@@ -17,6 +17,7 @@ import pytest
 import torch
 from babel.messages.mofile import read_mo
 from conftest import TINY
+from matplotlib.text import Text
 from PIL import Image
 
 from hwkit import files, notebook, sampling
@@ -28,7 +29,9 @@ from hwkit.diffusion import q_sample
 from hwkit.files import load_npz, read_json, write_text
 from hwkit.language import clauses, filled, language, listing, of_system, say, sentences, speak, speaking
 from hwkit.measure import check, distances
+from hwkit.measure.curve import Curve, Point
 from hwkit.measure.features import DigitFeatures
+from hwkit.measure.memorisation import Pairs
 from hwkit.measure.score import results_of, score
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import SAMPLE, prepare
@@ -509,6 +512,7 @@ def test_a_chinese_title_is_drawn_where_a_font_has_it_and_left_out_where_none_ha
 
     if figures.chinese_font():
         assert (drawn("雜訊") != drawn("數字")).any(), "boxes would all look the same"
+        assert (drawn("$x_t$ 雜訊") != drawn("$x_t$ 數字")).any(), "nor beside a formula"
     monkeypatch.setattr(figures, "CHINESE", ())
     figures.chinese_font.cache_clear()
     assert (drawn("DDPM 雜訊 830") == drawn("DDPM 830")).all()
@@ -518,6 +522,37 @@ def test_a_chinese_title_is_drawn_where_a_font_has_it_and_left_out_where_none_ha
     with figures.drawn_language():
         assert say("batch") == "batch", "a title of the kit's own is English then"
     figures.chinese_font.cache_clear()
+
+
+LOSSES = [{"images_seen": 8 * n, "loss": 1 / n, "curve": [[8 * n - 4, 1 / n]]} for n in (1, 2)]
+BLACK = np.zeros((10, 28, 28), np.uint8)
+POINTS = tuple(Point(f"ddim-{n}", "ddim", n, 1.0, 9.0, 0.5) for n in (5, 10))
+DRAWN = {  # each figure of the library that has words, and some of them
+    "network": (lambda: figures.network_diagram(TINY.model), "每 2×2 個像素"),
+    "loss": (lambda: figures.loss_curve(LOSSES), "訓練損失"),
+    "schedule": (lambda: figures.schedule_curves([SCHEDULES["linear"](9)]), "$（影像的比例）"),
+    "histogram": (lambda: figures.digit_histogram_figure([1] * 11, [2] * 11), "不像數字"),
+    "curve": (lambda: figures.fid_curve_figure(Curve("", 40, 0, 1.5, {}, POINTS)), "同樣多的真實測試數字：1.50"),
+    "pairs": (lambda: figures.memorisation_figure(Pairs(BLACK, BLACK, np.ones(10), [*range(10)])), "最近的訓練影像"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_words_of_the_librarys_figures_are_chinese_where_a_font_is(name, chinese, monkeypatch):
+    draw, piece = DRAWN[name]
+
+    def words():
+        figure = figures.drawable(draw())
+        return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
+
+    monkeypatch.setattr(figures, "chinese_font", lambda: "Noto Sans CJK TC")
+    said = words()
+    assert piece in said and not english(said) and not re.search("[a-z]{3,} (of|the|images|steps)", said)
+    monkeypatch.setattr(figures, "chinese_font", lambda: None)
+    latin = words()
+    assert not re.search("[㐀-鿿]", latin) and re.search("[a-z]{3,} [a-z]{2,}", latin) and language() == "zh-TW"
+    speak("en")
+    assert words() == latin
 
 
 def test_notebooks_are_those_of_the_language(monkeypatch, chinese):
