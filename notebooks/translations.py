@@ -227,8 +227,20 @@ def in_chinese(worked, catalogue_of: Path, before=None):
         for out in cell.get("outputs", []):
             for about in out.get("metadata", {}).values():
                 if "alt" in about:
-                    about["alt"] = "; ".join(library.get((word, None), word) for word in about["alt"].split("; "))
+                    about["alt"] = alt_in_chinese(about["alt"], library)
     return notebook
+
+
+def alt_in_chinese(alt: str, library: dict[tuple, str]) -> str:
+    """The words of a figure, as `hwkit.notebook.described` lists them, each that the library's catalogue has."""
+    words = {english.replace("$", ""): said.replace("$", "") for (english, _), said in library.items()}
+    against = words.get("{y} against {x}", "{y} against {x}")
+    found = []
+    for part in alt.split("; "):
+        y, _, x = part.partition(" against ")
+        both = against.format(y=words.get(y, y), x=words.get(x, x)) if x and {x, y} & set(words) else part
+        found.append(words.get(part, both))
+    return "; ".join(found)
 
 
 def run_in_chinese(worked, done):

@@ -257,6 +257,13 @@ def test_outputs_are_the_english_ones_but_where_the_library_speaks(kit, worked, 
     assert task.outputs == [] and task.execution_count is None
 
 
+def test_the_words_of_a_picture_are_said_one_by_one():
+    library = {("{y} against {x}", None): "{y} 對 {x}", ("$x$ (noise)", None): "$x$（雜訊）", ("signal", None): "訊號"}
+    alt = "x (noise) against t / T; signal; DDIM; loss against signal; loss against step"
+    assert translations.alt_in_chinese(alt, library) == "x（雜訊） 對 t / T; 訊號; DDIM; loss 對 訊號; loss against step"
+    assert translations.alt_in_chinese(alt, {}) == alt
+
+
 def test_where_it_speaks_they_are_those_of_a_run_beside_these_english_ones(kit, worked, library):
     done = built(kit, worked)
     done.cells[3].outputs = [new_output("stream", name="stdout", text="花了 6 秒：一切正常。\n")]
