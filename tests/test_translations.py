@@ -260,7 +260,8 @@ def test_outputs_are_the_english_ones_but_where_the_library_speaks(kit, worked, 
 def test_the_words_of_a_picture_are_said_one_by_one():
     library = {("{y} against {x}", None): "{y} 對 {x}", ("$x$ (noise)", None): "$x$（雜訊）", ("signal", None): "訊號"}
     alt = "x (noise) against t / T; signal; DDIM; loss against signal; loss against step"
-    assert translations.alt_in_chinese(alt, library) == "x（雜訊） 對 t / T; 訊號; DDIM; loss 對 訊號; loss against step"
+    said = "x（雜訊） 對 t / T; 訊號; DDIM; loss 對 訊號; loss against step"
+    assert translations.alt_in_chinese(alt, library) == said
     assert translations.alt_in_chinese(alt, {}) == alt
 
 
