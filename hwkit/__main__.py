@@ -13,7 +13,7 @@ from tyro import cli, conf, extras
 
 from hwkit import __version__
 from hwkit.files import expanded, runs, write_bytes, write_text
-from hwkit.language import language
+from hwkit.language import filled, language, say
 
 SAMPLERS = Literal["ddim", "ddpm", "dpm++", "dpm++sde", "unipc"]
 PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
@@ -256,27 +256,26 @@ class Commands:
         faults = dict.fromkeys(folders, 0)
         for path in folders:
             for row in rows(path, n, train):
-                print({True: "✓", False: "✗", None: "–"}[row.passed], f"{row.what:<16} {row.found}")
+                print({True: "✓", False: "✗", None: "–"}[row.passed], filled(row.what, 16), row.found)
                 if row.passed is False:
                     faults[path] += 1
                     print(f"  {'':<16} → {row.mend}")
-            print(f"{path}: " + (f"{faults[path]} of the checks failed." if faults[path] else "everything passes."))
+            text = "{path}: {count} of the checks failed." if faults[path] else "{path}: everything passes."
+            print(say(text, path=path, count=faults[path]))
         return int(any(faults.values()))
 
     def doctor(places, train):
         """Names the likely mistake in a run or images; exit code 1 for any. Example: python -m hwkit doctor runs/cpu"""
-        from hwkit.course.doctor import findings
+        from hwkit.course.doctor import CLINIC, findings
 
         ill = False
         for place in list(map(expanded, places)) or [newest()]:
             well = True
-            for symptom, seen in findings(place, train):
+            for finding in findings(place, train):
                 well, ill = False, True
-                print(f"✗ {symptom.title}: {seen}")
-                print(f"    Healthy: {symptom.healthy}")
-                print(f"    Likely: {symptom.cause}")
-                print(f"    → {symptom.mend}")
-            print(f"✓ {place}: no sign of a known mistake." if well else f"{place}: see notebooks/CLINIC.md.")
+                print(*finding.words(), sep="\n")
+            text = "✓ {place}: no sign of a known mistake." if well else "{place}: see {page}."
+            print(say(text, place=place, page=say(CLINIC)))
         return int(ill)
 
     def grade(submissions, roster, rubric, protocol, functions, seeds, jobs, minutes, train, reference, weights, out):
@@ -339,8 +338,12 @@ def newest() -> Path:
 
     run = newest_run(runs()) or unpack_pretrained(runs())
     if run is None:
-        raise FileNotFoundError(f"There is no run in {runs()}: `python -m hwkit train cpu` makes one, --run names one.")
-    print(f"The run: {run}" + ": the kit's own weights, as there is none of yours yet" * (run.name == "pretrained"))
+        text = "There is no run in {folder}: `python -m hwkit train cpu` makes one, --run names one."
+        raise FileNotFoundError(say(text, folder=runs()))
+    text = "The run: {run}"
+    if run.name == "pretrained":
+        text = "The run: {run}: the kit's own weights, as there is none of yours yet"
+    print(say(text, run=run))
     return run
 
 

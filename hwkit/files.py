@@ -17,6 +17,8 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from hwkit.language import marked, say
+
 WAIT_FOR_LOCK = 6.0  # seconds: the data workers of a killed training notice within five that they are alone
 LARGEST = 2**32  # bytes that an .npz may unpack to: MNIST in RGB has 141 million
 DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a damaged archive
@@ -24,12 +26,14 @@ DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a da
     *(OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError),
 )
 HINTS = {
-    errno.ENOSPC: "the disk is full: free some space and run the same command again",
-    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-    errno.EFBIG: "the file would be larger than this system allows: choose another folder",
-    errno.EROFS: "the file system is read-only: choose a folder that you can write to",
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "writing is not permitted there: choose another folder"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of that path is a file, not a folder: choose another path"),
+    errno.ENOSPC: marked("the disk is full: free some space and run the same command again"),
+    errno.EDQUOT: marked("the disk quota is used up: free some space and run the same command again"),
+    errno.EFBIG: marked("the file would be larger than this system allows: choose another folder"),
+    errno.EROFS: marked("the file system is read-only: choose a folder that you can write to"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), marked("writing is not permitted there: choose another folder")),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST), marked("a part of that path is a file, not a folder: choose another path")
+    ),
 }
 LEFTOVERS = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".ipynb_checkpoints", ".localized", "@eadir"}
 
@@ -39,7 +43,8 @@ def expanded(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{path} begins in a home folder that is not known here: name the whole path.") from error
+        text = "{path} begins in a home folder that is not known here: name the whole path."
+        raise ValueError(say(text, path=path)) from error
 
 
 def runs() -> Path:
@@ -60,7 +65,8 @@ def read_json(path: Path | str):
     try:
         return json.loads(Path(path).read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, it is no JSON ({error}): delete it, and run this again.") from error
+        text = "{path} is damaged, it is no JSON ({error}): delete it, and run this again."
+        raise ValueError(say(text, path=path, error=error)) from error
 
 
 def load_npz(path: Path | str) -> dict[str, np.ndarray]:
@@ -75,13 +81,16 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
         raise
     except DAMAGED as error:
         if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path} holds Python objects, such as a dict, which are not loaded: save plain arrays, "
+            text = (
+                "{path} holds Python objects, such as a dict, which are not loaded: save plain arrays, "
                 "np.savez(path, name=array, …)."
-            ) from error
+            )
+            raise ValueError(say(text, path=path)) from error
         reason = "".join(c for c in str(error)[:100] if c.isprintable())  # zipfile quotes whole headers
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({reason}): fetch it again.") from error
-    raise ValueError(f"{path} would unpack to {size:,} bytes, more than the {LARGEST:,} that are taken.")
+        text = "{path} is not a whole .npz file of plain arrays ({reason}): fetch it again."
+        raise ValueError(say(text, path=path, reason=reason)) from error
+    text = "{path} would unpack to {size:,} bytes, more than the {most:,} that are taken."
+    raise ValueError(say(text, path=path, size=size, most=LARGEST))
 
 
 def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -94,7 +103,7 @@ def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> d
     try:
         write_npz(path, **arrays, key=key)
     except OSError as error:  # the arrays are here all the same; only the next time will be slower
-        print(f"Going on with no cache: {error}")
+        print(say("Going on with no cache: {error}", error=error))
     return arrays
 
 
@@ -115,10 +124,11 @@ def only_process(folder: Path | str) -> Iterator[None]:
             try:
                 held.enter_context(filelock.FileLock(folder.with_name(f".{folder.name}.lock"), WAIT_FOR_LOCK))
             except filelock.Timeout:
-                raise ValueError(
-                    f"{folder} is being written to by another process, or by this one: stop that, wait for its end, "
+                text = (
+                    "{folder} is being written to by another process, or by this one: stop that, wait for its end, "
                     "or choose another folder."
-                ) from None
+                )
+                raise ValueError(say(text, folder=folder)) from None
         # Nobody else writes here now, so what is half written is dead: the folder, its manifest, or a file in it. Not
         # so a folder in it, which has its own lock. The eight letters are tempfile's: a neighbour may be called alike.
         name, end = glob.escape(folder.name), ".????????.partial"
@@ -213,6 +223,6 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = HINTS.get(error.errno, error.strerror)
-        text = f"{path} was not written: {hint}. Nothing that was there before is damaged."
-        raise OSError(error.errno, text) from error
+        hint = say(HINTS[error.errno]) if error.errno in HINTS else error.strerror
+        text = "{path} was not written: {hint}. Nothing that was there before is damaged."
+        raise OSError(error.errno, say(text, path=path, hint=hint)) from error

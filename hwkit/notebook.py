@@ -56,9 +56,12 @@ def start(name: str, drive: bool = True, language: str | None = None) -> None:
     """Starts a notebook and shows where it leads. On Colab it installs what is missing, and mounts Drive.
 
     Without `drive`, or without a GPU, it says on Colab what that means. language: what the kit speaks from now on, "en"
-    or "zh-TW"; with None what HWKIT_LANG names, else the system's. Raises as `mount` does, and as `language.speak`.
+    or "zh-TW", and so does a command that a cell runs (!python -m hwkit …); with None what HWKIT_LANG names, else the
+    system's. Raises as `mount` does, and as `language.speak`.
     """
     speak(language or (None if os.environ.get("HWKIT_LANG") else of_system()))
+    if language:
+        os.environ["HWKIT_LANG"] = language
     if PICTURES.is_dir():
         os.chdir(KIT)  # so that runs/cpu means the same here as on the command line
     if on_colab():

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from hwkit.diffusion import Denoiser, Prediction, Weighting
+from hwkit.language import say
 from hwkit.schedule import SCHEDULES, Schedule
 from hwkit.unet import UNet, UNetConfig
 
@@ -39,15 +40,16 @@ class Recipe:
     def __post_init__(self):
         for name in ("T", "batch_size", "epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Recipe: {name} is {getattr(self, name)}, but must be at least 1.")
+                text = "{what}: {name} is {value}, but must be at least 1."
+                raise ValueError(say(text, what="Recipe", name=name, value=getattr(self, name)))
         for name in ("minutes", "patience", "lr", "muon_lr", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"Recipe: {name} is {value}, but must be more than 0.")
+                raise ValueError(say("Recipe: {name} is {value}, but must be more than 0.", name=name, value=value))
         if not self.name or self.name != self.name.strip(". ") or set(self.name) & set("/\\:"):
-            raise ValueError(f"Recipe: name is {self.name!r}, but must be fit for a folder's name.")
+            raise ValueError(say("Recipe: name is {name!r}, but must be fit for a folder's name.", name=self.name))
         if not 0 <= self.decay_from <= 1 or not 0 <= self.ema < 1 or self.warmup < 0 or self.seed < 0:
-            raise ValueError("Recipe: needs 0 ≤ decay_from ≤ 1, 0 ≤ ema < 1, warmup ≥ 0 and seed ≥ 0.")
+            raise ValueError(say("Recipe: needs 0 ≤ decay_from ≤ 1, 0 ≤ ema < 1, warmup ≥ 0 and seed ≥ 0."))
 
     def make_schedule(self) -> Schedule:
         return SCHEDULES[self.schedule](self.T)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hwkit.diffusion import Denoiser, Guided, ddim_step, ddpm_step
+from hwkit.language import listing, say
 from hwkit.solvers import dpm_solver_step, unipc_step
 
 # network evaluations by default; None is all T
@@ -41,7 +42,8 @@ def times(T: int, steps: int, through: Sequence[int] = (), power: float = 1.0) -
     Raises ValueError unless 1 ≤ steps ≤ T, and where the nodes are too many for the steps.
     """
     if not 1 <= steps <= T:
-        raise ValueError(f"{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}.")
+        text = "{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}."
+        raise ValueError(say(text, steps=steps, T=T))
     ts = (T * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power).round().long().tolist()
     for i in reversed(range(steps)):
         ts[i] = max(ts[i], ts[i + 1] + 1)  # all are different, also where they lie close
@@ -51,7 +53,8 @@ def times(T: int, steps: int, through: Sequence[int] = (), power: float = 1.0) -
         ts[nearest] = node
         free.discard(nearest)
     if any(t <= s for t, s in pairwise(ts)) or ts[0] != T or ts[-1] != 0 or not set(through) <= set(ts):
-        raise ValueError(f"{steps} steps from T = {T} to 0 cannot pass through {list(through)}: use more steps.")
+        text = "{steps} steps from T = {T} to 0 cannot pass through {times}: use more steps."
+        raise ValueError(say(text, steps=steps, T=T, times=list(through)))
     return ts
 
 
@@ -118,19 +121,22 @@ class Sampler:
 
     def __post_init__(self):
         if self.name not in STEPS:
-            raise ValueError(f"sampler is {self.name!r}, but must be one of {', '.join(STEPS)}.")
+            text = "sampler is {name!r}, but must be one of {names}."
+            raise ValueError(say(text, name=self.name, names=listing(STEPS)))
         if self.eta is None:
             object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
         if self.power is None:
             object.__setattr__(self, "power", POWER.get(self.name, 1.0))
         if not 0 <= self.eta <= (self.name in ETA):
-            raise ValueError(f"eta is {self.eta} with {self.name}: 0 to 1 with {' and '.join(ETA)}, else 0.")
+            text = "eta is {eta} with {name}: 0 to 1 with one of {names}, else 0."
+            raise ValueError(say(text, **vars(self), names=listing(ETA)))
         if self.variance not in ("posterior", "beta")[: 1 + (self.name == "ddpm")]:
-            raise ValueError(f"variance is {self.variance!r} with {self.name}: posterior, or with ddpm also beta.")
+            text = "variance is {variance!r} with {name}: posterior, or with ddpm also beta."
+            raise ValueError(say(text, **vars(self)))
         if self.guidance is not None and not 1 <= self.guidance <= 10:
-            raise ValueError(f"guidance is {self.guidance}, but must be between 1 (none) and 10.")
+            raise ValueError(say("guidance is {guidance}, but must be between 1 (none) and 10.", **vars(self)))
         if not 1 <= self.power <= 3:
-            raise ValueError(f"power is {self.power}, but must be between 1 (times evenly spaced) and 3.")
+            raise ValueError(say("power is {power}, but must be between 1 (times evenly spaced) and 3.", **vars(self)))
 
     @classmethod
     def of(cls, made: Mapping) -> "Sampler":
@@ -146,7 +152,8 @@ class Sampler:
         times(T, steps, power=self.power)
         guidance = self.guidance if self.guidance is not None else GUIDANCE.get(self.name, 1.0) if guided else 1.0
         if guidance != 1 and not guided:
-            raise ValueError(f"guidance is {guidance:g}, but these weights have no guide: leave it out.")
+            text = "guidance is {guidance:g}, but these weights have no guide: leave it out."
+            raise ValueError(say(text, guidance=guidance))
         return replace(self, steps=steps, guidance=guidance)
 
     @property

@@ -23,11 +23,10 @@ class Schedule:
     def __post_init__(self):
         table = self.alpha_bar
         if table.ndim != 1 or len(table) < 2 or table.dtype != torch.float64:
-            raise ValueError(
-                f"Schedule: ᾱ must be a float64 table of T + 1 ≥ 2 values, not {tuple(table.shape)} {table.dtype}."
-            )
+            text = "Schedule: ᾱ must be a float64 table of T + 1 ≥ 2 values, not {shape} {dtype}."
+            raise ValueError(say(text, shape=tuple(table.shape), dtype=table.dtype))
         if table[0] != 1 or not (table.diff() < 0).all() or not table[-1] > 0:
-            raise ValueError("Schedule: ᾱ must start at 1 and fall strictly towards, but not to, 0.")
+            raise ValueError(say("Schedule: ᾱ must start at 1 and fall strictly towards, but not to, 0."))
 
     @property
     def T(self) -> int:
@@ -64,9 +63,10 @@ def linear(T: int, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Schedule
     Raises ValueError unless T ≥ 1 and 0 < β < 1.
     """
     if T < 1:
-        raise ValueError(f"A schedule needs T ≥ 1 noise levels, not T = {T}.")
+        raise ValueError(say("A schedule needs T ≥ 1 noise levels, not T = {T}.", T=T))
     if not 0 < beta_start <= beta_end < 1:
-        raise ValueError(f"linear: β runs from {beta_start} to {beta_end}, but needs 0 < start ≤ end < 1.")
+        text = "linear: β runs from {start} to {end}, but needs 0 < start ≤ end < 1."
+        raise ValueError(say(text, start=beta_start, end=beta_end))
     beta = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
     return Schedule("linear", _from_betas(beta))
 
@@ -77,7 +77,7 @@ def cosine(T: int, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
     Raises ValueError unless T ≥ 1.
     """
     if T < 1:
-        raise ValueError(f"A schedule needs T ≥ 1 noise levels, not T = {T}.")
+        raise ValueError(say("A schedule needs T ≥ 1 noise levels, not T = {T}.", T=T))
     t = torch.arange(T + 1, dtype=torch.float64)
     f = ((t / T + s) / (1 + s) * math.pi / 2).cos() ** 2
     beta = (1 - f[1:] / f[:-1]).clamp(max=beta_max)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwkit.language import say
 from hwkit.layers import GroupNorm, Upsample
 
 
@@ -30,11 +31,14 @@ class UNetConfig:
     def __post_init__(self):
         for name in ("base", "blocks", "middle_blocks", "patch", "channels"):
             if getattr(self, name) < 1:
-                raise ValueError(f"UNetConfig: {name} is {getattr(self, name)}, but must be at least 1.")
+                text = "{what}: {name} is {value}, but must be at least 1."
+                raise ValueError(say(text, what="UNetConfig", name=name, value=getattr(self, name)))
         if self.base % 16:  # 8 groups of at least 2 channels: a group of one would cancel the time added to it
-            raise ValueError(f"UNetConfig: base is {self.base}, but must be a multiple of 16 (for the group norms).")
+            text = "UNetConfig: base is {base}, but must be a multiple of 16 (for the group norms)."
+            raise ValueError(say(text, base=self.base))
         if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"UNetConfig: multipliers is {self.multipliers}, but needs a number ≥ 1 for each level.")
+            text = "UNetConfig: multipliers is {multipliers}, but needs a number ≥ 1 for each level."
+            raise ValueError(say(text, multipliers=self.multipliers))
 
     @property
     def side_divisor(self) -> int:
@@ -73,7 +77,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         divisor = self.config.side_divisor
         if x.shape[-1] % divisor or x.shape[-2] % divisor:
-            raise ValueError(f"UNet: the image sides {tuple(x.shape[-2:])} must be multiples of {divisor}.")
+            text = "UNet: the image sides {sides} must be multiples of {divisor}."
+            raise ValueError(say(text, sides=tuple(x.shape[-2:]), divisor=divisor))
         emb = self.time(t)  # (B, 4·base)
         h = F.pixel_unshuffle(x, self.config.patch) if self.config.patch > 1 else x  # (B, C·p², H/p, W/p)
         h = self.stem(h)

@@ -227,8 +227,20 @@ def in_chinese(worked, catalogue_of: Path, before=None):
         for out in cell.get("outputs", []):
             for about in out.get("metadata", {}).values():
                 if "alt" in about:
-                    about["alt"] = "; ".join(library.get((word, None), word) for word in about["alt"].split("; "))
+                    about["alt"] = alt_in_chinese(about["alt"], library)
     return notebook
+
+
+def alt_in_chinese(alt: str, library: dict[tuple, str]) -> str:
+    """The words of a figure, as `hwkit.notebook.described` lists them, each that the library's catalogue has."""
+    words = {english.replace("$", ""): said.replace("$", "") for (english, _), said in library.items()}
+    against = words.get("{y} against {x}", "{y} against {x}")
+    found = []
+    for part in alt.split("; "):
+        y, _, x = part.partition(" against ")
+        both = against.format(y=words.get(y, y), x=words.get(x, x)) if x and {x, y} & set(words) else part
+        found.append(words.get(part, both))
+    return "; ".join(found)
 
 
 def run_in_chinese(worked, done):
@@ -267,7 +279,7 @@ def speaks(outputs: list, library: dict[tuple, str]) -> bool:
 
 
 def library_texts(package: Path) -> list[Text]:
-    """What the library says: the first argument of each `say`, `_` and `marked`, and what tasks and mistakes hold."""
+    """What the library says: the first argument of each `say`, `_` and `marked`, and what tasks, mistakes and symptoms hold."""
     found: dict[str, Text] = {}
     for path in sorted(package.rglob("*.py")):
         module = path.relative_to(package.parent).as_posix()
@@ -277,7 +289,7 @@ def library_texts(package: Path) -> list[Text]:
     for path in sorted(package.rglob("*.html")):
         for english in re.findall(r'\b(?:say|_)\("((?:[^"\\]|\\.)*)"', path.read_text("utf-8")):
             found.setdefault(english, Text(english, None, place=path.relative_to(package.parent).as_posix()))
-    from hwkit.course import mistakes, tasks  # data: they are said by who reads them
+    from hwkit.course import doctor, mistakes, tasks  # data: they are said by who reads them
 
     for task in tasks.TASKS:
         for english in (task.title, task.equation, task.verified, *task.returns):
@@ -285,6 +297,9 @@ def library_texts(package: Path) -> list[Text]:
     for name, bank in mistakes.MISTAKES.items():
         for english in (hint for mistake in bank for hint in mistake.hints):
             found.setdefault(english, Text(english, None, place=f"hwkit/course/mistakes.py:{name}"))
+    for symptom in doctor.SYMPTOMS:
+        for english in (symptom.title, symptom.seen, symptom.healthy, symptom.cause, symptom.mend):
+            found.setdefault(english, Text(english, None, place=f"hwkit/course/doctor.py:{symptom.name}"))
     return list(found.values())
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from hwkit.__main__ import main
 from hwkit.course import doctor
-from hwkit.course.doctor import BY_NAME, SYMPTOMS, curve_findings, picture_findings, run_findings
+from hwkit.course.doctor import BY_NAME, CLINIC, SYMPTOMS, curve_findings, picture_findings, run_findings
+from hwkit.language import LANGUAGES, say, speaking
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.mnist.sources import SAMPLE
 from hwkit.runs import checkpoint
@@ -289,17 +290,21 @@ def test_a_place_with_nothing_to_look_at_is_refused_in_a_sentence(tmp_path, caps
 
 
 def test_every_symptom_says_all_and_the_page_shows_each():
-    page = (KIT / "notebooks" / "CLINIC.md").read_text("utf-8")
+    page, chinese = ((KIT / "notebooks" / f"CLINIC{edition}.md").read_text("utf-8") for edition in ("", ".zh-TW"))
     for symptom in SYMPTOMS:
         assert all((symptom.title, symptom.seen, symptom.healthy, symptom.cause, symptom.mend))
         assert f"`{symptom.name}`" in page and symptom.title.lower() in page.lower()
+        with speaking("zh-TW"):
+            assert f"`{symptom.name}`" in chinese and say(symptom.title) in chinese
     assert {path.stem for path in PICTURES.glob("*.png")} == set(make_clinic.CLINIC)
     assert all(f"pictures/clinic/{name}.png" in page for name in make_clinic.CLINIC)
     assert all(path.stat().st_size < 60_000 for path in PICTURES.glob("*.png"))
 
 
 def test_the_page_quotes_the_doctor_on_its_own_pictures(clinic, train):
-    page = " ".join((KIT / "notebooks" / "CLINIC.md").read_text("utf-8").split())
-    for pictures in clinic.values():
-        for finding in picture_findings(pictures, train):
-            assert f"*{finding.seen}*" in page
+    for language in LANGUAGES:
+        with speaking(language):
+            page = " ".join((KIT / say(CLINIC)).read_text("utf-8").split())
+            for pictures in clinic.values():
+                for finding in picture_findings(pictures, train):
+                    assert f"*{finding.seen}*" in page

@@ -5,8 +5,10 @@ import importlib
 import io
 import re
 import shutil
+import string
 import subprocess
 import sys
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -15,26 +17,34 @@ import pytest
 import torch
 from babel.messages.mofile import read_mo
 from conftest import TINY
+from matplotlib.text import Text
 from PIL import Image
 
-from hwkit import notebook
-from hwkit.course import selfcheck
+from hwkit import files, notebook, sampling
+from hwkit.__main__ import main
+from hwkit.course import doctor, selfcheck
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.tasks import BY_NAME, TASKS
 from hwkit.diffusion import q_sample
+from hwkit.files import load_npz, read_json, write_text
 from hwkit.language import clauses, filled, language, listing, of_system, say, sentences, speak, speaking
-from hwkit.measure import check
+from hwkit.measure import check, distances
+from hwkit.measure.curve import Curve, Point
 from hwkit.measure.features import DigitFeatures
+from hwkit.measure.memorisation import Pairs
 from hwkit.measure.score import results_of, score
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import SAMPLE, prepare
 from hwkit.runs.checkpoint import best_of
+from hwkit.runs.checkpoint import load as load_run
 from hwkit.runs.generate import generate
 from hwkit.runs.run import train
 from hwkit.runs.speed import duration
 from hwkit.sampling import Frame, Sampler
+from hwkit.schedule import SCHEDULES, Schedule
 from hwkit.show import figures, handin, report
 from hwkit.show.slider import SEQUENCES, SliderFrames, slider_html, timestep_slider
+from hwkit.unet import UNet, UNetConfig
 
 KIT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(KIT / "notebooks"))
@@ -354,6 +364,54 @@ def test_a_table_of_the_check_is_chinese(tmp_path, chinese):
             assert row.what == (say("{n:,} files", n=12) if row.key == "files" else say(row.key))
 
 
+@pytest.mark.parametrize("symptom", doctor.SYMPTOMS, ids=lambda symptom: symptom.name)
+def test_what_the_doctor_says_of_each_symptom_is_chinese(symptom, chinese):
+    fields = [field for _, field, _, _ in string.Formatter().parse(symptom.seen) if field]
+    words = doctor.found(symptom.name, **dict.fromkeys(fields, 1)).words()
+    assert len(words) == 4 and all(word[: word.index("：") + 1].strip() for word in words[:3])
+    all_chinese(*words)
+    both = {say(symptom.title): symptom.title, say(symptom.mend): symptom.mend}
+    speak("en")
+    assert not re.search("[㐀-鿿]", "".join(doctor.found(symptom.name, **dict.fromkeys(fields, 1)).words()))
+    assert all(said != told for said, told in both.items())
+
+
+def test_the_doctors_and_the_checks_commands_speak_chinese(trained_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HWKIT_LANG", "zh-TW")
+    with np.load(SAMPLE) as arrays:
+        np.savez(tmp_path / "train.npz", x_train=arrays["images"][:500])
+        digits = arrays["images"][2000:2020]
+    folders = {name: tmp_path / name for name in ("good", "faint")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        for k, digit in enumerate(digits, start=1):
+            Image.fromarray(digit if name == "good" else 90 + digit // 4).convert("RGB").save(folder / f"{k:05d}.png")
+    Image.open(folders["faint"] / "00003.png").convert("L").resize((32, 32)).save(folders["faint"] / "00000.png")
+    words = ["--train", str(tmp_path / "train.npz")]
+    assert main(["doctor", str(folders["good"]), *words]) == 0
+    assert main(["doctor", str(folders["faint"]), str(trained_run), *words]) == 1
+    said = capsys.readouterr().out.replace(str(tmp_path), "")
+    for name in ("number", "size", "unfinished", "early", "schedule"):
+        assert f"✗ {say(doctor.BY_NAME[name].title)}：" in said
+    assert "沒有看到已知錯誤的跡象" in said and "CLINIC.zh-TW.md" in said
+    all_chinese(*said.splitlines())
+    assert main(["check", str(folders["good"]), str(folders["faint"]), "--n", "20", *words]) == 1
+    table = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert "/good：全部通過。" in table and re.search("/faint：有 [1-9] 項檢查沒有通過。", table)
+    assert "✓ 檔案都能開啟     20" in table, "six characters take twelve of the column's sixteen places"
+    all_chinese(*[line.split("→")[0] for line in table.splitlines() if line[0] in "✓✗–"])
+    assert main(["doctor", str(tmp_path / "train.npz")]) == 2
+    all_chinese(capsys.readouterr().err.split(":", 1)[1].replace(str(tmp_path), ""))
+
+
+def test_commands_that_a_chinese_notebook_runs_speak_chinese(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWKIT_LANG", "en")
+    notebook.start("01_data", drive=False, language="zh-TW")
+    command = [sys.executable, "-m", "hwkit", "doctor", tmp_path / "nowhere"]
+    done = subprocess.run(command, cwd=KIT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 2 and "沒有" in done.stderr
+
+
 def test_a_training_run_speaks_chinese(digits, tmp_path, chinese, capsys):
     for _ in range(2):
         for _ in train(TINY, digits, tmp_path / "run", device="cpu"):
@@ -374,6 +432,60 @@ def test_data_and_submission_speak_chinese(digits_npz, tmp_path, chinese, capsys
         all_chinese(str(caught.value).replace(str(tmp_path), "").split("np.savez")[0])
     assert folder.is_dir()
     all_chinese(*handin.unfinished({"AUTHOR": ""}, {"CONCLUSION": "好。"}))
+
+
+def broken_statistics(path: Path):
+    np.savez(path, mu=np.zeros(3), sigma=-np.eye(3))
+    return path
+
+
+MISTAKES_IN_A_NOTEBOOK = {  # what a student may write there, and a piece of what is said of it
+    "a sampler's name": (lambda _: Sampler("ddmp"), "ddim、ddpm"),
+    "eta": (lambda _: Sampler("dpm++", 10, eta=0.5), "eta 是 0.5"),
+    "a variance": (lambda _: Sampler("ddim", variance="beta"), "posterior"),
+    "too many steps": (lambda _: Sampler("ddim", 100).resolve(40), "請選 1 到 40"),
+    "too few for the nodes": (lambda _: sampling.times(830, 5, sampling.nodes(830)), "請用更多步"),
+    "no levels": (lambda _: SCHEDULES["cosine"](0), "T = 0"),
+    "a beta": (lambda _: SCHEDULES["linear"](830, 0.02, 1e-4), "0.02"),
+    "a table": (lambda _: Schedule("mine", torch.linspace(1, 0.1, 5)), "float32"),
+    "a rising table": (lambda _: Schedule("mine", torch.linspace(0.1, 1, 5).double()), "遞減"),
+    "a batch": (lambda _: replace(TINY, batch_size=0), "batch_size 是 0"),
+    "a learning rate": (lambda _: replace(TINY, lr=0), "大於 0"),
+    "a recipe's name": (lambda _: replace(TINY, name="a/b"), "資料夾"),
+    "an average": (lambda _: replace(TINY, ema=1), "ema < 1"),
+    "a width": (lambda _: UNetConfig(base=20), "16 的倍數"),
+    "levels": (lambda _: UNetConfig(multipliers=()), "每一層"),
+    "blocks": (lambda _: UNetConfig(blocks=0), "至少要 1"),
+    "a picture's side": (lambda _: UNet(TINY.model)(torch.zeros(1, 3, 27, 27), torch.tensor([1])), "(27, 27)"),
+    "one image": (lambda _: distances.statistics(np.zeros((1, 3))), "2 張"),
+    "other features": (lambda _: distances.frechet_distance(*[np.zeros(3)] * 2, *[np.zeros(4)] * 2), "無法比較"),
+    "KID of one": (lambda _: distances.kernel_distance(np.zeros((1, 3)), np.zeros((9, 3))), "2 張"),
+    "recall of three": (lambda _: distances.precision_recall(np.zeros((3, 3)), np.zeros((9, 3))), "超過 3 張"),
+    "no statistics": (lambda tmp: distances.read_statistics(broken_statistics(tmp / "a.npz")), "負的特徵值"),
+    "a file in the way": (lambda tmp: write_text(broken_statistics(tmp / "b.npz") / "c", "x"), "請換一個路徑"),
+    "no npz": (lambda tmp: load_npz(Path(write_text(tmp / "d.npz", "x") or tmp / "d.npz")), "請重新取得"),
+    "no JSON": (lambda tmp: read_json(Path(write_text(tmp / "e.json", "{") or tmp / "e.json")), "已損壞"),
+    "no run": (lambda tmp: load_run(tmp / "runs" / "mine"), "沒有檢查點"),
+    "no images": (lambda tmp: load_folder(tmp / "none"), "沒有"),
+    "a grey tensor": (lambda _: DigitFeatures()(torch.zeros(2, 3, 28, 28)), "uint8"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES_IN_A_NOTEBOOK)
+def test_what_is_said_of_a_plausible_mistake_is_chinese(name, tmp_path, chinese):
+    mistake, piece = MISTAKES_IN_A_NOTEBOOK[name]
+    with pytest.raises((ValueError, OSError)) as caught:
+        mistake(tmp_path)
+    said = str(caught.value).replace(str(tmp_path), "")
+    assert piece in said
+    all_chinese(re.sub(r"（[^（）]*）", "", said))  # in brackets: Python's own words
+
+
+def test_two_at_once_in_one_folder_are_told_so_in_chinese(tmp_path, chinese, monkeypatch):
+    monkeypatch.setattr(files, "WAIT_FOR_LOCK", 0.1)
+    place = tmp_path / "x"
+    with files.only_process(place), pytest.raises(ValueError, match="正在寫入"), files.only_process(place):
+        pass
 
 
 def test_the_slider_is_chinese(chinese):
@@ -400,6 +512,7 @@ def test_a_chinese_title_is_drawn_where_a_font_has_it_and_left_out_where_none_ha
 
     if figures.chinese_font():
         assert (drawn("雜訊") != drawn("數字")).any(), "boxes would all look the same"
+        assert (drawn("$x_t$ 雜訊") != drawn("$x_t$ 數字")).any(), "nor beside a formula"
     monkeypatch.setattr(figures, "CHINESE", ())
     figures.chinese_font.cache_clear()
     assert (drawn("DDPM 雜訊 830") == drawn("DDPM 830")).all()
@@ -409,6 +522,37 @@ def test_a_chinese_title_is_drawn_where_a_font_has_it_and_left_out_where_none_ha
     with figures.drawn_language():
         assert say("batch") == "batch", "a title of the kit's own is English then"
     figures.chinese_font.cache_clear()
+
+
+LOSSES = [{"images_seen": 8 * n, "loss": 1 / n, "curve": [[8 * n - 4, 1 / n]]} for n in (1, 2)]
+BLACK = np.zeros((10, 28, 28), np.uint8)
+POINTS = tuple(Point(f"ddim-{n}", "ddim", n, 1.0, 9.0, 0.5) for n in (5, 10))
+DRAWN = {  # each figure of the library that has words, and some of them
+    "network": (lambda: figures.network_diagram(TINY.model), "每 2×2 個像素"),
+    "loss": (lambda: figures.loss_curve(LOSSES), "訓練損失"),
+    "schedule": (lambda: figures.schedule_curves([SCHEDULES["linear"](9)]), "$（影像的比例）"),
+    "histogram": (lambda: figures.digit_histogram_figure([1] * 11, [2] * 11), "不像數字"),
+    "curve": (lambda: figures.fid_curve_figure(Curve("", 40, 0, 1.5, {}, POINTS)), "同樣多的真實測試數字：1.50"),
+    "pairs": (lambda: figures.memorisation_figure(Pairs(BLACK, BLACK, np.ones(10), [*range(10)])), "最近的訓練影像"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_words_of_the_librarys_figures_are_chinese_where_a_font_is(name, chinese, monkeypatch):
+    draw, piece = DRAWN[name]
+
+    def words():
+        figure = figures.drawable(draw())
+        return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_text())
+
+    monkeypatch.setattr(figures, "chinese_font", lambda: "Noto Sans CJK TC")
+    said = words()
+    assert piece in said and not english(said) and not re.search("[a-z]{3,} (of|the|images|steps)", said)
+    monkeypatch.setattr(figures, "chinese_font", lambda: None)
+    latin = words()
+    assert not re.search("[㐀-鿿]", latin) and re.search("[a-z]{3,} [a-z]{2,}", latin) and language() == "zh-TW"
+    speak("en")
+    assert words() == latin
 
 
 def test_notebooks_are_those_of_the_language(monkeypatch, chinese):

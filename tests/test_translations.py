@@ -4,6 +4,7 @@ import ast
 import copy
 import importlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from nbformat.v4 import new_output
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+KIT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = KIT / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 chinese, editions, po, translations = map(importlib.import_module, ("chinese", "editions", "po", "translations"))
 sys.path.remove(str(NOTEBOOKS))
@@ -255,6 +257,14 @@ def test_outputs_are_the_english_ones_but_where_the_library_speaks(kit, worked, 
     assert task.outputs == [] and task.execution_count is None
 
 
+def test_the_words_of_a_picture_are_said_one_by_one():
+    library = {("{y} against {x}", None): "{y} 對 {x}", ("$x$ (noise)", None): "$x$（雜訊）", ("signal", None): "訊號"}
+    alt = "x (noise) against t / T; signal; DDIM; loss against signal; loss against step"
+    said = "x（雜訊） 對 t / T; 訊號; DDIM; loss 對 訊號; loss against step"
+    assert translations.alt_in_chinese(alt, library) == said
+    assert translations.alt_in_chinese(alt, {}) == alt
+
+
 def test_where_it_speaks_they_are_those_of_a_run_beside_these_english_ones(kit, worked, library):
     done = built(kit, worked)
     done.cells[3].outputs = [new_output("stream", name="stdout", text="花了 6 秒：一切正常。\n")]
@@ -364,6 +374,62 @@ def test_the_glossary_keeps_its_own_rules():
     assert len(english) == len(set(english)), "one term for one thing"
     for wrong, right, *_ in chinese.tables()["Words that are not used"]:
         assert not chinese.characters(wrong + right), "traditional characters: simplified ones are found as such"
+
+
+# The pages beside the notebooks
+
+PAGES = ["README", "notebooks/README", "notebooks/INSTRUCTORS", "notebooks/CLINIC"]
+FENCED = re.compile(r"```.*?```", re.S)
+
+
+def page(name: str) -> tuple[str, str]:
+    return tuple((KIT / f"{name}{language}.md").read_text("utf-8") for language in ("", ".zh-TW"))
+
+
+def in_chinese_edition(place: Path, link: str) -> str:
+    """Where a link of an English page leads in the Chinese one: to the Chinese edition, where there is one."""
+    others = re.sub(r"\.md$", ".zh-TW.md", link), re.sub(r"(^|notebooks/)(?=student$|\d\d_)", r"\1zh-TW/", link)
+    return next((other for other in others if other != link and (place / other).exists()), link)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_chinese_page_has_the_headings_pictures_numbers_and_commands_of_the_english_one(name):
+    def shape(text):
+        prose = chinese.LINK.sub("]", FENCED.sub("", text))
+        return {
+            "headings": re.findall(r"^#+(?= )", FENCED.sub("", text), re.M),
+            "pictures": re.findall(r"!\[[^\]]*\]\(([^)]*)\)|<img src=\"([^\"]*)", text),
+            "numbers": sorted(re.findall(r"\d[\d,.]*\d", prose)),
+            "columns": [line.count("|") for line in text.splitlines() if line.startswith("|")],
+            "commands": [
+                re.sub(r'#.*|RULE\w*=".*"', "", line).strip() for line in "".join(FENCED.findall(text)).splitlines()
+            ],
+        }
+
+    english, said = map(shape, page(name))
+    assert english == said
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_its_links_lead_to_the_chinese_edition_and_the_switch_to_the_other_page(name):
+    place, stem = (KIT / name).parent, Path(name).name
+    english, said = page(name)
+    assert english.splitlines()[2] == f"English · [繁體中文]({stem}.zh-TW.md)"
+    assert said.splitlines()[2] in (f"[English]({stem}.md) · 繁體中文", f"[English]({stem}.md) · **繁體中文**")
+    links = [sorted(set(chinese.LINK.findall(text.split("\n", 3)[3]))) for text in (english, said)]
+    far = [[link for link in some_links if link.startswith("http")] for some_links in links]
+    near = [[link for link in some_links if not link.startswith(("http", "#"))] for some_links in links]
+    assert far[0] == far[1] and {in_chinese_edition(place, link) for link in near[0]} <= set(near[1])
+    assert all((place / link.split("#")[0]).exists() for link in near[1])
+    slugs = ["#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", said, re.M)]
+    assert {link for link in links[1] if link.startswith("#")} <= set(slugs)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_follows_the_rules_of_the_glossary(name):
+    _, said = page(name)
+    found = [*chinese.characters(said), *chinese.punctuation(said), *chinese.mainland(said)]
+    assert not found
 
 
 # The kit's own notebooks

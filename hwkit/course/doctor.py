@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hwkit.diffusion import diffusion_loss
+from hwkit.language import listing, marked, say
 from hwkit.measure.check import FLAT, IMAGES, twins
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features
@@ -37,12 +38,14 @@ FEW = 8  # images with which nothing is said of all of them together
 FRAME = np.pad(np.zeros((SIDE - 4, SIDE - 4), bool), 2, constant_values=True)  # where MNIST has next to no ink
 INK, BRIGHT = 48, 208  # levels: what lies between is the edge of a stroke
 MID, SPREAD = 0.395, 0.086  # of the ink of real digits the share of edges, and how far one digit is from that
+CLINIC = marked("notebooks/CLINIC.md")  # where the symptoms stand, with pictures
+WANTED = marked("a run or a folder of images")
 EARLY = 500  # steps of training before which no digits can be expected
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """An entry of the clinic. The sentences are templates: `seen` and `healthy` are given what was measured."""
+    """An entry of the clinic, in English; who shows it says it. `seen` is a template, given what was measured."""
 
     name: str  # also of the picture notebooks/pictures/clinic/NAME.png, where there is one
     title: str
@@ -53,10 +56,20 @@ class Symptom:
 
 
 class Finding(NamedTuple):
-    """A symptom that was found: `seen` is its sentence with the numbers in it."""
+    """A symptom that was found: `seen` is its sentence with the numbers in it, in the language spoken."""
 
     symptom: Symptom
     seen: str
+
+    def words(self) -> list[str]:
+        """The lines that tell it: what was seen, what is healthy, the likely cause, what to do."""
+        symptom = self.symptom
+        return [
+            say("✗ {title}: {seen}", title=say(symptom.title), seen=self.seen),
+            say("    Healthy: {healthy}", healthy=say(symptom.healthy)),
+            say("    Likely: {cause}", cause=say(symptom.cause)),
+            f"    → {say(symptom.mend)}",
+        ]
 
 
 SYMPTOMS = [
@@ -194,14 +207,14 @@ SYMPTOMS = [
         "{count:,} of {total:,} images are not 28×28 in RGB; the first is {first}.",
         "All are.",
         "They were saved as grey images, with transparency, or in the size of a figure.",
-        "python -m hwkit check FOLDER says which, with the line that mends it.",
+        "`python -m hwkit check FOLDER` says which, with the line that mends it.",
     ),
     Symptom(
         "number", "wrong numbers",
         "There are {total:,} images, but they are not called {first} to {last}.",
         "From 00001.png on, with no number left out.",
         "The count began at 0, or some images were not made.",
-        "python -m hwkit check FOLDER says which are missing, with the line that gives them new names.",
+        "`python -m hwkit check FOLDER` says which are missing, with the line that gives them new names.",
     ),
     Symptom(
         "not_finite", "NaN or infinite",
@@ -251,7 +264,7 @@ BY_NAME = {symptom.name: symptom for symptom in SYMPTOMS}
 
 
 def found(name: str, **measured) -> Finding:
-    return Finding(BY_NAME[name], BY_NAME[name].seen.format(**measured))
+    return Finding(BY_NAME[name], say(BY_NAME[name].seen, **measured))
 
 
 def findings(place: Path, train: Path | None = None) -> Iterator[Finding]:
@@ -261,7 +274,7 @@ def findings(place: Path, train: Path | None = None) -> Iterator[Finding]:
     folder, ValueError where it holds neither a run nor images.
     """
     if not place.is_dir():
-        raise refusal(place, "a run or a folder of images")
+        raise refusal(place, say(WANTED))
     if is_run(place):
         yield from run_findings(place)
         if (place / "generate").is_dir():
@@ -283,7 +296,7 @@ def image_findings(folder: Path, train: Path | None = None) -> Iterator[Finding]
     """What the files of a folder show, then what their pictures do."""
     paths = [path for path in files_in(folder).values() if path.suffix.lower() in IMAGES]
     if not paths:
-        raise refusal(folder, "a run or a folder of images")
+        raise refusal(folder, say(WANTED))
     names = sorted(path.name for path in paths)
     expected = [f"{k:05d}.png" for k in range(1, len(paths) + 1)]
     if names != expected:
@@ -291,7 +304,7 @@ def image_findings(folder: Path, train: Path | None = None) -> Iterator[Finding]
     looked = [open_png(path) for path in spaced(np.array(paths, dtype=object), LOOKED)]
     odd = [image for image in looked if image.size != (SIDE, SIDE) or image.mode != "RGB"]
     if odd:
-        first = f"{odd[0].width}×{odd[0].height} in mode {odd[0].mode}"
+        first = say("{wide}×{high} in mode {mode}", wide=odd[0].width, high=odd[0].height, mode=odd[0].mode)
         yield found("size", count=len(odd), total=len(looked), first=first)
     fit = [np.asarray(image.convert("RGB")).transpose(2, 0, 1) for image in looked if image.size == (SIDE, SIDE)]
     if fit:
@@ -422,7 +435,7 @@ def run_findings(run: Path) -> Iterator[Finding]:
     if content and not all(finite(content.get(name, {})) for name in ("weights", "ema")):
         bad.append(path.name)
     if bad:
-        yield found("not_finite", what=", ".join(bad))
+        yield found("not_finite", what=listing(bad))
         return
     batch = checkpoint.recipe_of(content).batch_size if content else 64
     steps = (content["images_seen"] if content else points[-1][0] if points else 0) // batch

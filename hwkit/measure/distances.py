@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hwkit.files import load_npz, write_npz
+from hwkit.language import listing, say, sentences
 
 KEPT = 5_000  # features that precision and recall are taken of, and that a reference keeps for them and for KID
 ROUNDING = 2e-3  # of statistics that were stored in float16, relative to the largest value
@@ -18,7 +19,7 @@ ROUNDING = 2e-3  # of statistics that were stored in float16, relative to the la
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, D) → their mean (D,) and covariance (D, D), float64. ValueError unless N ≥ 2."""
     if len(features) < 2:
-        raise ValueError(f"Statistics need at least 2 images, not {len(features)}.")
+        raise ValueError(say("Statistics need at least 2 images, not {count}.", count=len(features)))
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
@@ -36,28 +37,32 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
     arrays = load_npz(path)
     mu, sigma = arrays.get("mu", np.empty(0)), arrays.get("sigma", np.empty(0))
     if mu.ndim != 1 or not mu.size or sigma.shape != 2 * mu.shape:
-        way = "Make them again: `python -m pytorch_fid --save-stats FOLDER FILE` does."
+        way = say("Make them again: `python -m pytorch_fid --save-stats FOLDER FILE` does.")
         if names := statistics_in(arrays):
             mean, cov = (f'np.squeeze(a["{name}"])' for name in names)
-            way = f'This mends it: a = dict(np.load("{path}")); np.savez("{path}", mu={mean}, sigma={cov})'
-        held = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items())[:6])
-        raise ValueError(f"{path} holds {held}, but mu (D,) and sigma (D, D) are wanted. {way}")
+            code = f'a = dict(np.load("{path}")); np.savez("{path}", mu={mean}, sigma={cov})'
+            way = say("This mends it: {code}", code=code)
+        held = listing(f"{name} {array.shape}" for name, array in sorted(arrays.items())[:6])
+        text = "{path} holds {held}, but mu (D,) and sigma (D, D) are wanted."
+        raise ValueError(sentences(say(text, path=path, held=held), way))
     if dims and len(mu) != dims:
-        raise ValueError(
-            f"{path} holds statistics of {len(mu)} features, but this protocol has {dims}: choose the --protocol that "
+        text = (
+            "{path} holds statistics of {count} features, but this protocol has {dims}: choose the --protocol that "
             "they were made for (digits has 128, inception 2048)."
         )
+        raise ValueError(say(text, path=path, count=len(mu), dims=dims))
     fault = ""
     if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu"):
-        fault = f"mu and sigma are {mu.dtype} and {sigma.dtype}, not real numbers"
+        fault = say("mu and sigma are {mu} and {sigma}, not real numbers", mu=mu.dtype, sigma=sigma.dtype)
     elif not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        fault = "some values are NaN or infinite"
+        fault = say("some values are NaN or infinite")
     elif np.abs(sigma - sigma.T).max() > ROUNDING * np.abs(sigma).max():
-        fault = "sigma is not symmetric"
+        fault = say("sigma is not symmetric")
     elif (eigenvalues := np.linalg.eigvalsh(sigma.astype(np.float64)))[0] < -ROUNDING * eigenvalues[-1]:
-        fault = "sigma has negative eigenvalues"
+        fault = say("sigma has negative eigenvalues")
     if fault:
-        raise ValueError(f"{path} holds no mean and covariance, {fault}: make them again, by np.mean and np.cov.")
+        text = "{path} holds no mean and covariance, {fault}: make them again, by np.mean and np.cov."
+        raise ValueError(say(text, path=path, fault=fault))
     return mu.astype(np.float64), sigma.astype(np.float64)
 
 
@@ -80,7 +85,8 @@ def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma
     real and ≥ 0 however singular the covariances are (fewer images than features). ValueError where the shapes differ.
     """
     if mu1.shape != mu2.shape or sigma1.shape != sigma2.shape:
-        raise ValueError(f"Statistics of {len(mu1)} and of {len(mu2)} features cannot be compared.")
+        text = "Statistics of {one} and of {other} features cannot be compared."
+        raise ValueError(say(text, one=len(mu1), other=len(mu2)))
     root = _root(sigma1)  # (D, rank)
     roots = np.sqrt(np.linalg.eigvalsh(root.T @ sigma2 @ root).clip(0))
     d2 = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * roots.sum()
@@ -118,7 +124,7 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, subsets: int = 100,
     """
     size = min(size, len(real), len(generated))
     if size < 2:
-        raise ValueError("KID needs at least 2 images on either side.")
+        raise ValueError(say("KID needs at least 2 images on either side."))
     rng, values = np.random.default_rng(0), []
     for _ in tqdm(range(subsets), desc="KID", delay=2, leave=False):
         x, y = (f[rng.choice(len(f), size, replace=False)] for f in (real, generated))
@@ -136,7 +142,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     KEPT images at most are used, as the values depend on the numbers. ValueError where a set has no k others.
     """
     if min(len(real), len(generated)) <= k:
-        raise ValueError(f"Precision and recall need more than {k} images on either side.")
+        raise ValueError(say("Precision and recall need more than {k} images on either side.", k=k))
     real, generated = (torch.from_numpy(np.asarray(spaced(f, KEPT), np.float64)) for f in (real, generated))
 
     def covered(points: Tensor, centres: Tensor) -> float:

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -71,18 +71,24 @@ def chinese_font() -> str | None:
 
 def drawable(figure: Figure) -> Figure:
     """The figure, whose Chinese words get a font that has them; where there is none they are left out, not boxes."""
+    for axes in figure.axes:  # these words are set when they are asked for
+        axes.get_xticklabels(), axes.get_yticklabels()
     for text in figure.findobj(Text):
         if HAN.search(text.get_text()):
             if font := chinese_font():
-                text.set_fontfamily([*(name for name in text.get_fontfamily() if name != font), font])
+                others = [name for name in text.get_fontfamily() if name != font]
+                # Beside a formula matplotlib takes the first font for all words, else the first that has the character.
+                text.set_fontfamily([font, *others] if "$" in text.get_text() else [*others, font])
             else:
                 text.set_text(" ".join(HAN.sub(" ", text.get_text()).split()))
     return figure
 
 
-def drawn_language() -> AbstractContextManager:
-    """Within it texts are said in the language spoken, if figures can show it, else in English."""
-    return nullcontext() if language() == "en" or chinese_font() else speaking("en")
+@contextmanager
+def drawn_language() -> Iterator[None]:
+    """Within it, or in a function that it decorates, words are in the language spoken, or English without a font."""
+    with speaking(language() if language() == "en" or chinese_font() else "en"):
+        yield
 
 
 def save(figure: Figure, path: Path | str, dpi: float = 150) -> Path:
@@ -182,15 +188,19 @@ def preview(folder: Path, recipe: Recipe, device: torch.device | str = "cpu") ->
         is_due = not before or record.seconds // 30 > before[-1] // 30
         if is_due or record.epoch == recipe.epochs or (recipe.minutes and record.seconds >= 60 * recipe.minutes):
             grid = grid_frames(recipe.denoiser(ema), Sampler(), recipe.seed, device)
-            figure = diffusion_grid(grid, f"epoch {record.epoch}, {record.images_seen:,} images seen")
+            with drawn_language():
+                text = "epoch {epoch}, {seen:,} images seen"
+                figure = diffusion_grid(grid, say(text, epoch=record.epoch, seen=record.images_seen))
             save(figure, folder / "previews" / f"epoch_{record.epoch:04d}.png", dpi=100)
 
     return draw
 
 
+@drawn_language()
 def memorisation_figure(pairs: Pairs) -> Figure:
     """The closest pairs of all: an image above, its nearest training image below, and how far apart they are."""
-    title, count = "The closest pairs: image, nearest training image, distance (0 is a copy)", len(pairs.images)
+    title = say("The closest pairs: image, nearest training image, distance (0 is a copy)")
+    count = len(pairs.images)
     numbers, distances = [f"{n:05d}" for n in pairs.numbers], [f"{d:.2f}" for d in pairs.distances]
     images = np.concatenate([pairs.images, pairs.nearest])[:, None]  # (2·count, 1, 28, 28)
     return Sheet(images, count, 0.7 * max(count, 10), title, numbers, distances)
@@ -211,6 +221,7 @@ def plot(xlabel: str, ylabel: str = "", title: str = "", size: tuple[float, floa
     return figure, axes
 
 
+@drawn_language()
 def network_diagram(config: UNetConfig) -> Figure:
     """The U-Net as boxes, as high as the pictures that they put out and as wide as these have channels.
 
@@ -233,10 +244,12 @@ def network_diagram(config: UNetConfig) -> Figure:
         look = {"arrowstyle": "->", "color": ACCENT, "linestyle": "--", "connectionstyle": "arc3,rad=-0.25"}
         axes.annotate("", (x2, top2), (x1, top1), arrowprops=look)
     count = sum(p.numel() for p in TimeEmbedding(config.base, 4 * config.base).parameters())
-    said = f"t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
+    text = "t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
+    said = [say(text, count=count)]
     if (side := config.patch) > 1:
-        said += f"\nbefore the stem {side}×{side} pixels are folded into channels, after the head unfolded"
-    figure.supxlabel(said, fontsize=9, color=INK)
+        text = "before the stem {side}×{side} pixels are folded into channels, after the head unfolded"
+        said += [say(text, side=side)]
+    figure.supxlabel("\n".join(said), fontsize=9, color=INK)
     lowest = min(y for _, y, _, _ in places.values())
     axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(lowest - 1.3, 1.1))
     axes.axis("off")
@@ -259,18 +272,20 @@ def network_parts(config: UNetConfig) -> list[tuple[str, int, int, int]]:
     return found
 
 
+@drawn_language()
 def loss_curve(history: Sequence[dict], title: str = "") -> Figure:
     """The loss against the images seen, from the lines of `history.jsonl`: windows of steps, and the mean of epochs."""
-    figure, axes = plot("images seen (thousands)", "training loss", title, (6.4, 3.8), log="y")
+    figure, axes = plot(say("images seen (thousands)"), say("training loss"), title, (6.4, 3.8), log="y")
     seen, losses = zip(*(point for record in history for point in record["curve"]), strict=True)
-    axes.plot(np.array(seen) / 1e3, losses, color=MUTED, linewidth=1, label="mean of some steps")
+    axes.plot(np.array(seen) / 1e3, losses, color=MUTED, linewidth=1, label=say("mean of some steps"))
     ends = np.array([0] + [record["images_seen"] for record in history]) / 1e3
     means = [record["loss"] for record in history]
-    axes.hlines(means, ends[:-1], ends[1:], color=ACCENT, linewidth=2, label="mean of an epoch")
+    axes.hlines(means, ends[:-1], ends[1:], color=ACCENT, linewidth=2, label=say("mean of an epoch"))
     axes.legend(frameon=False)
     return figure
 
 
+@drawn_language()
 def schedule_curves(schedules: Sequence[Schedule]) -> Figure:
     """√ᾱ_t, the share of the image in x_t, and the signal-to-noise ratio of each schedule; √ᾱ_T is in the legend."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -280,34 +295,37 @@ def schedule_curves(schedules: Sequence[Schedule]) -> Figure:
         label = rf"{schedule.name}, T = {schedule.T}: $\sqrt{{\bar\alpha_T}}$ = {signal[-1]:.4f}"
         left.plot(t, signal, color=color, label=label)
         right.plot(t[1:], schedule.snr[1:], color=color, label=schedule.name)
-    left.set(xlabel="t / T", ylabel=r"$\sqrt{\bar\alpha_t}$ (share of the image)")
+    left.set(xlabel="t / T", ylabel=say(r"$\sqrt{\bar\alpha_t}$ (share of the image)"))
     right.set(xlabel="t / T", ylabel=r"SNR $\bar\alpha_t/(1-\bar\alpha_t)$", yscale="log")
     right.axhline(1, color=MUTED, linewidth=0.8, linestyle=":")
-    right.text(1, 1.5, "as much noise as image", color=INK, fontsize=9, ha="right")
+    right.text(1, 1.5, say("as much noise as image"), color=INK, fontsize=9, ha="right")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
     return figure
 
 
+@drawn_language()
 def digit_histogram_figure(counts: Sequence[int], real: Sequence[int]) -> Figure:
     """The share of each digit among the images, beside MNIST's: eleven counts each, the last of "no digit"."""
-    figure, axes = plot("class, by the kit's digit classifier", "share of the images (%)")
-    for label, values, shift, color in (("these images", counts, -0.2, ACCENT), ("MNIST train", real, 0.2, MUTED)):
+    figure, axes = plot(say("class, by the kit's digit classifier"), say("share of the images (%)"))
+    looks = (say("these images"), counts, -0.2, ACCENT), (say("MNIST train"), real, 0.2, MUTED)
+    for label, values, shift, color in looks:
         shares = 100 * np.asarray(values) / max(1, sum(values))
         bars = axes.bar(np.arange(11) + shift, shares, 0.4, color=color, label=f"{label} ({sum(values):,})")
         if values is counts:
             axes.bar_label(bars, [f"{n:,}" for n in values], fontsize=7, color=INK, rotation=90, padding=2)
-    axes.set_xticks(range(11), [*"0123456789", "no digit"])
+    axes.set_xticks(range(11), [*"0123456789", say("no digit")])
     axes.margins(y=0.2)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.13))
     return figure
 
 
+@drawn_language()
 def fid_curve_figure(curve: Curve) -> Figure:
     """Digit-FID against network evaluations an image, a line for each sampler, and the floor."""
-    title, size = f"{curve.images:,} images a point", (6.4, 4.0)
-    figure, axes = plot("network evaluations an image", "digit-FID (lower is better)", title, size, log="xy")
+    title, score = say("{count:,} images a point", count=curve.images), say("digit-FID (lower is better)")
+    figure, axes = plot(say("network evaluations an image"), score, title, (6.4, 4.0), log="xy")
     looks = {
         "dpm++sde": ("SDE-DPM-Solver++(2M)", ACCENT, "s-"),
         "dpm++sde guided": ("the same, guided (an evaluation costs a quarter more)", ACCENT, "P:"),
@@ -323,7 +341,8 @@ def fid_curve_figure(curve: Curve) -> Figure:
     axes.axhline(curve.floor, color=MUTED, linestyle="--", linewidth=1)
     where = {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "textcoords": "offset points"}
     where |= {"ha": "right", "va": "top"}  # above the line are the points
-    axes.annotate(f"as many real test digits: {curve.floor:.2f}", (0.99, curve.floor), fontsize=9, color=INK, **where)
+    floor = say("as many real test digits: {floor:.2f}", floor=curve.floor)
+    axes.annotate(floor, (0.99, curve.floor), fontsize=9, color=INK, **where)
     axes.set_xticks(sorted({p.evaluations for p in curve.points}))
     axes.legend(frameon=False)
     return figure

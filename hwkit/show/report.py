@@ -270,7 +270,8 @@ def draw_figures(
     T = denoise.schedule.T
     yield save(network_diagram(recipe_of(load(checkpoint)).model), out / "network.png", dpi)
     for sampler in (Sampler("ddpm").resolve(T), Sampler("ddim").resolve(T)):
-        title = f"{sampler.name.upper()}, {sampler.steps} steps"
+        with drawn_language():
+            title = say("{name}, {steps} steps", name=sampler.name.upper(), steps=sampler.steps)
         grid = diffusion_grid(grid_frames(denoise, sampler, seed, device), title)
         yield save(grid, out / f"diffusion_grid_{sampler.name}.png", dpi)
     if history:
