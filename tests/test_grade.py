@@ -440,6 +440,71 @@ def test_the_functions_are_asked_for_by_the_option_alone(tmp_path, bench, monkey
     assert (mark.points, mark.most) == (10, 20) and "Task 3.1: It adds noise" in mark.costs[0].why
 
 
+def test_where_nothing_can_be_shut_in_the_functions_are_left_out_of_the_points(few, tmp_path, in_process, monkeypatch):
+    from hwkit.grade import isolated
+
+    monkeypatch.setattr(isolated, "HOW", ())
+    started = lambda *a: pytest.fail("a student's function was about to be run")  # noqa: E731
+    monkeypatch.setattr(isolated, "started", started)
+    plain = again(few, tmp_path / "plain")
+    (few / "cid.zip").write_bytes(b"broken")
+    rules = few.parent / "rubric.toml"
+    lines = list(grade(few, tmp_path / "out", rubric=rules, settings=replace(Settings(), functions=True)))
+    assert "cannot shut them in" in lines[0] and lines[0].endswith("They are left out of the points.")
+    found = rows_of(tmp_path / "out")
+    assert {row["functions"] for row in found.values()} == {"not measured"}
+    assert {row["most"] for row in found.values()} == {"100"}
+    assert [found[name]["total"] for name in ("ann", "bob", "cid~1")] == [
+        plain[n]["total"] for n in ("ann", "bob", "cid")
+    ]
+    said = "".join(Page((tmp_path / "out" / "class.html").read_text("utf-8")).said)
+    assert "The functions of 4 students are left out of the points." in said and "bubblewrap" in said
+    page = "".join(Page((tmp_path / "out" / "feedback" / "ann.html").read_text("utf-8")).said)
+    assert "Functions · not measured" in page and "left out of the points" in page
+    content = json.loads((tmp_path / "out" / "feedback" / "ann.results.json").read_text("utf-8"))
+    assert (content["tests"][-1]["score"], content["tests"][-1]["max_score"]) == (0, 0)
+    assert "left out of the points" in content["tests"][-1]["output"]
+
+
+def test_walls_that_fall_later_leave_one_out_who_is_tried_again(tmp_path, bench, monkeypatch):
+    from hwkit.grade import isolated
+
+    monkeypatch.setattr(isolated, "HOW", ())
+    folder = good(tmp_path / "x")
+    (folder / "02.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": "def nodes(T):\n    return T"}]})
+    )
+    found, _ = examine(Entry("x", "x", folder), Bench(replace(bench.settings, functions=True)), "ab", "key")
+    assert found.key == "" and found.tasks is None and "bubblewrap" in found.untried
+    mark = read_rubric().grade(found)["functions"]
+    assert not mark.measured and (mark.points, mark.most) == (0, 0)
+
+
+def test_a_notebook_that_cannot_be_read_leaves_nothing_out_of_the_points(tmp_path, bench, monkeypatch):
+    """Else a student whose functions are wrong would hand in one that is too large."""
+    from hwkit.grade import examine as examination
+
+    folder = good(tmp_path / "x")
+    (folder / "02.ipynb").write_text(" " * 5000)
+    monkeypatch.setattr(examination, "LARGEST_TEXT", 4000)
+    monkeypatch.setattr(Bench, "isolated", None)
+    found = look(folder, Bench(replace(bench.settings, functions=True)))
+    assert any("02.ipynb has 5,000 bytes" in problem for problem in found.problems)
+    mark = read_rubric().grade(found)["functions"]
+    assert (mark.points, mark.most) == (0, 20) and mark.costs
+
+
+def test_who_handed_in_nothing_is_asked_for_as_much_as_the_others(few, tmp_path, in_process, monkeypatch):
+    monkeypatch.setattr(grading, "why_untried", lambda settings: "")
+    monkeypatch.setattr(Bench, "isolated", None)
+    (few / "dan.zip").write_bytes(b"broken")
+    (few.parent / "r.csv").write_text("id\nann\nbob\ncid\ndan\neve\n")
+    how = {"rubric": few.parent / "rubric.toml", "roster": few.parent / "r.csv"}
+    list(grade(few, tmp_path / "out", settings=replace(Settings(), functions=True), **how))
+    found = rows_of(tmp_path / "out")
+    assert {row["most"] for row in found.values()} == {"120"} and {row["functions"] for row in found.values()} == {"0"}
+
+
 # Flags
 
 

@@ -216,6 +216,8 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
         problems += (say("{count:,} more problems of this kind.", count=len(files.problems) - 20),)
+    if facts.get("untried"):
+        found = replace(found, key="")  # it is tried again the next time
     return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
 
 
@@ -387,11 +389,25 @@ class Work:
         if not self.bench.settings.functions:
             return {}
         from hwkit.grade.functions import grade_functions
+        from hwkit.grade.isolated import NoIsolation
 
-        notebooks = [self.files.read(name, LARGEST_TEXT) for name in self.layout.code if suffix(name) == ".ipynb"]
-        seeds = self.bench.settings.seeds
-        found = grade_functions(notebooks, Path(seeds) if seeds else None, self.bench.isolated)
+        notebooks, seeds = self.notebooks(), self.bench.settings.seeds
+        try:
+            found = grade_functions(notebooks, Path(seeds) if seeds else None, self.bench.isolated)
+        except NoIsolation as error:
+            return {"untried": str(error)}
         return {"tasks": tuple(Task(str(r.number), bool(r.passed), str(r.text)) for r in found.values())}
+
+    def notebooks(self) -> list[bytes]:
+        """Those that can be read; one that cannot is a problem, and takes nothing from the others."""
+        found = []
+        for name in self.layout.code:
+            if suffix(name) == ".ipynb":
+                try:
+                    found.append(self.files.read(name, LARGEST_TEXT))
+                except Refused as error:
+                    self.files.problems.append(str(error))
+        return found
 
     # What is known already
 

@@ -30,9 +30,9 @@ from hwkit.grade import evidence, feedback
 from hwkit.grade.examine import BROKEN, Bench, Settings, examine
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
-from hwkit.grade.rubric import read_rubric
+from hwkit.grade.rubric import Rubric, read_rubric
 from hwkit.grade.submission import Submission, Traces
-from hwkit.language import language, say
+from hwkit.language import language, say, sentences
 from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
@@ -77,10 +77,12 @@ def grade(
     bench = Bench(settings)  # what is wrong with the training images is said now
     if settings.protocol == "inception":
         _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
-    if settings.functions:
-        prove_isolation(settings)
+    untried = why_untried(settings) if settings.functions else ""
+    if untried:
+        yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
+        settings = replace(settings, functions=settings.functions and not untried)
         if settings.functions and not settings.seeds:  # drawn once, so that all students have the same inputs
             settings = replace(settings, seeds=str(drawn_seeds(state / "seeds.txt")))
         jobs_todo = pending(found, settings, bench, state)
@@ -89,7 +91,7 @@ def grade(
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
             for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
                 bar.update()
-        yield from written(found, bench, rules, state, out)
+        yield from written(found, bench, rules, out, untried)
 
 
 def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path) -> list[Job]:
@@ -127,8 +129,8 @@ def keep(state: Path, found: Submission, traces: Traces) -> None:
     write_json(state / f"{found.id}.json", found.to_json())
 
 
-def prove_isolation(settings: Settings) -> None:
-    """ValueError where students' functions cannot be shut in on this machine, or the seeds cannot be used."""
+def why_untried(settings: Settings) -> str:
+    """Why students' functions cannot be tried on this machine; "" where they can. ValueError for seeds of no use."""
     from hwkit.grade.functions import read_seeds
     from hwkit.grade.isolated import Isolated, NoIsolation
 
@@ -137,7 +139,8 @@ def prove_isolation(settings: Settings) -> None:
     try:
         Isolated().close()
     except NoIsolation as error:
-        raise ValueError(str(error)) from error
+        return str(error)
+    return ""
 
 
 def drawn_seeds(path: Path) -> Path:
@@ -258,14 +261,20 @@ def heard(worker: Worker) -> str | None:
 # What is written
 
 
-def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path) -> Iterator[str]:
-    """Points, flags and pages of what was found."""
+def written(found: Sequence[Entry], bench: Bench, rules: Rubric, out: Path, untried: str) -> Iterator[str]:
+    """Points, flags and pages of what was found. untried: why nobody's functions were, though they were asked for."""
+    state = out / "state"
     submissions: dict[str, Submission] = {}
     traces: dict[str, Traces] = {}
     for entry in found:
         why = say("It was not examined.") if entry.path else say("Nothing was handed in.")
         nothing = Submission(id=entry.id, failed=why), Traces.none()
-        submissions[entry.id], traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
+        one, traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
+        if untried:
+            one = replace(one, tasks=None, untried=untried)
+        elif bench.settings.functions and not one.untried:
+            one = replace(one, tasks=one.tasks or ())  # what failed altogether has none that pass
+        submissions[entry.id] = one
     digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
     flags = evidence.flags(found, submissions, traces, digits, rules.flags)
     protocol = bench.settings.protocol
