@@ -20,11 +20,11 @@ from PIL import Image
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached
 from hwkit.grade import provenance
-from hwkit.grade.intake import Files, Refused, opened, picture_size, shown
+from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
-from hwkit.language import say, sentences
+from hwkit.language import listing, say, sentences
 from hwkit.measure import check, score
 from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
 from hwkit.measure.distances import KEPT, spaced
@@ -211,7 +211,8 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
             try:
                 facts |= step()
             except (*BROKEN, Refused) as error:
-                work.files.problems.append(f"{step.__name__}: {shown(str(error)) or type(error).__name__}")
+                said = "A part of the examination broke off ({part}: {why})."
+                work.files.problems.append(say(said, part=step.__name__, why=reason(error)))
         traces = work.traces()
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
@@ -270,10 +271,13 @@ class Work:
         if not same and round(share * len(self.looked.stack)) <= max(2, int(COPIES * len(self.looked.stack))):
             return ()
         shown_pairs = [beside(a, b) for a, b in zip(pairs.images[:6], pairs.nearest[:6], strict=True)]
-        said = f"{share:.1%} of the images come as near to a training digit as only 0.1 % of unseen real digits do"
+        said = say(
+            "{share:.1%} of the images come as near to a training digit as only 0.1 % of unseen real digits do.",
+            share=share,
+        )
         if same:
-            said += f"; of the ten nearest, {same} are training digits, pixel by pixel"
-        return ((f"{said}.", tuple(shown_pairs), "training digits"),)
+            said = sentences(said, say("Of the ten nearest, {same} are training digits, pixel by pixel.", same=same))
+        return ((said, tuple(shown_pairs), "training digits"),)
 
     def quality(self) -> dict:
         """FID, KID, precision and recall, and what as many real digits score."""
@@ -308,7 +312,7 @@ class Work:
             with Image.open(io.BytesIO(data)) as image:
                 grey = np.asarray(image.convert("L"))
         except (*DAMAGED, Image.DecompressionBombError) as error:
-            return say("{name} cannot be looked at: {why}.", name=shown(name), why=shown(str(error)))
+            return say("{name} cannot be looked at: {why}.", name=shown(name), why=reason(error))
         if min(grey.shape) < 100:
             said = "{name} has only {width}×{height} pixels: no eight rows can be seen in it."
             return say(said, name=shown(name), width=grey.shape[1], height=grey.shape[0])
@@ -338,7 +342,7 @@ class Work:
             return json.loads(self.files.read(name, LARGEST_TEXT))
         except (ValueError, RecursionError) as error:
             said = "{name} is no JSON that can be read ({why})."
-            self.files.problems.append(say(said, name=shown(name), why=shown(str(error))))
+            self.files.problems.append(say(said, name=shown(name), why=reason(error)))
             return None
 
     # Where the images come from
@@ -426,9 +430,11 @@ class Work:
             return ()
         said = "The weights are those that come with the kit."
         if far >= 1e-3:
-            said = f"The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
-            said += "those; that of two trainings has 100 % or more."
-        return ((said, (), "kit's weights"),)
+            said = (
+                "The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
+                "those; that of two trainings has 100 % or more."
+            )
+        return ((say(said, far=far), (), "kit's weights"),)
 
     def kits_pictures(self) -> tuple:
         """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
@@ -441,9 +447,12 @@ class Work:
             nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
             pairs = [(i, j) for i, j in enumerate(nearest) if alike(kits[i], self.looked.stack[j])]
             if len(pairs) >= min(SEVERAL, len(kits)):
-                names = ", ".join(self.looked.names[j] for _, j in pairs[:3])
-                said = f"{len(pairs)} of {len(kits)} images that the kit's weights make ({sampler}, seed {seed}) "
-                said += f"are in it: {names}{', …' if len(pairs) > 3 else '.'}"
+                said = (
+                    "{count} of {all} images that the kit's weights make ({sampler}, seed {seed}) are in it, such as "
+                    "{names}."
+                )
+                facts = {"count": len(pairs), "all": len(kits), "sampler": sampler, "seed": seed}
+                said = say(said, **facts, names=listing(self.looked.names[j] for _, j in pairs[:3]))
                 pictures = tuple(beside(self.looked.stack[j], kits[i]) for i, j in pairs[:6])
                 found.append((said, pictures, "kit's images"))
         return tuple(found)

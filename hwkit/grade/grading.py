@@ -32,7 +32,7 @@ from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import Rubric, read_rubric
 from hwkit.grade.submission import Submission, Traces
-from hwkit.language import language, say, sentences
+from hwkit.language import language, say, sentences, speak
 from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
@@ -162,9 +162,10 @@ class Worker:
     """A process that examines one submission after the other."""
 
     def __init__(self, settings: Settings, state: Path):
-        context = multiprocessing.get_context("spawn")
+        context = processes()
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, settings, state), daemon=True)
+        ours = {name: value for name, value in os.environ.items() if name.startswith("HWKIT_")}
+        self.process = context.Process(target=serve, args=(theirs, settings, state, ours, language()), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -182,8 +183,27 @@ class Worker:
         self.process.join()
 
 
-def serve(pipe, settings: Settings, state: Path) -> None:
-    """What a process does: examines what it is given, keeps what it finds, and says that it is done."""
+def processes():
+    """How processes begin: forked from one that has loaded torch and has done nothing, so its memory is there once.
+
+    Where the system has no such thing each loads its own.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hwkit.grade.examine"])
+    return context
+
+
+def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken: str) -> None:
+    """What a process does: examines what it is given, keeps what it finds, and says that it is done.
+
+    ours: the kit's variables of the environment as they are now, as what this process was forked from may be older.
+    """
+    for name in [name for name in os.environ if name.startswith("HWKIT_")]:
+        del os.environ[name]
+    os.environ.update(ours)
+    speak(spoken)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (of words and bars there would be too many)
     if sys.platform == "linux":

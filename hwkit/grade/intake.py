@@ -52,7 +52,7 @@ class Files(ABC):
         try:
             data = self._bytes(name, size + 1)
         except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of a method of packing that it does not know
-            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=shown(str(error)))) from error
+            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=reason(error))) from error
         self.left -= len(data)
         if len(data) > size:
             raise Refused(say("{name} is larger than the {size:,} bytes that it says.", name=shown(name), size=size))
@@ -138,7 +138,7 @@ class Archive(Files):
             raise
         except (*DAMAGED, NotImplementedError, struct.error) as error:  # as in `read`
             file.close()
-            raise Refused(say("It is no .zip that can be read ({why}).", why=shown(str(error)))) from error
+            raise Refused(say("It is no .zip that can be read.")) from error  # of the reason zipfile says little
         if (declared := sum(self.sizes.values())) > UNPACKED:
             said = "It would unpack to {size:,} bytes, more than the {most:,} that are read."
             raise Refused(say(said, size=declared, most=UNPACKED))
@@ -196,6 +196,11 @@ def shown(name: str) -> str:
     """A stranger's words in a sentence of ours: one line, printable, not long."""
     words = "".join(c if c.isprintable() else "�" for c in name)
     return words if len(words) <= 80 else f"{words[:50]}…{words[-25:]}"
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as a part of a sentence of ours: without a full stop of its own at the end."""
+    return shown(str(error) or type(error).__name__).rstrip(" .…。")
 
 
 def opened(path: Path) -> Files:

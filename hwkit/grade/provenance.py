@@ -165,9 +165,9 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
         sampler, seed = Sampler(**made["sampler"]), made["seed"]
         batch, precision = made.get("batch", 100), made.get("precision", "fp32")
         if type(seed) is not int or not 0 <= seed < 2**63 or precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError("its seed or precision is none")
+            raise ValueError(say("its seed or floating-point format is not a valid one"))
         if type(batch) is not int or type(sampler.steps) not in (int, type(None)):
-            raise ValueError("its batch or steps are no whole numbers")
+            raise ValueError(say("its batch or steps are no whole numbers"))
         sha, on_device = str(made["checkpoint_sha256"])[:64], bool(made.get("device_noise", False))
     except (KeyError, TypeError, ValueError) as error:
         said = "What is said about sampler and seed cannot be read ({why})."
@@ -256,9 +256,9 @@ def checked(record: Record) -> dict:
     numbers = (record.epoch, record.loss, record.images_seen, record.seconds, record.lr, record.images_per_second)
     points = [value for point in record.curve for value in point]
     if not all(type(v) in (int, float) and math.isfinite(v) for v in (*numbers, *points)):
-        raise ValueError("a value is no number, or not finite")
+        raise ValueError(say("a value is no number, or not finite"))
     if not all(len(point) == 2 for point in record.curve) or type(record.is_best) is not bool:
-        raise ValueError("a point of the curve is no pair")
+        raise ValueError(say("a point of the curve is no pair"))
     return record._asdict()
 
 

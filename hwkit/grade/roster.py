@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwkit.files import is_leftover
+from hwkit.language import listing, say
 
 ID_COLUMNS = ("id", "studentid", "studentnumber", "sid", "number", "學號", "学号", "學生學號")
 NAME_COLUMNS = ("name", "fullname", "studentname", "student", "姓名", "學生姓名")
@@ -78,10 +79,10 @@ def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iter
         matched = owners(stem, students.values())
         doubts = []
         if roster and not matched:
-            doubts.append("No student of the roster has this name or id.")
+            doubts.append(say("No student of the roster has this name or id."))
         elif len(matched) > 1:
-            others = ", ".join(student.id for student in matched[1:])
-            doubts.append(f"The file's name also fits {others}: the first one that it names was taken.")
+            said = "The file's name also fits {others}: the first one that it names was taken."
+            doubts.append(say(said, others=listing(student.id for student in matched[1:])))
         student = matched[0] if matched else Student(stem, stem)
         found.append(Entry(student.id, student.name, path, bool(LATE.search(stem)), tuple(doubts)))
     found += [Entry(s.id, s.name, None) for s in students.values() if s.id not in {entry.id for entry in found}]
@@ -119,7 +120,8 @@ def unique(found: Sequence[Entry]) -> list[Entry]:
                 seen[key] += 1
                 if f"{name}~{seen[key]}".casefold() not in taken:
                     break
-            doubts += (f"{count[key]} submissions would be of {entry.id}: decide which one counts.",)
+            said = "{count} submissions would be of {name}: decide which one counts."
+            doubts += (say(said, count=count[key], name=entry.id),)
             name = f"{name}~{seen[key]}"
             taken.add(name.casefold())
         result.append(Entry(name, entry.name, entry.path, entry.late, doubts))
