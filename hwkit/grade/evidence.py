@@ -41,6 +41,7 @@ PROBES = 60  # images of each submission that are looked for in the others
 SURE = 40  # runs of words of a text, at least, before it is compared
 SHOWN = 6  # pairs of pictures
 CANDIDATES = 30  # pairs whose pictures are read, at most
+MANY = 60  # flags that come with pictures: as many as the page shows
 
 
 # What flags are called; in grades.csv always by these words
@@ -54,6 +55,7 @@ KINDS = (
     marked("images"),
     marked("words"),
     marked("code"),
+    marked("not tested"),
 )
 
 
@@ -114,6 +116,7 @@ def flags(
         result += [Flag(kind, (name,), said, shown) for said, shown, kind in submission.known]
     result += of_digits(found, traces, digits, limits, pictures)
     result += of_weights(found)
+    result += [Flag("not tested", (name,), one.again.trouble) for name, one in found.items() if one.again.elsewhere]
     result += of_images(found, traces, limits, pictures)
     result += of_words(entries, traces, limits)
     return result
@@ -203,7 +206,8 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
         same = same[same > 0]
         places = [tuple(int(np.flatnonzero(traces[n].hashes == h)[0]) for n in (a, b)) for h in same[:SHOWN]]
         said = say("{count:,} images of {a} are images of {b}, pixel by pixel.", count=len(same), a=a, b=b)
-        result.append(Flag("images", (a, b), said, shown_pairs(a, b, places, traces, pictures)))
+        seen = shown_pairs(a, b, places, traces, pictures) if len(result) < MANY else ()
+        result.append(Flag("images", (a, b), said, seen))
         done.add((a, b))
     for a, b, places in near_pairs(names, traces):
         if (a, b) in done or (b, a) in done:

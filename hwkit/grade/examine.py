@@ -1,6 +1,7 @@
 """One submission, from its files to the facts: what is in it is measured, none of it is run."""
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
@@ -8,6 +9,7 @@ import json
 import re
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -61,6 +63,7 @@ class Settings:
     kit: str | None = None  # the weights that come with the kit
     functions: bool = False
     seeds: str | None = None
+    secret: str = ""  # of the class: what is drawn of a submission is drawn by it too, so that nobody knows it before
     cache: str = "."  # a folder for what all submissions need
 
 
@@ -355,7 +358,8 @@ class Work:
         numbered = {int(name[:5]): i for i, name in enumerate(self.looked.names) if re.fullmatch(r"\d{5}\.png", name)}
         pictures = {k: self.looked.stack[i] for k, i in numbered.items()}
         if self.denoise:
-            again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, self.fingerprint)
+            drawn_by = f"{self.bench.settings.secret} {self.fingerprint}"
+            again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, drawn_by)
         else:
             again = Again(trouble=weights.trouble or say("No weights were handed in."))
         text = self.files.read(self.layout.history, LARGEST_TEXT) if self.layout.history else None
@@ -418,9 +422,7 @@ class Work:
     def recognised(self) -> dict:
         """Weights and images that come with the kit, beside the copies that `pictures` found."""
         known = self.copied(self.looked.found.pairs) if self.looked.found else ()
-        if self.bench.kit:
-            known += self.kits_weights() + self.kits_pictures()
-        return {"known": known}
+        return {"known": known + (self.kits_weights() + self.kits_pictures() if self.bench.kit else ())}
 
     def kits_weights(self) -> tuple:
         if self.denoise is None:
@@ -440,8 +442,11 @@ class Work:
         """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
         T, found = self.bench.kit[0].schedule.T, []
         kinds = [(sampler, 0) for sampler in DEFAULTS]
-        if self.made.sampler and (self.made.sampler.steps or T) <= T:
-            kinds.insert(0, (self.made.sampler.resolve(T), self.made.seed))
+        if self.made.sampler:
+            with contextlib.suppress(
+                ValueError, TypeError
+            ):  # one that there is not hides nothing: the others are tried
+                kinds.insert(0, (self.made.sampler.resolve(T), self.made.seed))
         for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
             kits = self.bench.kits_images(sampler, seed)
             nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
@@ -479,12 +484,13 @@ class Work:
 
 
 def hashes(stack: np.ndarray) -> np.ndarray:
-    """A number for each uint8 image (N, 3, 28, 28), uint64 (N,), equal for equal pixels; 0 of a blank one."""
+    """A number for each uint8 image (N, 3, 28, 28), uint64 (N,), equal for equal pixels; 0 of a blank one only."""
     factors = np.random.default_rng(0).integers(1, 2**63, 3 * 28 * 28, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     found = np.zeros(len(stack), np.uint64)
     for start in range(0, len(stack), 500):
         block = stack[start : start + 500].reshape(-1, 3 * 28 * 28)
-        found[start : start + 500] = (block * factors).sum(axis=1, dtype=np.uint64) * (np.ptp(block, axis=1) >= FLAT)
+        sums = (block * factors).sum(axis=1, dtype=np.uint64) | np.uint64(1)
+        found[start : start + 500] = sums * (np.ptp(block, axis=1) >= FLAT)
     return found
 
 
@@ -556,7 +562,11 @@ def without_hidden(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Small letters; a Chinese character is a word of its own; numbers are left out, which differ in equal pages."""
+    """Small letters; a Chinese character is a word of its own; numbers are left out, which differ in equal pages.
+
+    So are signs that nobody sees, and letters in another dress are the letters: else equal pages would differ by them.
+    """
+    text = "".join(sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
     return re.findall(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+", text.lower())
 
 

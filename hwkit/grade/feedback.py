@@ -18,14 +18,13 @@ from pathlib import Path
 import jinja2
 
 from hwkit.files import write_json, write_text
-from hwkit.grade.evidence import Flag
+from hwkit.grade.evidence import MANY, Flag
 from hwkit.grade.roster import Entry
 from hwkit.grade.rubric import LABELS, PARTS, Grade, Mark, Rubric
 from hwkit.grade.submission import Submission
 from hwkit.language import html_language, say
 
 BINS = 10  # of the distribution
-MANY = 60  # flags on the page; the CSV has all
 MEASURES = ("value", "error", "kid", "kid_error", "precision", "recall")
 
 
@@ -97,7 +96,7 @@ def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> st
     rows.writerow(names)
     for result in results:
         found, grade, entry = result.found, result.grade, result.entry
-        row = [entry.id, entry.name, entry.path.name if entry.path else "", "late" if entry.late else ""]
+        row = [entry.id, entry.name, entry.file, "late" if entry.late else ""]
         row += [f"failed: {found.failed}" if found.failed else "graded", number(grade.total), number(grade.most)]
         row += [points(grade[part]) for part in asked]
         row += [number(sum(cost.points for cost in grade.penalties)), found.images]

@@ -70,8 +70,10 @@ def grade_functions(
     for task in TASKS:
         try:
             jobs.append(lifted(task, read))
-        except Refused as error:
-            results[task.name] = FunctionResult(task.number, False, str(error), ran=False)
+        except (Refused, RecursionError, MemoryError, SyntaxError) as error:
+            said = say("It was not run: Python cannot read it ({error}).", error=type(error).__name__)
+            said = str(error) if isinstance(error, Refused) else said
+            results[task.name] = FunctionResult(task.number, False, said, ran=False)
     drawn = "" if seeds else say("(The inputs were drawn with the seed {seed}.)", seed=chosen[0])
     for name, said in (run(jobs, chosen, isolated) if jobs else {}).items():
         text = "".join(sign if sign.isprintable() else " " for sign in said["text"])

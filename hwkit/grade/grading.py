@@ -82,9 +82,10 @@ def grade(
         yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
-        settings = replace(settings, functions=settings.functions and not untried)
-        if settings.functions and not settings.seeds:  # drawn once, so that all students have the same inputs
-            settings = replace(settings, seeds=str(drawn_seeds(state / "seeds.txt")))
+        seeds = drawn_seeds(state / "seeds.txt")  # once: all students have the same inputs, and nobody knows them
+        settings = replace(settings, functions=settings.functions and not untried, secret=seeds.read_text("utf-8"))
+        if settings.functions and not settings.seeds:
+            settings = replace(settings, seeds=str(seeds))
         jobs_todo = pending(found, settings, bench, state)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."

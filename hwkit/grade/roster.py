@@ -37,6 +37,11 @@ class Entry:
     late: bool = False
     doubts: tuple[str, ...] = ()  # what a person should look at
 
+    @property
+    def file(self) -> str:
+        """What was handed in, as it is called; "" where nothing was."""
+        return readable(self.path.name) if self.path else ""
+
 
 def read_roster(path: Path) -> list[Student]:
     """The students of a CSV with a column for the id and perhaps one for the name; others are left alone.
@@ -75,7 +80,7 @@ def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iter
         raise ValueError(f"{folder} holds no submissions: name the folder that holds a .zip or a folder of each.")
     students, found = {student.id: student for student in roster or ()}, []
     for path in sorted(taken, key=lambda path: path.name):
-        stem = path.stem if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name
+        stem = readable(path.stem if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name)
         matched = owners(stem, students.values())
         doubts = []
         if roster and not matched:
@@ -136,6 +141,11 @@ def safe_id(text: str) -> str:
         safe = safe[: min(LONGEST, len(safe)) - 1]
     safe = safe[:LONGEST]
     return f"id_{safe}" if not safe or safe.casefold() in RESERVED else safe
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are no UTF-8, as of other systems, become �."""
+    return "".join(letter if letter.isprintable() else "�" for letter in name)
 
 
 def plain(text: str) -> str:
