@@ -21,7 +21,7 @@ from PIL import Image
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached
-from hwkit.grade import provenance
+from hwkit.grade import pdf, provenance
 from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
@@ -189,7 +189,7 @@ def layout(files: Files) -> Layout:
     images = {n: n.removeprefix(folder) for n in files.sizes if n.startswith(folder) and n not in known}
     if not folder:  # with all else at the top: other folders are not the images'
         images = {n: below for n, below in images.items() if "/" not in below}
-    texts = [n for n in pages if suffix(n) in READABLE]
+    texts = [n for n in pages if suffix(n) in READABLE or (suffix(n) == ".pdf" and pdf.is_installed())]
     report = pages[0] if pages else ""
     return Layout(folder, images, grids, report, weights, facts, manifest, history, code, texts)
 
@@ -476,7 +476,8 @@ class Work:
     def text(self, name: str) -> str:
         try:
             return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
-        except Refused:
+        except Refused as error:
+            self.files.problems.append(str(error))
             return ""
 
 
@@ -532,7 +533,13 @@ def png(pixels: np.ndarray) -> str:
 
 
 def readable(name: str, data: bytes) -> str:
-    """The words of a page, or the code of a notebook or script."""
+    """The words of a page or PDF, or the code of a notebook or script. Refused where a PDF gives none."""
+    if suffix(name) == ".pdf":
+        try:
+            return pdf.words(data)
+        except ValueError as error:
+            said = "{name}: no words could be read in it, so they are not compared with others'."
+            raise Refused(say(said, name=shown(name))) from error
     text = data.decode("utf-8", errors="replace")
     if suffix(name) in (".html", ".htm"):
         return html.unescape(re.sub(r"<[^<>]*>", " ", without_hidden(text)))
