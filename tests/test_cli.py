@@ -146,6 +146,18 @@ def test_help_speaks_of_values_and_gives_an_example(command, capsys):
         assert example and all(word in said.split("options ─")[1] for word in example if word.startswith("--"))
 
 
+def test_what_help_says_of_a_flag_is_about_that_command(capsys):
+    """By a flag of the same name another command means something else: each says what it means by it."""
+    said = {}
+    for command in ("train", "fid", "grade"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+        said[command] = re.search(r"--weights PATH (.*?)(?= --|╰)", shown).group(1)
+    assert "go on from" in said["train"]
+    assert all("Inception" in said[command] and "go on" not in said[command] for command in ("fid", "grade"))
+
+
 @pytest.mark.parametrize(
     "arguments, meant",
     [

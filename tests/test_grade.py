@@ -6,8 +6,10 @@ import html.parser
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -22,7 +24,7 @@ from make_class import KITS, RUBRIC, papers, put, synthetic
 
 from hwkit.__main__ import main
 from hwkit.grade import evidence, feedback, grading
-from hwkit.grade.examine import Bench, Settings, examine, hashes, thumbnails
+from hwkit.grade.examine import Bench, Settings, examine, hashes, thumbnails, words_of
 from hwkit.grade.grading import Worker, grade, keep
 from hwkit.grade.provenance import Again, History, Weights
 from hwkit.grade.roster import Entry
@@ -161,12 +163,13 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.links, self.said = [], [], []
+        self.tags, self.links, self.said, self.labels = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.links += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        self.labels += [value for name, value in attributes if name in ("alt", "title", "aria-label")]
         assert not [name for name, _ in attributes if name.startswith("on")]
 
     def handle_data(self, data):
@@ -190,6 +193,57 @@ def test_the_pages_need_nothing_else_and_only_the_overview_names_others(graded):
         assert not [other for other in others if other in words] and "flag" not in words
     said = "".join(overview.said)
     assert "no verdict" in said and all(name in said for name in students.values())
+
+
+ENGLISH = re.compile(r"\b[A-Za-z][a-z']* [a-z']+ [a-z']+")  # three words in a row
+TWICE = re.compile(r"(?<!\.)\.\.(?!\.)|…\.|\.…|。[。.]|…。|[!?！？][.。]")
+
+
+def test_in_chinese_no_english_sentence_is_left(graded, kits, tmp_path, in_process, monkeypatch):
+    monkeypatch.setenv("HWKIT_LANG", "zh-TW")
+    shutil.copytree(graded / "submissions-graded" / "state" / "cache", tmp_path / "state" / "cache")
+    files = {"roster": tmp_path / "students.csv", "rubric": graded / "rubric.toml"}
+    roster = (graded / "students.csv").read_text("utf-8").replace("Eddie Edit", "Zoe Zed")
+    files["roster"].write_text(roster.replace("B11", "B99"), encoding="utf-8")  # whose submission is now nobody's
+    list(grade(graded / "submissions", tmp_path, **files))
+    names = sorted([*make_class.STUDENTS.values(), *(p.stem for p in (graded / "submissions").iterdir())], key=len)
+    for path in [tmp_path / "class.html", *(tmp_path / "feedback").glob("*.html")]:
+        others = (
+            r'<style>.*?</style>|<code>.*?</code>|`[^`]*`|<p class="passage">.*?</p>'  # these are no sentences of ours
+        )
+        text = re.sub(others, "", path.read_text("utf-8"), flags=re.S)
+        page = Page(text)
+        for said in page.said + page.labels:
+            for name in reversed(names):
+                said = said.replace(name, "")
+            assert not ENGLISH.search(said), (path.name, said)
+            assert not TWICE.search(said), (path.name, said)
+    said = (tmp_path / "class.html").read_text("utf-8")
+    assert "名單上沒有學生叫這個姓名或學號" in said and "訓練集的數字" in said  # there is something to read
+    for path in (tmp_path / "feedback").glob("*.json"):
+        said = " ".join(test["output"] for test in json.loads(path.read_text("utf-8"))["tests"])
+        said = re.sub("`[^`]*`", "", said)
+        assert not ENGLISH.search(said) and not TWICE.search(said), (path.name, said)
+    assert rows_of(tmp_path)["B07"]["flags"] == "training digits"  # in the CSV as always
+
+
+def test_no_sentence_ends_twice(graded):
+    for path in (graded / "submissions-graded").rglob("*.html"):
+        page = Page(path.read_text("utf-8"))
+        assert [said for said in page.said + page.labels if TWICE.search(said)] == []
+
+
+def test_a_reason_that_is_a_sentence_does_not_end_twice(tmp_path, bench, monkeypatch):
+    from hwkit.grade import examine as examination
+
+    monkeypatch.setattr(examination, "LARGEST_TEXT", 40)
+    folder = good(tmp_path / "x")
+    (folder / "run.json").write_text(json.dumps(["x" * 50]))
+    (folder / "history.jsonl").write_text("x" * 50)
+    (folder / "generate" / "00003.png").write_bytes(bytes(2 * 2**20))
+    found = look(folder, bench)
+    said = [*found.problems, found.report.fault, *(part.fault for part in found.grids.values())]
+    assert len(found.problems) >= 3 and all(said) and not [text for text in said if TWICE.search(text)]
 
 
 def test_flags_come_with_pairs_of_pictures(graded):
@@ -372,6 +426,7 @@ def test_nothing_but_blank_images_has_no_numbers(tmp_path, bench):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
+        ("run.json", b'{"epoch": "\\ud800", "history": [], "images": {"made_by": {"sampler": {"\\ud800": 1}}}}'),
         ("run.json", b"[" * 200_000),
         ("run.json", b'{"images": {"made_by": {"sampler": {"name": {}}}}}'),
         ("run.json", b'{"images": [], "weights": 3, "history": 5, "recipe": []}'),
@@ -390,6 +445,7 @@ def test_a_hostile_file_costs_its_own_part_only(name, data, tmp_path, bench):
     (good(tmp_path / "x") / name).write_bytes(data)
     started = time.monotonic()
     found = look(tmp_path / "x", bench)
+    json.dumps(found.to_json(), ensure_ascii=False).encode()  # so it can be kept
     assert time.monotonic() - started < 60
     assert found.images == 10 and all(row.passed for row in found.rows) and found.numbers["digits"]["value"] > 0
 
@@ -440,6 +496,103 @@ def test_the_functions_are_asked_for_by_the_option_alone(tmp_path, bench, monkey
     assert (mark.points, mark.most) == (10, 20) and "Task 3.1: It adds noise" in mark.costs[0].why
 
 
+def test_where_nothing_can_be_shut_in_the_functions_are_left_out_of_the_points(few, tmp_path, in_process, monkeypatch):
+    from hwkit.grade import isolated
+
+    monkeypatch.setattr(isolated, "HOW", ())
+    started = lambda *a: pytest.fail("a student's function was about to be run")  # noqa: E731
+    monkeypatch.setattr(isolated, "started", started)
+    plain = again(few, tmp_path / "plain")
+    (few / "cid.zip").write_bytes(b"broken")
+    rules = few.parent / "rubric.toml"
+    lines = list(grade(few, tmp_path / "out", rubric=rules, settings=replace(Settings(), functions=True)))
+    assert "cannot shut them in" in lines[0] and lines[0].endswith("They are left out of the points.")
+    found = rows_of(tmp_path / "out")
+    assert {row["functions"] for row in found.values()} == {"not measured"}
+    assert {row["most"] for row in found.values()} == {"100"}
+    assert [found[name]["total"] for name in ("ann", "bob", "cid~1")] == [
+        plain[n]["total"] for n in ("ann", "bob", "cid")
+    ]
+    said = "".join(Page((tmp_path / "out" / "class.html").read_text("utf-8")).said)
+    assert "The functions of 4 students are left out of the points." in said and "bubblewrap" in said
+    page = "".join(Page((tmp_path / "out" / "feedback" / "ann.html").read_text("utf-8")).said)
+    assert "Functions · not measured" in page and "left out of the points" in page
+    content = json.loads((tmp_path / "out" / "feedback" / "ann.results.json").read_text("utf-8"))
+    assert (content["tests"][-1]["score"], content["tests"][-1]["max_score"]) == (0, 0)
+    assert "left out of the points" in content["tests"][-1]["output"]
+
+
+def test_walls_that_fall_later_leave_one_out_who_is_tried_again(tmp_path, bench, monkeypatch):
+    from hwkit.grade import isolated
+
+    monkeypatch.setattr(isolated, "HOW", ())
+    folder = good(tmp_path / "x")
+    (folder / "02.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": "def nodes(T):\n    return T"}]})
+    )
+    found, _ = examine(Entry("x", "x", folder), Bench(replace(bench.settings, functions=True)), "ab", "key")
+    assert found.key == "" and found.tasks is None and "bubblewrap" in found.untried
+    mark = read_rubric().grade(found)["functions"]
+    assert not mark.measured and (mark.points, mark.most) == (0, 0)
+
+
+def test_a_notebook_that_cannot_be_read_leaves_nothing_out_of_the_points(tmp_path, bench, monkeypatch):
+    """Else a student whose functions are wrong would hand in one that is too large."""
+    from hwkit.grade import examine as examination
+
+    folder = good(tmp_path / "x")
+    (folder / "02.ipynb").write_text(" " * 5000)
+    monkeypatch.setattr(examination, "LARGEST_TEXT", 4000)
+    monkeypatch.setattr(Bench, "isolated", None)
+    found = look(folder, Bench(replace(bench.settings, functions=True)))
+    assert any("02.ipynb has 5,000 bytes" in problem for problem in found.problems)
+    mark = read_rubric().grade(found)["functions"]
+    assert (mark.points, mark.most) == (0, 20) and mark.costs
+
+
+def test_who_handed_in_nothing_is_asked_for_as_much_as_the_others(few, tmp_path, in_process, monkeypatch):
+    monkeypatch.setattr(grading, "why_untried", lambda settings: "")
+    monkeypatch.setattr(Bench, "isolated", None)
+    (few / "dan.zip").write_bytes(b"broken")
+    (few.parent / "r.csv").write_text("id\nann\nbob\ncid\ndan\neve\n")
+    how = {"rubric": few.parent / "rubric.toml", "roster": few.parent / "r.csv"}
+    list(grade(few, tmp_path / "out", settings=replace(Settings(), functions=True), **how))
+    found = rows_of(tmp_path / "out")
+    assert {row["most"] for row in found.values()} == {"120"} and {row["functions"] for row in found.values()} == {"0"}
+
+
+def test_a_sampler_that_there_is_not_hides_no_copies(tmp_path, bench, monkeypatch):
+    """Of what is said about the images nothing may keep them from being compared."""
+    from hwkit.mnist.sources import SAMPLE, read_source
+
+    folder = good(tmp_path / "x")
+    put(np.repeat(read_source(SAMPLE, "train").images[100:110], 3, axis=1), folder / "generate")
+    facts = {"images": {"made_by": {"sampler": {"name": "ddim", "steps": -3}, "seed": 0, "checkpoint_sha256": ""}}}
+    (folder / "run.json").write_text(json.dumps(facts))
+    with_kit = Bench(replace(bench.settings, kit=str(KITS)))
+    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed: synthetic(9, 2))
+    assert [kind for *_, kind in look(folder, with_kit).known] == ["training digits"]
+
+
+def test_a_file_whose_name_is_no_utf_8_is_graded(few, tmp_path, in_process):
+    if sys.platform != "linux":
+        pytest.skip("names of files are text here")
+    (few / "ann").rename(os.fsdecode(os.fsencode(few) + b"/\xa4\xfd\xa4p_B07"))
+    (found,) = [row for row in again(few, tmp_path / "out").values() if "B07" in row["id"]]
+    assert found["status"] == "graded" and "�" in found["submission"]
+
+
+def test_one_function_that_is_too_deep_leaves_the_others_alone(monkeypatch):
+    from hwkit.grade import functions, isolated
+
+    monkeypatch.setattr(isolated.Isolated, "start", lambda self: None)
+    monkeypatch.setattr(isolated.Isolated, "one", lambda *a: {"passed": True, "text": "right"})
+    deep = "def q_sample(x_0, alpha_bar_t, eps):\n    raise ValueError(" + "+".join(["1"] * 900) + ")"
+    cells = [{"cell_type": "code", "source": text} for text in (deep, "def nodes(T, count=8):\n    return []")]
+    found = functions.grade_functions([json.dumps({"cells": cells}).encode()])
+    assert found["nodes"].passed and not found["q_sample"].passed and "not run" in found["q_sample"].text
+
+
 # Flags
 
 
@@ -484,6 +637,37 @@ def test_like_images_of_the_same_seed_are_not_flagged_unless_they_are_equal_but_
     assert flags_of(tmp_path / "1", {"a": stack, "b": noisy(stack, 6)}, seeds) == []
     (flag,) = flags_of(tmp_path / "2", {"a": stack, "b": noisy(stack, 1)}, seeds)
     assert "from the same noise" in flag.said
+
+
+def test_signs_that_nobody_sees_make_no_other_words():
+    plain = "the loss falls fast at first"
+    hidden = "the lo\u200bss fa\u00adlls ｆａｓｔ at\u2060 first"
+    assert words_of(hidden) == words_of(plain) == plain.split()
+
+
+def test_no_image_but_a_blank_one_is_nobodys():
+    """A student could choose pixels whose factors add up to 0, and so take the image out of all comparisons."""
+    factors = np.random.default_rng(0).integers(1, 2**63, 3 * 28 * 28, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    stack = synthetic(1, 300)
+    assert (hashes(stack) != 0).all() and len(set(hashes(stack).tolist())) == 300
+    even = hashes(stack) == (stack.reshape(300, -1) * factors).sum(axis=1, dtype=np.uint64)
+    assert 0 < even.sum() < 300  # of half of them the sum is even, and is moved off the even numbers, 0 among them
+
+
+def test_noise_of_another_device_is_for_a_second_look(tmp_path):
+    """By this word a student has the points for images made again though none was: a person should know."""
+    again = Again(trouble="Drawn elsewhere.", elsewhere=True)
+    found = {"a": Submission(id="a", again=again), "b": Submission(id="b")}
+    entries = [Entry(name, name, tmp_path / name) for name in found]
+    (flag,) = evidence.flags(entries, found, {name: Traces.none() for name in found}, [], read_rubric().flags)
+    assert (flag.kind, flag.ids, flag.said) == ("not tested", ("a",), "Drawn elsewhere.")
+
+
+def test_only_the_flags_of_the_page_read_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "MANY", 2)
+    stack = synthetic(1, 40)
+    found = flags_of(tmp_path, dict.fromkeys("abc", stack))
+    assert [len(flag.pictures) for flag in found] == [6, 6, 0]
 
 
 def test_blank_images_are_nobodys(tmp_path):

@@ -333,16 +333,18 @@ def test_what_takes_too_much_is_ended_and_says_so(grade, body, said):
     assert grade(other, task="nodes").passed  # the next is not touched
 
 
+UNREAD = (
+    "import ast, builtins, hwkit.grade.allowed as a;"
+    "a.vetted = lambda source, *_: ast.parse(source); a.safe_builtins = lambda: vars(builtins);"
+)
+
+
 @pytest.fixture(scope="module", params=isolated.HOW)
 def unread(request):
     """A process that runs what it is given unread, as if the first fence had a hole; with each kind of walls."""
-    code = (
-        "import ast, builtins, hwkit.grade.allowed as a;"
-        "a.vetted = lambda source, *_: ast.parse(source); a.safe_builtins = lambda: vars(builtins);"
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(isolated, "HOW", (request.param,))
-        yield from opened(code)
+        yield from opened(UNREAD)
 
 
 def test_the_second_fence_holds_where_the_first_has_a_hole(unread, tmp_path):
@@ -403,19 +405,46 @@ def test_a_result_can_be_forged_for_ones_own_task_only(unread):
         assert said["times"]["passed"] is False and "forged" not in said["times"]["text"]
 
 
-def test_a_process_that_died_is_told_of_and_started_again(process):
-    os.kill(process.process.pid, signal.SIGKILL)
+def test_a_process_that_died_is_started_again_and_the_answer_is_what_it_would_have_been(process):
     cell = notebook("def nodes(T, count=8):\n    return [T]")
+    before = process.process.pid
+    os.kill(before, signal.SIGKILL)
     result = grade_functions([cell], None, process)["nodes"]
-    assert not result.ran and "has ended" in result.text
-    assert grade_functions([cell], None, process)["nodes"].ran
+    assert result.ran and "(1,)" in result.text and process.process.pid != before
+
+
+def test_a_function_that_ends_the_process_itself_fails_and_the_next_is_tried(unread, monkeypatch):
+    monkeypatch.setattr(isolated, "PREPARE", UNREAD)  # of the process that is started again
+    killer = "def nodes(T, count=8):\n    import os\n    os.kill(os.getppid(), 9)\n    while True: pass"
+    honest = "def times(T, steps):\n    return [T]"
+    jobs = [
+        {"name": name, "entry": name, "source": source, "imports": {}, "others": []}
+        for name, source in (("nodes", killer), ("times", honest))
+    ]
+    said = unread.run(jobs, [1])
+    assert not said["nodes"]["passed"] and "end" in said["nodes"]["text"]
+    assert "(1,)" in said["times"]["text"]
 
 
 def test_a_machine_without_walls_runs_nothing_and_says_what_to_install(monkeypatch):
     monkeypatch.setattr(isolated, "bwrap", lambda: None)
     monkeypatch.setattr(isolated, "PREPARE", "import hwkit.grade.isolated as i; i.ways_out = lambda outside: 'fly';")
-    result = grade_functions([notebook("def nodes(T, count=8):\n    return [T]")])["nodes"]
-    assert not result.ran and "apt install bubblewrap" in result.text and "could still fly" in result.text
+    with pytest.raises(NoIsolation, match=r"could still fly.*apt install bubblewrap"):
+        grade_functions([notebook("def nodes(T, count=8):\n    return [T]")])
+
+
+def test_what_is_said_of_a_function_is_said_in_chinese(monkeypatch):
+    monkeypatch.setenv("HWKIT_LANG", "zh-TW")
+    cells = (
+        "def nodes(T, count=8):\n    return [T]",
+        "def times(T, steps):\n    import os",
+        "def q_sample():\n    1 / 0",
+    )
+    with next(opened("")) as made:
+        found = grade_functions([notebook(*cells)], None, made)
+    for name, result in found.items():
+        words = re.sub(r"`[^`]*`|（[^）]*）|hwkit|torch|numpy|math", "", result.text)
+        assert re.search("[\u4e00-\u9fff]", words) and not re.search(r"[a-z]+ [a-z]+ [a-z]+", words), (name, result)
 
 
 def test_each_wall_is_proved_by_running_into_it(tmp_path):

@@ -287,9 +287,44 @@ def test_an_archive_in_a_folder_or_in_an_archive_is_opened_once(tmp_path):
     (tmp_path / "student" / "comments.txt").write_text("see the zip")
     (tmp_path / "twice.zip").write_bytes(zipped({"hw/homework.zip": inner}))
     (tmp_path / "thrice.zip").write_bytes(zipped({"a.zip": zipped({"b.zip": inner})}))
-    assert list(opened(tmp_path / "student").sizes) == ["generate/00001.png"]
+    assert list(opened(tmp_path / "student").sizes) == ["generate/00001.png", "comments.txt"]
     assert list(opened(tmp_path / "twice.zip").sizes) == ["generate/00001.png"]
     assert list(opened(tmp_path / "thrice.zip").sizes) == ["b.zip"]
+
+
+def test_what_lies_beside_a_zip_belongs_to_the_submission_too(tmp_path):
+    """As a platform exports who uploaded the images as a .zip, and report and figures one by one."""
+    (folder := tmp_path / "student").mkdir()
+    (folder / "hw.zip").write_bytes(zipped({"generate/00001.png": b"1", "run.json": b"inner"}))
+    (folder / "report.html").write_bytes(b"words")
+    (folder / "grid_ddpm.png").write_bytes(b"figure")
+    (folder / "run.json").write_bytes(b"outer")
+    files = opened(folder)
+    wanted = {"generate/00001.png": b"1", "run.json": b"inner", "report.html": b"words", "grid_ddpm.png": b"figure"}
+    assert {name: files.read(name) for name in files.sizes} == wanted
+    assert len(files.problems) == 1 and "run.json is there twice" in files.problems[0]
+
+
+def test_several_zips_are_all_opened_and_a_broken_one_is_a_problem(tmp_path):
+    (folder := tmp_path / "student").mkdir()
+    (folder / "images.zip").write_bytes(zipped({"generate/00001.png": b"1"}))
+    (folder / "code.zip").write_bytes(zipped({"02.ipynb": b"{}", "../out.py": b"x"}))
+    (folder / "old.zip").write_bytes(b"broken")
+    files = opened(folder)
+    assert {n: files.read(n) for n in files.sizes} == {"images/generate/00001.png": b"1", "code/02.ipynb": b"{}"}
+    assert any("old.zip" in said for said in files.problems) and any("leaves its folder" in s for s in files.problems)
+
+
+def test_all_that_is_read_of_several_zips_has_one_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(intake, "UNPACKED", 3000)
+    (folder := tmp_path / "student").mkdir()
+    for k in range(3):
+        (folder / f"{k}.zip").write_bytes(zipped({"a.bin": os.urandom(900), "b.bin": os.urandom(900)}))
+    files = opened(folder)
+    files.left = 3000
+    with pytest.raises(Refused, match="were read of this submission already"):
+        for name in files.sizes:
+            files.read(name)
 
 
 def test_the_fingerprint_is_of_what_is_in_it(tmp_path):

@@ -315,7 +315,14 @@ def test_a_history_that_is_damaged_is_said_to(text):
     assert lines == [] and len(faults) == 1 and len(faults[0]) < 250
 
 
-@pytest.mark.parametrize("value", ["0.1", None, float("nan"), True, [1]])
+def test_a_student_does_not_know_which_images_will_be_drawn():
+    """They know the hash of what they hand in, and could pack it again until the drawn ones are good."""
+    numbers = range(1, 10_001)
+    drawn = [provenance.chosen(numbers, 20, f"{secret} {'ab' * 32}", 20) for secret in ("1 2 3", "1 2 4", "")]
+    assert drawn[0] != drawn[1] != drawn[2] != drawn[0]
+
+
+@pytest.mark.parametrize("value", ["0.1", None, float("nan"), True, [1], 10**400])
 def test_values_of_another_kind_are_said_to(value):
     lines = read_history(KIT / "data" / "pretrained")
     found, faults = provenance.read_history(None, {"history": edit(lines, loss=value)})

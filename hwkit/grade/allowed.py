@@ -13,6 +13,8 @@ import builtins
 import math
 from collections.abc import Mapping
 
+from hwkit.language import marked, say, sentences
+
 # By the module's name: what may stand after its dot. The modules among them may be gone through.
 LISTS = {
     "torch": """
@@ -127,14 +129,14 @@ def vetted(source: str, imports: Mapping[str, str], others: frozenset[str], task
     not be taken from the kit.
     """
     if len(source) > LONGEST:
-        raise Refused(f"It was not run: it is longer than {LONGEST:,} characters.")
+        raise Refused(say("It was not run: it is longer than {most:,} characters.", most=LONGEST))
     try:
         tree = Bare().visit(ast.parse(source))
         Reader(tree, imports, others, task).read()
     except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
         if isinstance(error, Refused):
             raise
-        raise Refused(f"It was not run: Python cannot read it ({type(error).__name__}).") from error
+        raise Refused(say("It was not run: Python cannot read it ({error}).", error=type(error).__name__)) from error
     return ast.fix_missing_locations(tree)
 
 
@@ -175,15 +177,17 @@ class Reader:
             if self.taken & {getattr(node, "arg", None), getattr(node, "name", None)} and not isinstance(
                 node, ast.keyword
             ):
-                self.refuse(node, "This name stands for something else and must not get another value.")
+                self.refuse(node, marked("This name stands for something else and must not get another value."))
             if not isinstance(node, NODES):
                 self.refuse(
                     node,
-                    "A graded function computes with torch, numpy and math: it may not hold this.",
+                    marked("A graded function computes with torch, numpy and math: it may not hold this."),
                 )
             for name in self.names(node):
                 if name.startswith("_") and name != "_" and not (name in METHODS and self.is_method(node)):
-                    self.refuse(node, "Names that begin with an underscore are not allowed in a graded function.")
+                    self.refuse(
+                        node, marked("Names that begin with an underscore are not allowed in a graded function.")
+                    )
             if isinstance(node, ast.Name):
                 self.read_name(node)
             elif isinstance(node, ast.Attribute):
@@ -191,14 +195,15 @@ class Reader:
             elif isinstance(node, ast.ClassDef):
                 self.read_class(node)
             elif isinstance(node, ast.arg) and node.arg == "self" and not self.is_first(node):
-                self.refuse(node, "The argument `self` is allowed in methods only.")
+                self.refuse(node, marked("The argument `self` is allowed in methods only."))
 
-    def refuse(self, node: ast.AST, why: str):
-        """why: a sentence on what graded functions may not hold."""
+    def refuse(self, node: ast.AST, why: str, **values):
+        """why: a sentence on what graded functions may not hold, with fields for the values."""
         while not hasattr(node, "lineno"):
             node = self.parents.get(node) or ast.Pass(lineno=0)
         shown = ast.unparse(node).split("\n")[0][:80] if node.lineno else ""
-        raise Refused(f"It was not run, because of line {node.lineno}: `{shown}`. {why}")
+        said = say("It was not run, because of line {line}: `{code}`.", line=node.lineno, code=shown)
+        raise Refused(sentences(said, say(why, **values)))
 
     @staticmethod
     def names(node: ast.AST) -> list[str]:
@@ -226,22 +231,21 @@ class Reader:
         above = self.parents[node]
         called = isinstance(above, ast.Call) and above.func is node
         if isinstance(node.ctx, ast.Store) and node.id in self.taken | self.classes | {"self"}:
-            self.refuse(node, "This name stands for something else and must not get another value.")
+            self.refuse(node, marked("This name stands for something else and must not get another value."))
         if isinstance(node.ctx, ast.Load):
             path = self.imports.get(node.id)
             if node.id == "super" and not (called and not above.args and not above.keywords):
-                self.refuse(node, "`super` is allowed as `super()` only.")
+                self.refuse(node, marked("`super` is allowed as `super()` only."))
             if node.id in self.classes and not (called or isinstance(above, ast.ClassDef)):
-                self.refuse(node, "A class may be called, but not be handed on, in a graded function.")
+                self.refuse(node, marked("A class may be called, but not be handed on, in a graded function."))
             if path in MODULES:
                 if not (isinstance(above, ast.Attribute) and above.value is node):
-                    self.refuse(node, "A module may only stand before a dot, as in `torch.sqrt`.")
+                    self.refuse(node, marked("A module may only stand before a dot, as in `torch.sqrt`."))
             elif path is not None:
                 self.read_member(node, path)
             elif node.id not in self.known and node.id not in BUILTINS:
-                self.refuse(
-                    node, f"The name {node.id} is neither defined in the notebook nor allowed in a graded function."
-                )
+                said = "The name {name} is neither defined in the notebook nor allowed in a graded function."
+                self.refuse(node, marked(said), name=node.id)
 
     def read_member(self, node: ast.expr, path: str) -> None:
         """A function or type of a module, as `math.sqrt`, or `sqrt` after `from math import sqrt`."""
@@ -251,11 +255,11 @@ class Reader:
             while isinstance(above, ast.Tuple | ast.BinOp):
                 above = self.parents[above]
             if not (isinstance(above, ast.Call) and isinstance(above.func, ast.Name) and above.func.id == "isinstance"):
-                self.refuse(node, f"{path} is allowed in isinstance(…) only.")
+                self.refuse(node, marked("{path} is allowed in isinstance(…) only."), path=path)
         elif name not in MODULES.get(module, ()):
-            self.refuse(node, f"{path} is not on the list of what a graded function may use.")
+            self.refuse(node, marked("{path} is not on the list of what a graded function may use."), path=path)
         elif module.startswith("hwkit") and name == self.task:
-            self.refuse(node, "The kit's own answer is no answer to this task.")
+            self.refuse(node, marked("The kit's own answer is no answer to this task."))
 
     def read_attribute(self, node: ast.Attribute) -> None:
         path = self.path(node)
@@ -263,18 +267,20 @@ class Reader:
         if not isinstance(node.ctx, ast.Load):
             if self.path(node.value) or path or not (node.attr in ASSIGNED or own):
                 self.refuse(
-                    node, "Only attributes of `self`, and .data, .grad and .requires_grad, may get another value."
+                    node,
+                    marked("Only attributes of `self`, and .data, .grad and .requires_grad, may get another value."),
                 )
         elif path in MODULES:
             above = self.parents[node]
             if not (isinstance(above, ast.Attribute) and above.value is node):
-                self.refuse(node, "A module may only stand before a dot, as in `torch.sqrt`.")
+                self.refuse(node, marked("A module may only stand before a dot, as in `torch.sqrt`."))
         elif path is not None:
             self.read_member(node, path)
         elif isinstance(node.value, ast.Name) and node.value.id in self.classes:
-            self.refuse(node, "What a class holds may be reached through its objects only.")
+            self.refuse(node, marked("What a class holds may be reached through its objects only."))
         elif node.attr not in ATTRIBUTES and not (own and node.attr in self.own) and not self.is_method(node):
-            self.refuse(node, f"The attribute .{node.attr} is not on the list of what a graded function may use.")
+            said = "The attribute .{name} is not on the list of what a graded function may use."
+            self.refuse(node, marked(said), name=node.attr)
 
     def path(self, node: ast.expr) -> str | None:
         """'torch.nn.functional.silu' of an expression that leads there through modules; None of any other."""
@@ -295,16 +301,16 @@ class Reader:
 
     def read_class(self, node: ast.ClassDef) -> None:
         if not isinstance(self.parents[node], ast.Module) or node.keywords or node.decorator_list:
-            self.refuse(node, "A class must stand alone, without keywords and decorators.")
+            self.refuse(node, marked("A class must stand alone, without keywords and decorators."))
         for base in node.bases:
             named = isinstance(base, ast.Name) and (base.id in self.classes or base.id == "object")
             if not named and self.imports.get(getattr(base, "id", ""), self.path(base)) != "torch.nn.Module":
-                self.refuse(node, "A class may inherit from nn.Module or from a class of the notebook.")
+                self.refuse(node, marked("A class may inherit from nn.Module or from a class of the notebook."))
         for part in node.body:
             if not isinstance(part, ast.FunctionDef | ast.Pass | ast.Expr):
-                self.refuse(part, "A class may hold methods only.")
+                self.refuse(part, marked("A class may hold methods only."))
             if isinstance(part, ast.FunctionDef) and part.args.args and part.args.args[0].arg != "self":
-                self.refuse(part, "The first argument of a method must be called `self`.")
+                self.refuse(part, marked("The first argument of a method must be called `self`."))
 
 
 def safe_builtins() -> dict:

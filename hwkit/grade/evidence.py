@@ -29,6 +29,7 @@ from hwkit.grade.examine import (
 from hwkit.grade.intake import Files, Refused, opened
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Submission, Traces
+from hwkit.language import marked, say, sentences
 from hwkit.measure.check import FLAT
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
@@ -40,13 +41,29 @@ PROBES = 60  # images of each submission that are looked for in the others
 SURE = 40  # runs of words of a text, at least, before it is compared
 SHOWN = 6  # pairs of pictures
 CANDIDATES = 30  # pairs whose pictures are read, at most
+MANY = 60  # flags that come with pictures: as many as the page shows
+
+
+# What flags are called; in grades.csv always by these words
+KINDS = (
+    marked("name"),
+    marked("kit's weights"),
+    marked("kit's images"),
+    marked("training digits"),
+    marked("test digits"),
+    marked("weights"),
+    marked("images"),
+    marked("words"),
+    marked("code"),
+    marked("not tested"),
+)
 
 
 @dataclass(frozen=True)
 class Flag:
     """Something to look at, in one submission (`ids` has one) or two."""
 
-    kind: str
+    kind: str  # of KINDS
     ids: tuple[str, ...]
     said: str
     pictures: tuple[str, ...] = ()  # pairs, PNG in base64
@@ -99,6 +116,7 @@ def flags(
         result += [Flag(kind, (name,), said, shown) for said, shown, kind in submission.known]
     result += of_digits(found, traces, digits, limits, pictures)
     result += of_weights(found)
+    result += [Flag("not tested", (name,), one.again.trouble) for name, one in found.items() if one.again.elsewhere]
     result += of_images(found, traces, limits, pictures)
     result += of_words(entries, traces, limits)
     return result
@@ -136,9 +154,9 @@ def of_weights(found: Mapping[str, Submission]) -> list[Flag]:
     for name, submission in found.items():
         if submission.weights.tensors_sha256:
             same.setdefault(submission.weights.tensors_sha256, []).append(name)
-    said = "The weights are the same numbers (hash {sha}…)."
+    said = "The weights are the same numbers (their hash begins with {sha})."
     groups = ((sha, names) for sha, names in same.items() if len(names) > 1)
-    return [Flag("weights", tuple(names), said.format(sha=sha[:12])) for sha, names in groups]
+    return [Flag("weights", tuple(names), say(said, sha=sha[:12])) for sha, names in groups]
 
 
 # Images
@@ -150,13 +168,15 @@ def of_digits(found, traces: Mapping[str, Traces], digits: Sequence[Known], limi
     for name, own in traces.items():
         shown_already = {kind for *_, kind in found[name].known}
         for real in (real for real in digits if real.name not in shown_already):
-            same, how = equal_digits(own, real), "pixel by pixel"
+            same = equal_digits(own, real)
+            said = "{count:,} of its images are digits of MNIST, pixel by pixel ({which})."
             count = int((np.isin(own.hashes, real.hashes) & (own.hashes > 0)).sum())
             if not same:
-                same, how = near_digits(name, own, real, pictures), "nearly"
+                same = near_digits(name, own, real, pictures)
+                said = "{count:,} of its images are nearly digits of MNIST ({which})."
                 count = len(same) if len(same) >= max(3, limits["images"] * min(PROBES, len(own.hashes))) else 0
             if count:
-                said = f"{count:,} of its images are {real.name} of MNIST, {how}."
+                said = say(said, count=count, which=say(real.name))
                 shown = ((pictures(name, own.name(i)), real.stack[j]) for i, j in same[:SHOWN])
                 result.append(Flag(real.name, (name,), said, tuple(beside(a, b) for a, b in shown if a is not None)))
     return result
@@ -185,8 +205,9 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
         same = np.intersect1d(traces[a].hashes, traces[b].hashes)
         same = same[same > 0]
         places = [tuple(int(np.flatnonzero(traces[n].hashes == h)[0]) for n in (a, b)) for h in same[:SHOWN]]
-        said = f"{len(same):,} images of {a} are images of {b}, pixel by pixel."
-        result.append(Flag("images", (a, b), said, shown_pairs(a, b, places, traces, pictures)))
+        said = say("{count:,} images of {a} are images of {b}, pixel by pixel.", count=len(same), a=a, b=b)
+        seen = shown_pairs(a, b, places, traces, pictures) if len(result) < MANY else ()
+        result.append(Flag("images", (a, b), said, seen))
         done.add((a, b))
     for a, b, places in near_pairs(names, traces):
         if (a, b) in done or (b, a) in done:
@@ -201,9 +222,11 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
         probes = min(PROBES, len(traces[a].hashes))
         if len(kept) < max(3, limits["images"] * probes):
             continue
-        said = f"{len(kept)} of {probes} images of {a} that were looked for are nearly images of {b}."
+        said = "{count} of {probes} images of {a} that were looked for are nearly images of {b}."
+        said = say(said, count=len(kept), probes=probes, a=a, b=b)
         if same_seed:
-            said += f" Both name {found[a].seed}: networks that were trained well make like images from the same noise."
+            why = "Both name {seed}: networks that were trained well make like images from the same noise."
+            said = sentences(said, say(why, seed=found[a].seed))
         result.append(Flag("images", (a, b), said, shown_pairs(a, b, kept, traces, pictures)))
         done.add((a, b))
     return result
@@ -299,8 +322,12 @@ def of_words(entries: Sequence[Entry], traces: Mapping[str, Traces], limits) -> 
     """Reports or code that share runs of words which few others have: what everybody has was given to all."""
     paths, result = {entry.id: entry.path for entry in entries}, []
     said = {
-        "words": "{share:.0%} of the runs of {size} words in the report, without those that many have, are the same.",
-        "code": "{share:.0%} of the runs of {size} signs in the code, without those that many have, are the same.",
+        "words": marked(
+            "{share:.0%} of the runs of {size} words in the report, without those that many have, are the same."
+        ),
+        "code": marked(
+            "{share:.0%} of the runs of {size} signs in the code, without those that many have, are the same."
+        ),
     }
     for kind, size in (("words", WORDS), ("code", TOKENS)):
         own = rare({name: getattr(trace, kind) for name, trace in traces.items()})
@@ -309,7 +336,7 @@ def of_words(entries: Sequence[Entry], traces: Mapping[str, Traces], limits) -> 
             share = len(common) / min(len(own[a]), len(own[b]))
             if share >= limits[kind]:
                 shown = passage(paths[a], kind, common)
-                result.append(Flag(kind, (a, b), said[kind].format(share=share, size=size), passage=shown))
+                result.append(Flag(kind, (a, b), say(said[kind], share=share, size=size), passage=shown))
     return result
 
 

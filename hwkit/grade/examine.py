@@ -9,6 +9,7 @@ import json
 import re
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,12 @@ from PIL import Image
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached
-from hwkit.grade import provenance
-from hwkit.grade.intake import Files, Refused, opened, picture_size, shown
+from hwkit.grade import pdf, provenance
+from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
-from hwkit.language import say, sentences
+from hwkit.language import listing, say, sentences
 from hwkit.measure import check, score
 from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
 from hwkit.measure.distances import KEPT, spaced
@@ -62,6 +63,7 @@ class Settings:
     kit: str | None = None  # the weights that come with the kit
     functions: bool = False
     seeds: str | None = None
+    secret: str = ""  # of the class: what is drawn of a submission is drawn by it too, so that nobody knows it before
     cache: str = "."  # a folder for what all submissions need
 
 
@@ -187,7 +189,7 @@ def layout(files: Files) -> Layout:
     images = {n: n.removeprefix(folder) for n in files.sizes if n.startswith(folder) and n not in known}
     if not folder:  # with all else at the top: other folders are not the images'
         images = {n: below for n, below in images.items() if "/" not in below}
-    texts = [n for n in pages if suffix(n) in READABLE]
+    texts = [n for n in pages if suffix(n) in READABLE or (suffix(n) == ".pdf" and pdf.is_installed())]
     report = pages[0] if pages else ""
     return Layout(folder, images, grids, report, weights, facts, manifest, history, code, texts)
 
@@ -212,11 +214,14 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
             try:
                 facts |= step()
             except (*BROKEN, Refused) as error:
-                work.files.problems.append(f"{step.__name__}: {shown(str(error)) or type(error).__name__}")
+                said = "A part of the examination broke off ({part}: {why})."
+                work.files.problems.append(say(said, part=step.__name__, why=reason(error)))
         traces = work.traces()
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
         problems += (say("{count:,} more problems of this kind.", count=len(files.problems) - 20),)
+    if facts.get("untried"):
+        found = replace(found, key="")  # it is tried again the next time
     return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
 
 
@@ -269,10 +274,13 @@ class Work:
         if not same and round(share * len(self.looked.stack)) <= max(2, int(COPIES * len(self.looked.stack))):
             return ()
         shown_pairs = [beside(a, b) for a, b in zip(pairs.images[:6], pairs.nearest[:6], strict=True)]
-        said = f"{share:.1%} of the images come as near to a training digit as only 0.1 % of unseen real digits do"
+        said = say(
+            "{share:.1%} of the images come as near to a training digit as only 0.1 % of unseen real digits do.",
+            share=share,
+        )
         if same:
-            said += f"; of the ten nearest, {same} are training digits, pixel by pixel"
-        return ((f"{said}.", tuple(shown_pairs), "training digits"),)
+            said = sentences(said, say("Of the ten nearest, {same} are training digits, pixel by pixel.", same=same))
+        return ((said, tuple(shown_pairs), "training digits"),)
 
     def quality(self) -> dict:
         """FID, KID, precision and recall, and what as many real digits score."""
@@ -307,7 +315,7 @@ class Work:
             with Image.open(io.BytesIO(data)) as image:
                 grey = np.asarray(image.convert("L"))
         except (*DAMAGED, Image.DecompressionBombError) as error:
-            return say("{name} cannot be looked at: {why}.", name=shown(name), why=shown(str(error)))
+            return say("{name} cannot be looked at: {why}.", name=shown(name), why=reason(error))
         if min(grey.shape) < 100:
             said = "{name} has only {width}×{height} pixels: no eight rows can be seen in it."
             return say(said, name=shown(name), width=grey.shape[1], height=grey.shape[0])
@@ -337,7 +345,7 @@ class Work:
             return json.loads(self.files.read(name, LARGEST_TEXT))
         except (ValueError, RecursionError) as error:
             said = "{name} is no JSON that can be read ({why})."
-            self.files.problems.append(say(said, name=shown(name), why=shown(str(error))))
+            self.files.problems.append(say(said, name=shown(name), why=reason(error)))
             return None
 
     # Where the images come from
@@ -350,7 +358,8 @@ class Work:
         numbered = {int(name[:5]): i for i, name in enumerate(self.looked.names) if re.fullmatch(r"\d{5}\.png", name)}
         pictures = {k: self.looked.stack[i] for k, i in numbered.items()}
         if self.denoise:
-            again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, self.fingerprint)
+            drawn_by = f"{self.bench.settings.secret} {self.fingerprint}"
+            again = provenance.again(self.denoise, made, pictures, self.bench.settings.again, drawn_by)
         else:
             again = Again(trouble=weights.trouble or say("No weights were handed in."))
         text = self.files.read(self.layout.history, LARGEST_TEXT) if self.layout.history else None
@@ -388,20 +397,32 @@ class Work:
         if not self.bench.settings.functions:
             return {}
         from hwkit.grade.functions import grade_functions
+        from hwkit.grade.isolated import NoIsolation
 
-        notebooks = [self.files.read(name, LARGEST_TEXT) for name in self.layout.code if suffix(name) == ".ipynb"]
-        seeds = self.bench.settings.seeds
-        found = grade_functions(notebooks, Path(seeds) if seeds else None, self.bench.isolated)
+        notebooks, seeds = self.notebooks(), self.bench.settings.seeds
+        try:
+            found = grade_functions(notebooks, Path(seeds) if seeds else None, self.bench.isolated)
+        except NoIsolation as error:
+            return {"untried": str(error)}
         return {"tasks": tuple(Task(str(r.number), bool(r.passed), str(r.text)) for r in found.values())}
+
+    def notebooks(self) -> list[bytes]:
+        """Those that can be read; one that cannot is a problem, and takes nothing from the others."""
+        found = []
+        for name in self.layout.code:
+            if suffix(name) == ".ipynb":
+                try:
+                    found.append(self.files.read(name, LARGEST_TEXT))
+                except Refused as error:
+                    self.files.problems.append(str(error))
+        return found
 
     # What is known already
 
     def recognised(self) -> dict:
         """Weights and images that come with the kit, beside the copies that `pictures` found."""
         known = self.copied(self.looked.found.pairs) if self.looked.found else ()
-        if self.bench.kit:
-            known += self.kits_weights() + self.kits_pictures()
-        return {"known": known}
+        return {"known": known + (self.kits_weights() + self.kits_pictures() if self.bench.kit else ())}
 
     def kits_weights(self) -> tuple:
         if self.denoise is None:
@@ -411,9 +432,11 @@ class Work:
             return ()
         said = "The weights are those that come with the kit."
         if far >= 1e-3:
-            said = f"The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
-            said += "those; that of two trainings has 100 % or more."
-        return ((said, (), "kit's weights"),)
+            said = (
+                "The weights lie near those that come with the kit: the difference has {far:.1%} of the length of "
+                "those; that of two trainings has 100 % or more."
+            )
+        return ((say(said, far=far), (), "kit's weights"),)
 
     def kits_pictures(self) -> tuple:
         """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
@@ -421,16 +444,19 @@ class Work:
         guided = self.bench.kit[0].guide is not None
         kinds = [(sampler.resolve(T, guided), 0) for sampler in DEFAULTS]
         if self.made.sampler:
-            with contextlib.suppress(ValueError):  # a sampler that the kit's weights cannot have
+            with contextlib.suppress(ValueError, TypeError):  # one that there is not hides nothing: the others are tried
                 kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
         for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
             kits = self.bench.kits_images(sampler, seed)
             nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
             pairs = [(i, j) for i, j in enumerate(nearest) if alike(kits[i], self.looked.stack[j])]
             if len(pairs) >= min(SEVERAL, len(kits)):
-                names = ", ".join(self.looked.names[j] for _, j in pairs[:3])
-                said = f"{len(pairs)} of {len(kits)} images that the kit's weights make ({sampler}, seed {seed}) "
-                said += f"are in it: {names}{', …' if len(pairs) > 3 else '.'}"
+                said = (
+                    "{count} of {all} images that the kit's weights make ({sampler}, seed {seed}) are in it, such as "
+                    "{names}."
+                )
+                facts = {"count": len(pairs), "all": len(kits), "sampler": sampler, "seed": seed}
+                said = say(said, **facts, names=listing(self.looked.names[j] for _, j in pairs[:3]))
                 pictures = tuple(beside(self.looked.stack[j], kits[i]) for i, j in pairs[:6])
                 found.append((said, pictures, "kit's images"))
         return tuple(found)
@@ -449,7 +475,8 @@ class Work:
     def text(self, name: str) -> str:
         try:
             return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
-        except Refused:
+        except Refused as error:
+            self.files.problems.append(str(error))
             return ""
 
 
@@ -457,12 +484,13 @@ class Work:
 
 
 def hashes(stack: np.ndarray) -> np.ndarray:
-    """A number for each uint8 image (N, 3, 28, 28), uint64 (N,), equal for equal pixels; 0 of a blank one."""
+    """A number for each uint8 image (N, 3, 28, 28), uint64 (N,), equal for equal pixels; 0 of a blank one only."""
     factors = np.random.default_rng(0).integers(1, 2**63, 3 * 28 * 28, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     found = np.zeros(len(stack), np.uint64)
     for start in range(0, len(stack), 500):
         block = stack[start : start + 500].reshape(-1, 3 * 28 * 28)
-        found[start : start + 500] = (block * factors).sum(axis=1, dtype=np.uint64) * (np.ptp(block, axis=1) >= FLAT)
+        sums = (block * factors).sum(axis=1, dtype=np.uint64) | np.uint64(1)
+        found[start : start + 500] = sums * (np.ptp(block, axis=1) >= FLAT)
     return found
 
 
@@ -504,7 +532,13 @@ def png(pixels: np.ndarray) -> str:
 
 
 def readable(name: str, data: bytes) -> str:
-    """The words of a page, or the code of a notebook or script."""
+    """The words of a page or PDF, or the code of a notebook or script. Refused where a PDF gives none."""
+    if suffix(name) == ".pdf":
+        try:
+            return pdf.words(data)
+        except ValueError as error:
+            said = "{name}: no words could be read in it, so they are not compared with others'."
+            raise Refused(say(said, name=shown(name))) from error
     text = data.decode("utf-8", errors="replace")
     if suffix(name) in (".html", ".htm"):
         return html.unescape(re.sub(r"<[^<>]*>", " ", without_hidden(text)))
@@ -534,7 +568,11 @@ def without_hidden(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Small letters; a Chinese character is a word of its own; numbers are left out, which differ in equal pages."""
+    """Small letters; a Chinese character is a word of its own; numbers are left out, which differ in equal pages.
+
+    So are signs that nobody sees, and letters in another dress are the letters: else equal pages would differ by them.
+    """
+    text = "".join(sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
     return re.findall(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+", text.lower())
 
 

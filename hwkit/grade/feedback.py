@@ -9,6 +9,7 @@ import io
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,14 +18,13 @@ from pathlib import Path
 import jinja2
 
 from hwkit.files import write_json, write_text
-from hwkit.grade.evidence import Flag
+from hwkit.grade.evidence import MANY, Flag
 from hwkit.grade.roster import Entry
-from hwkit.grade.rubric import LABELS, PARTS, Grade, Rubric
+from hwkit.grade.rubric import LABELS, PARTS, Grade, Mark, Rubric
 from hwkit.grade.submission import Submission
 from hwkit.language import html_language, say
 
 BINS = 10  # of the distribution
-MANY = 60  # flags on the page; the CSV has all
 MEASURES = ("value", "error", "kid", "kid_error", "precision", "recall")
 
 
@@ -73,6 +73,7 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
         write_json(folder / f"{result.id}.results.json", gradescope(result, protocol))
     shown = {"results": results, "flags": flags[:MANY], "more": max(0, len(flags) - MANY), "places": places}
     shown["parts"] = [part for part in PARTS if any(result.grade[part] for result in results)]
+    shown["untried"] = Counter(result.found.untried for result in results if result.found.untried)
     shown["flagged"] = {name for flag in flags for name in flag.ids}
     shown |= {"facts": facts, "protocol": protocol, "chart": distribution(results), "scale": scale(places)}
     write_text(out / "class.html", render("class.html", **shown))
@@ -95,9 +96,9 @@ def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> st
     rows.writerow(names)
     for result in results:
         found, grade, entry = result.found, result.grade, result.entry
-        row = [entry.id, entry.name, entry.path.name if entry.path else "", "late" if entry.late else ""]
+        row = [entry.id, entry.name, entry.file, "late" if entry.late else ""]
         row += [f"failed: {found.failed}" if found.failed else "graded", number(grade.total), number(grade.most)]
-        row += [number(mark.points) if (mark := grade[part]) else "" for part in asked]
+        row += [points(grade[part]) for part in asked]
         row += [number(sum(cost.points for cost in grade.penalties)), found.images]
         for name in protocols:
             row += [number(found.numbers.get(name, {}).get(what), 5) for what in MEASURES]
@@ -109,6 +110,13 @@ def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> st
         row += [" ".join(found.problems), number(found.seconds)]
         rows.writerow(map(safe_cell, row))
     return "\ufeff" + buffer.getvalue()  # with the mark by which Excel knows UTF-8
+
+
+def points(mark: Mark | None) -> str:
+    """A part's points in a cell: empty where the part was not asked for."""
+    if mark is None:
+        return ""
+    return number(mark.points) if mark.measured else say("not measured")
 
 
 def flag_words(flag: Flag, name: str) -> str:
@@ -313,6 +321,7 @@ def templates() -> jinja2.Environment:
         "say": say,
         "title": title,
         "number": number,
+        "points": points,
         "measure_rows": measure_rows,
         "LABELS": LABELS,
     }

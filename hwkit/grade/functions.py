@@ -19,7 +19,8 @@ from hwkit.course.selfcheck import BLANKS
 from hwkit.course.tasks import BY_NAME, TASKS, Task
 from hwkit.files import expanded
 from hwkit.grade.allowed import BUILTINS, GIVEN, MODULES, TYPES, Refused, vetted
-from hwkit.grade.isolated import Isolated, NoIsolation
+from hwkit.grade.isolated import Isolated
+from hwkit.language import say, sentences
 
 LARGEST = 64 * 2**20  # bytes of a notebook, its pictures included
 MOST_SEEDS = 16
@@ -61,8 +62,7 @@ def grade_functions(
     notebooks: the bytes of .ipynb files; of functions that stand in several, the last that is no blank counts. seeds: a
     file of integers, as JSON or with spaces or lines between, that draw the inputs (ValueError where it holds none); by
     default one is drawn anew, and said in the results. isolated: a process kept from one submission to the next; by
-    default one is started, and ended. Where none can be shut in on this machine nothing is run, and the text of each
-    result says what to install.
+    default one is started, and ended. Raises NoIsolation, which says what to install, where none can be shut in here.
     """
     chosen = read_seeds(seeds) if seeds else [secrets.randbelow(2**31)]
     read = [read_notebook(content) for content in notebooks]
@@ -70,16 +70,14 @@ def grade_functions(
     for task in TASKS:
         try:
             jobs.append(lifted(task, read))
-        except Refused as error:
-            results[task.name] = FunctionResult(task.number, False, str(error), ran=False)
-    drawn = "" if seeds else f" (The inputs were drawn with the seed {chosen[0]}.)"
-    try:
-        for name, said in (run(jobs, chosen, isolated) if jobs else {}).items():
-            text = "".join(sign if sign.isprintable() else " " for sign in said["text"])
-            results[name] = FunctionResult(BY_NAME[name].number, said["passed"], text + drawn)
-    except NoIsolation as error:
-        for job in jobs:
-            results[job["name"]] = FunctionResult(BY_NAME[job["name"]].number, False, str(error), ran=False)
+        except (Refused, RecursionError, MemoryError, SyntaxError) as error:
+            said = say("It was not run: Python cannot read it ({error}).", error=type(error).__name__)
+            said = str(error) if isinstance(error, Refused) else said
+            results[task.name] = FunctionResult(task.number, False, said, ran=False)
+    drawn = "" if seeds else say("(The inputs were drawn with the seed {seed}.)", seed=chosen[0])
+    for name, said in (run(jobs, chosen, isolated) if jobs else {}).items():
+        text = "".join(sign if sign.isprintable() else " " for sign in said["text"])
+        results[name] = FunctionResult(BY_NAME[name].number, said["passed"], sentences(text, drawn))
     return {task.name: results[task.name] for task in TASKS}
 
 
@@ -178,11 +176,8 @@ def lifted(task: Task, notebooks: list[Notebook]) -> dict:
     found = [each for each in found if not is_blank(each[1].statement)] or found
     if not found:
         broken = any(f"def {task.name}(" in text for notebook in notebooks for text in notebook.unread)
-        raise Refused(
-            f"The cell that defines {task.name} is no Python, so it was not run."
-            if broken
-            else f"There is no {task.name} in the notebooks."
-        )
+        said = "The cell that defines {name} is no Python, so it was not run."
+        raise Refused(say(said if broken else "There is no {name} in the notebooks.", name=task.name))
     notebook, piece = found[-1]
     own, others, todo = {task.name: piece}, set(), [piece.source]
     while todo:

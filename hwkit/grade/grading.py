@@ -30,9 +30,9 @@ from hwkit.grade import evidence, feedback
 from hwkit.grade.examine import BROKEN, Bench, Settings, examine
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
-from hwkit.grade.rubric import read_rubric
+from hwkit.grade.rubric import Rubric, read_rubric
 from hwkit.grade.submission import Submission, Traces
-from hwkit.language import language, say
+from hwkit.language import language, say, sentences, speak
 from hwkit.runs import checkpoint
 
 MINUTES = 20.0  # for one submission
@@ -77,19 +77,22 @@ def grade(
     bench = Bench(settings)  # what is wrong with the training images is said now
     if settings.protocol == "inception":
         _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
-    if settings.functions:
-        prove_isolation(settings)
+    untried = why_untried(settings) if settings.functions else ""
+    if untried:
+        yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
-        if settings.functions and not settings.seeds:  # drawn once, so that all students have the same inputs
-            settings = replace(settings, seeds=str(drawn_seeds(state / "seeds.txt")))
+        seeds = drawn_seeds(state / "seeds.txt")  # once: all students have the same inputs, and nobody knows them
+        settings = replace(settings, functions=settings.functions and not untried, secret=seeds.read_text("utf-8"))
+        if settings.functions and not settings.seeds:
+            settings = replace(settings, seeds=str(seeds))
         jobs_todo = pending(found, settings, bench, state)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
             for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
                 bar.update()
-        yield from written(found, bench, rules, state, out)
+        yield from written(found, bench, rules, out, untried)
 
 
 def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path) -> list[Job]:
@@ -127,8 +130,8 @@ def keep(state: Path, found: Submission, traces: Traces) -> None:
     write_json(state / f"{found.id}.json", found.to_json())
 
 
-def prove_isolation(settings: Settings) -> None:
-    """ValueError where students' functions cannot be shut in on this machine, or the seeds cannot be used."""
+def why_untried(settings: Settings) -> str:
+    """Why students' functions cannot be tried on this machine; "" where they can. ValueError for seeds of no use."""
     from hwkit.grade.functions import read_seeds
     from hwkit.grade.isolated import Isolated, NoIsolation
 
@@ -137,7 +140,8 @@ def prove_isolation(settings: Settings) -> None:
     try:
         Isolated().close()
     except NoIsolation as error:
-        raise ValueError(str(error)) from error
+        return str(error)
+    return ""
 
 
 def drawn_seeds(path: Path) -> Path:
@@ -159,9 +163,10 @@ class Worker:
     """A process that examines one submission after the other."""
 
     def __init__(self, settings: Settings, state: Path):
-        context = multiprocessing.get_context("spawn")
+        context = processes()
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, settings, state), daemon=True)
+        ours = {name: value for name, value in os.environ.items() if name.startswith("HWKIT_")}
+        self.process = context.Process(target=serve, args=(theirs, settings, state, ours, language()), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -179,8 +184,27 @@ class Worker:
         self.process.join()
 
 
-def serve(pipe, settings: Settings, state: Path) -> None:
-    """What a process does: examines what it is given, keeps what it finds, and says that it is done."""
+def processes():
+    """How processes begin: forked from one that has loaded torch and has done nothing, so its memory is there once.
+
+    Where the system has no such thing each loads its own.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hwkit.grade.examine"])
+    return context
+
+
+def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken: str) -> None:
+    """What a process does: examines what it is given, keeps what it finds, and says that it is done.
+
+    ours: the kit's variables of the environment as they are now, as what this process was forked from may be older.
+    """
+    for name in [name for name in os.environ if name.startswith("HWKIT_")]:
+        del os.environ[name]
+    os.environ.update(ours)
+    speak(spoken)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (of words and bars there would be too many)
     if sys.platform == "linux":
@@ -258,14 +282,20 @@ def heard(worker: Worker) -> str | None:
 # What is written
 
 
-def written(found: Sequence[Entry], bench: Bench, rules, state: Path, out: Path) -> Iterator[str]:
-    """Points, flags and pages of what was found."""
+def written(found: Sequence[Entry], bench: Bench, rules: Rubric, out: Path, untried: str) -> Iterator[str]:
+    """Points, flags and pages of what was found. untried: why nobody's functions were, though they were asked for."""
+    state = out / "state"
     submissions: dict[str, Submission] = {}
     traces: dict[str, Traces] = {}
     for entry in found:
         why = say("It was not examined.") if entry.path else say("Nothing was handed in.")
         nothing = Submission(id=entry.id, failed=why), Traces.none()
-        submissions[entry.id], traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
+        one, traces[entry.id] = (known(state, entry.id) if entry.path else None) or nothing
+        if untried:
+            one = replace(one, tasks=None, untried=untried)
+        elif bench.settings.functions and not one.untried:
+            one = replace(one, tasks=one.tasks or ())  # what failed altogether has none that pass
+        submissions[entry.id] = one
     digits = evidence.known_digits(bench.settings.train or os.environ.get("HWKIT_MNIST"), bench.train)
     flags = evidence.flags(found, submissions, traces, digits, rules.flags)
     protocol = bench.settings.protocol

@@ -12,6 +12,7 @@ import stat
 import struct
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ ARCHIVE, UNPACKED, FILE = 512 * MB, 1024 * MB, 256 * MB  # bytes at most: of a .
 MEMBERS, DIRECTORY = 50_000, 16 * MB  # files at most, and bytes of the list of them in a .zip
 LOOSE, RATIO = 8 * MB, 100  # a file larger than this may not unpack to more than RATIO times what it is packed in
 DEPTH = 8  # folders in folders
+ARCHIVES, FEW = 5, 10  # .zips in a submission that are opened, at most; where fewer pictures than FEW lie beside them
 SIDE = 4_096  # pixels of a picture, at most; a figure at 600 dpi has fewer
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
@@ -52,7 +54,7 @@ class Files(ABC):
         try:
             data = self._bytes(name, size + 1)
         except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of a method of packing that it does not know
-            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=shown(str(error)))) from error
+            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=reason(error))) from error
         self.left -= len(data)
         if len(data) > size:
             raise Refused(say("{name} is larger than the {size:,} bytes that it says.", name=shown(name), size=size))
@@ -138,7 +140,7 @@ class Archive(Files):
             raise
         except (*DAMAGED, NotImplementedError, struct.error) as error:  # as in `read`
             file.close()
-            raise Refused(say("It is no .zip that can be read ({why}).", why=shown(str(error)))) from error
+            raise Refused(say("It is no .zip that can be read.")) from error  # of the reason zipfile says little
         if (declared := sum(self.sizes.values())) > UNPACKED:
             said = "It would unpack to {size:,} bytes, more than the {most:,} that are read."
             raise Refused(say(said, size=declared, most=UNPACKED))
@@ -162,6 +164,37 @@ class Archive(Files):
     def _bytes(self, name: str, most: int) -> bytes:
         with self.archive.open(self.members[name]) as file:
             return file.read(most)
+
+
+class Joined(Files):
+    """A submission with what is in its .zips: of one by its names, of several each below its own.
+
+    Raises Refused where there is one, which cannot be read.
+    """
+
+    def __init__(self, outer: Files, archives: list[str]):
+        super().__init__(problems=list(outer.problems))
+        self.places: dict[str, tuple[Files, str]] = {}
+        for name in archives[:ARCHIVES]:
+            try:
+                inner = Archive(outer.read(name))
+            except Refused as error:
+                if len(archives) == 1:
+                    raise Refused(f"{shown(name)}: {error}") from error
+                self.problems.append(f"{shown(name)}: {error}")
+                continue
+            self.problems += inner.problems
+            self._add(inner, f"{name[:-4]}/" if len(archives) > 1 else "")
+        self._add(outer, "", set(archives))
+
+    def _add(self, files: Files, below: str, without: Collection[str] = ()) -> None:
+        for name in files.sizes:
+            if name not in without and (taken := self._take(below + name, files.sizes[name])):
+                self.places[taken] = files, name
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        files, own = self.places[name]
+        return files._bytes(own, most)
 
 
 def directory_size(file, size: int) -> int:
@@ -198,10 +231,15 @@ def shown(name: str) -> str:
     return words if len(words) <= 80 else f"{words[:50]}…{words[-25:]}"
 
 
-def opened(path: Path) -> Files:
-    """The files of a submission; of a folder or .zip in which nothing but one .zip is of use, those in that.
+def reason(error: Exception) -> str:
+    """What an error says, as a part of a sentence of ours: without a full stop of its own at the end."""
+    return shown(str(error) or type(error).__name__).rstrip(" .…。")
 
-    Raises Refused where it is neither, OSError where it cannot be read.
+
+def opened(path: Path) -> Files:
+    """The files of a submission; where hardly a picture lies in it but a .zip does, those in that and those beside it.
+
+    Raises Refused where it is neither folder nor .zip, OSError where it cannot be read.
     """
     if path.is_symlink():
         raise Refused(say("It is a link: it was not followed."))
@@ -210,13 +248,8 @@ def opened(path: Path) -> Files:
     else:
         files = Folder(path)
     archives = [name for name in files.sizes if name.lower().endswith(".zip")]
-    if len(archives) == 1 and not any(name.lower().endswith(".png") for name in files.sizes):
-        try:
-            inner = Archive(files.read(archives[0]))
-        except Refused as error:
-            raise Refused(f"{shown(archives[0])}: {error}") from error
-        inner.problems[:0] = files.problems
-        return inner
+    if archives and sum(name.lower().endswith(".png") for name in files.sizes) < FEW:
+        return Joined(files, archives)
     return files
 
 

@@ -17,6 +17,7 @@ import importlib.util
 import json
 import linecache
 import os
+import re
 import select
 import shutil
 import signal
@@ -27,6 +28,8 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+
+from hwkit.language import clauses, language, say, speak
 
 if sys.platform != "win32":  # which has no such limits, and is refused
     import resource
@@ -70,35 +73,41 @@ class Isolated:
             outside.write_text("must not be read from inside")
             words = bwrap() if how == "bwrap" else []
             if words is None:
-                tried.append("bwrap is not installed")
+                tried.append(say("bwrap is not installed"))
             else:
-                self.process = started(words, {"how": how, "inside": str(inside), "outside": str(outside)})
+                config = {"how": how, "inside": str(inside), "outside": str(outside), "language": language()}
+                self.process = started(words, config)
                 answer = self.answer(START)
                 if answer == {"ready": True}:
                     return
-                tried.append(f"{how}: {(answer or {}).get('why', 'it did not start')}")
+                tried.append(f"{how}: {(answer or {}).get('why') or say('it did not start')}")
             self.close()
-        raise NoIsolation(
-            "Students' functions were not run, because this machine cannot shut them in "
-            f"({'; '.join(tried) or 'that needs Linux'}). On Debian or Ubuntu, `sudo apt install bubblewrap` makes it "
-            "possible; in a container, allow it user namespaces; elsewhere, grade on a Linux machine."
+        said = (
+            "Students' functions were not run, because this machine cannot shut them in ({why}). On Debian or Ubuntu, "
+            "`sudo apt install bubblewrap` makes it possible; in a container, allow it user namespaces; elsewhere, "
+            "grade on a Linux machine."
         )
+        raise NoIsolation(say(said, why=clauses(*tried) or say("that needs Linux")))
 
     def run(self, jobs: list[dict], seeds: list[int]) -> dict[str, dict]:
-        """By the names of the tasks: {'passed': …, 'text': …}. Jobs: see `attempt`. NoIsolation if the process dies."""
-        if self.process is None:
-            self.start()
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
-            self.process.stdin.write(json.dumps({"jobs": jobs, "seeds": seeds}).encode() + b"\n")
-            self.process.stdin.flush()
-        found = {}
-        for job in jobs:
-            answer = self.answer(WALL + 30)
-            if answer is None:
-                self.close()  # the next call starts another
-                raise NoIsolation("The process that runs students' functions has ended: run the same command again.")
-            found[job["name"]] = answer
-        return found
+        """By the names of the tasks: {'passed': …, 'text': …}. Jobs: see `attempt`. NoIsolation if none can be shut in.
+
+        Where the process dies, another is started and has the same job: the system may have ended it. Where that one
+        dies too, it is the job's doing.
+        """
+        return {job["name"]: self.one(job, seeds) for job in jobs}
+
+    def one(self, job: dict, seeds: list[int]) -> dict:
+        for _ in range(2):
+            if self.process is None:
+                self.start()
+            with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+                self.process.stdin.write(json.dumps({"job": job, "seeds": seeds}).encode() + b"\n")
+                self.process.stdin.flush()
+            if answer := self.answer(WALL + 30):
+                return answer
+            self.close()
+        return {"passed": False, "text": say("It ended the process in which it ran.")}
 
     def answer(self, seconds: float) -> dict | None:
         """The next line that the process says; None where it has ended or does not answer."""
@@ -168,6 +177,7 @@ def bwrap() -> list[str] | None:
 def serve() -> None:
     """Shuts this process in, then answers one line for each task that stands in a line of the input."""
     config = json.loads(sys.argv[1])
+    speak(config["language"])
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)  # what a student prints goes nowhere
@@ -199,9 +209,8 @@ def serve() -> None:
     out.write(json.dumps({"ready": True}).encode() + b"\n")
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        for job in request["jobs"]:
-            said = forked(lambda job=job, seeds=request["seeds"]: attempt(job, seeds))
-            out.write(json.dumps(answer_from(said)).encode() + b"\n")
+        said = forked(lambda request=request: attempt(request["job"], request["seeds"]))
+        out.write(json.dumps(answer_from(said)).encode() + b"\n")
 
 
 def answer_from(said) -> dict:
@@ -296,7 +305,7 @@ def forked(work) -> dict | str:
         try:
             said = json.dumps(work()).encode()
         except BaseException as error:
-            said = json.dumps(f"It could not be tried ({type(error).__name__}).").encode()
+            said = json.dumps(say("It could not be tried ({error}).", error=type(error).__name__)).encode()
         os.write(write, said[:LARGEST])
         os._exit(0)
     os.close(write)
@@ -311,10 +320,11 @@ def forked(work) -> dict | str:
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status) and not said:
         late = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-        return f"It did not end within {SECONDS} seconds." if late else "It ended the process in which it ran."
+        ended = say("It ended the process in which it ran.")
+        return say("It did not end within {seconds} seconds.", seconds=SECONDS) if late else ended
     with contextlib.suppress(ValueError):
         return json.loads(said)
-    return "It gave nothing that could be read."
+    return say("It gave nothing that could be read.")
 
 
 def attempt(job: dict, seeds: list[int]) -> dict:
@@ -341,8 +351,9 @@ def attempt(job: dict, seeds: list[int]) -> dict:
             if not result:
                 break
     except Exception as error:  # as in `check`: what it gives cannot even be compared, or it cannot be defined
-        return {"passed": False, "text": f"It stopped with {type(error).__name__}: {str(error)[:200]}"}
-    text = result.text.split("\n")[0].removeprefix(f"{result.text[:1]} {task}: ")
+        said = say("It stopped with {error}: {why}", error=type(error).__name__, why=str(error)[:200])
+        return {"passed": False, "text": said}
+    text = re.sub(rf"^. {re.escape(str(task))}[:：] *", "", result.text.split("\n")[0])
     return {"passed": result.passed, "text": text}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED
+from hwkit.grade.intake import reason, shown
 from hwkit.language import say
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import images
@@ -86,6 +87,7 @@ def read_weights(path: Path, name: str) -> tuple[Weights, Denoiser | None]:
         denoise = checkpoint.load_denoiser(path)
     except (*DAMAGED, RecursionError, AssertionError) as error:
         said = " ".join(str(error).replace(str(path), name).split())[:300] or type(error).__name__
+        said = "".join(letter if letter.isprintable() else "�" for letter in said)
         return Weights(name, sha, trouble=said), None
     facts = {key: content.get(key) for key in ("epoch", "images_seen")}
     facts = {key: value if isinstance(value, int) else None for key, value in facts.items()}
@@ -128,7 +130,7 @@ def check_network(content: Mapping) -> None:
     held = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if odd := sorted({name for name in wanted.keys() | held.keys() if wanted.get(name) != held.get(name)}):
         said = "its weights do not fit the network that it describes ({count} differ, such as {name})."
-        raise ValueError(say(said, count=len(odd), name=str(odd[0])[:80]))
+        raise ValueError(say(said, count=len(odd), name=shown(str(odd[0]))))
     if sum(math.prod(shape) for shape in wanted.values()) > LARGEST // 4:
         raise ValueError(say("its network is larger than any that this homework needs, so it was not built."))
 
@@ -167,25 +169,28 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
         sampler, seed = Sampler.of(made["sampler"]), made["seed"]
         batch, precision = made.get("batch", 100), made.get("precision", "fp32")
         if type(seed) is not int or not 0 <= seed < 2**63 or precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError("its seed or precision is none")
+            raise ValueError(say("its seed or floating-point format is not a valid one"))
         if type(batch) is not int or type(sampler.steps) not in (int, type(None)):
-            raise ValueError("its batch or steps are no whole numbers")
+            raise ValueError(say("its batch or steps are no whole numbers"))
         sha, on_device = str(made["checkpoint_sha256"])[:64], bool(made.get("device_noise", False))
     except (KeyError, TypeError, ValueError) as error:
         said = "What is said about sampler and seed cannot be read ({why})."
-        return Origin(trouble=say(said, why=str(error)[:120]))
+        return Origin(trouble=say(said, why=reason(error)))
     return Origin(sampler, seed, precision, sha, on_device, batch)
 
 
-def chosen(numbers: Sequence[int], count: int, fingerprint: str, steps: int) -> list[int]:
-    """Which images to make again: drawn by the submission's own hash, so that nobody knows them beforehand."""
+def chosen(numbers: Sequence[int], count: int, drawn_by: str, steps: int) -> list[int]:
+    """Which images to make again: drawn by the submission's own hash and a secret of the class.
+
+    By the hash alone a student could pack images of another origin again and again, until only good ones are drawn.
+    """
     count = min(len(numbers), count, max(2, EVALUATIONS // max(1, steps)))
-    rng = np.random.default_rng(int(fingerprint[:16] or "0", 16))
+    rng = np.random.default_rng(int(hashlib.sha256(drawn_by.encode()).hexdigest()[:16], 16))
     return sorted(int(k) for k in rng.choice(np.asarray(numbers), count, replace=False)) if count else []
 
 
-def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], count: int, fingerprint: str) -> Again:
-    """Makes some of the images again and compares. pictures: uint8 (3, 28, 28) by their numbers."""
+def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], count: int, drawn_by: str) -> Again:
+    """Makes some of the images again and compares. pictures: uint8 (3, 28, 28) by their numbers. Drawn as `chosen`."""
     if made.trouble:
         return Again(trouble=made.trouble)
     if made.device_noise and made.sampler.needs_noise:
@@ -195,7 +200,7 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
         sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     except (ValueError, TypeError) as error:
         return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
-    numbers = chosen(list(pictures), count, fingerprint, sampler.steps)
+    numbers = chosen(list(pictures), count, drawn_by, sampler.steps)
     remade = remake(denoise, sampler, made.seed, numbers, made.precision)
     kinds = [likeness(image, pictures[k]) for image, k in zip(remade, numbers, strict=True)]
     return Again(tuple(numbers), *(kinds.count(kind) for kind in ("equal", "near", "other")))
@@ -243,9 +248,9 @@ def read_history(text: bytes | None, facts: Mapping | None) -> tuple[list[dict],
         try:
             rows = [json.loads(line) for line in rows.decode().splitlines()] if isinstance(rows, bytes) else list(rows)
             records = [checked(Record(**row)) for row in rows]
-        except (ValueError, TypeError, RecursionError, AttributeError) as error:
+        except (ValueError, TypeError, RecursionError, AttributeError, OverflowError) as error:
             said = "The history in {name} is not as the training writes it ({why})."
-            faults.append(say(said, name=name, why=str(error)[:100]))
+            faults.append(say(said, name=name, why=reason(error)))
             continue
         if lines and records != lines:
             faults.append(say("The histories in history.jsonl and in run.json differ."))
@@ -258,9 +263,9 @@ def checked(record: Record) -> dict:
     numbers = (record.epoch, record.loss, record.images_seen, record.seconds, record.lr, record.images_per_second)
     points = [value for point in record.curve for value in point]
     if not all(type(v) in (int, float) and math.isfinite(v) for v in (*numbers, *points)):
-        raise ValueError("a value is no number, or not finite")
+        raise ValueError(say("a value is no number, or not finite"))
     if not all(len(point) == 2 for point in record.curve) or type(record.is_best) is not bool:
-        raise ValueError("a point of the curve is no pair")
+        raise ValueError(say("a point of the curve is no pair"))
     return record._asdict()
 
 
@@ -307,7 +312,7 @@ def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]
     told = (facts.get("epoch"), facts.get("images_seen"))
     if told not in [(line["epoch"], line["images_seen"]) for line in lines]:
         said = "run.json says epoch {epoch} and {seen} images seen; no epoch does."
-        found["facts"] = say(said, epoch=str(told[0])[:20], seen=str(told[1])[:20])
+        found["facts"] = say(said, epoch=shown(str(told[0])), seen=shown(str(told[1])))
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwkit.files import is_leftover
+from hwkit.language import listing, say
 
 ID_COLUMNS = ("id", "studentid", "studentnumber", "sid", "number", "學號", "学号", "學生學號")
 NAME_COLUMNS = ("name", "fullname", "studentname", "student", "姓名", "學生姓名")
@@ -35,6 +36,11 @@ class Entry:
     path: Path | None  # None: of the roster, but nothing was handed in
     late: bool = False
     doubts: tuple[str, ...] = ()  # what a person should look at
+
+    @property
+    def file(self) -> str:
+        """What was handed in, as it is called; "" where nothing was."""
+        return readable(self.path.name) if self.path else ""
 
 
 def read_roster(path: Path) -> list[Student]:
@@ -74,14 +80,14 @@ def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iter
         raise ValueError(f"{folder} holds no submissions: name the folder that holds a .zip or a folder of each.")
     students, found = {student.id: student for student in roster or ()}, []
     for path in sorted(taken, key=lambda path: path.name):
-        stem = path.stem if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name
+        stem = readable(path.stem if path.suffix.lower() in (".zip", ".7z", ".rar", ".gz") else path.name)
         matched = owners(stem, students.values())
         doubts = []
         if roster and not matched:
-            doubts.append("No student of the roster has this name or id.")
+            doubts.append(say("No student of the roster has this name or id."))
         elif len(matched) > 1:
-            others = ", ".join(student.id for student in matched[1:])
-            doubts.append(f"The file's name also fits {others}: the first one that it names was taken.")
+            said = "The file's name also fits {others}: the first one that it names was taken."
+            doubts.append(say(said, others=listing(student.id for student in matched[1:])))
         student = matched[0] if matched else Student(stem, stem)
         found.append(Entry(student.id, student.name, path, bool(LATE.search(stem)), tuple(doubts)))
     found += [Entry(s.id, s.name, None) for s in students.values() if s.id not in {entry.id for entry in found}]
@@ -119,7 +125,8 @@ def unique(found: Sequence[Entry]) -> list[Entry]:
                 seen[key] += 1
                 if f"{name}~{seen[key]}".casefold() not in taken:
                     break
-            doubts += (f"{count[key]} submissions would be of {entry.id}: decide which one counts.",)
+            said = "{count} submissions would be of {name}: decide which one counts."
+            doubts += (say(said, count=count[key], name=entry.id),)
             name = f"{name}~{seen[key]}"
             taken.add(name.casefold())
         result.append(Entry(name, entry.name, entry.path, entry.late, doubts))
@@ -134,6 +141,11 @@ def safe_id(text: str) -> str:
         safe = safe[: min(LONGEST, len(safe)) - 1]
     safe = safe[:LONGEST]
     return f"id_{safe}" if not safe or safe.casefold() in RESERVED else safe
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are no UTF-8, as of other systems, become �."""
+    return "".join(letter if letter.isprintable() else "�" for letter in name)
 
 
 def plain(text: str) -> str:

@@ -41,6 +41,11 @@ class Mark:
     costs: tuple[Cost, ...] = ()
     notes: tuple[str, ...] = ()  # what cost nothing, but should be known
 
+    @property
+    def measured(self) -> bool:
+        """False of a part that this machine could not find out: it is left out of the points, so the most is 0."""
+        return self.most > 0
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -87,6 +92,8 @@ class Rubric:
         }
         asked = [p for p in PARTS if self.points[p] > 0 and (p != "functions" or found.tasks is not None)]
         marks = tuple(self._mark(part, *judges[part](found)) for part in asked)
+        if found.untried and self.points["functions"] > 0:
+            marks += (Mark("functions", 0, 0, notes=(found.untried, say("This part is left out of the points."))),)
         penalties = ()
         if late and self.penalties["late"] and not found.failed:
             penalties = (Cost(self.penalties["late"], say("It was handed in late.")),)
@@ -159,7 +166,8 @@ class Rubric:
     def _functions(self, found: Submission):
         tasks = found.tasks or ()
         if not tasks:
-            return [Cost(self.points["functions"], say("No function of a task was found in the notebooks."))], ()
+            why = found.failed or say("No function of a task was found in the notebooks.")
+            return [Cost(self.points["functions"], why)], ()
         each = self.points["functions"] / len(tasks)
         failed = [task for task in tasks if not task.passed]
         return [Cost(each, say("Task {number}: {text}", number=t.number, text=t.text)) for t in failed], ()

@@ -50,7 +50,8 @@ class Submission(Record):
     again: Again = Again()
     seed: str = ""  # sampler and seed, as the submission says
     history: History = History()
-    tasks: tuple[Task, ...] | None = None  # None where the functions were not asked for
+    tasks: tuple[Task, ...] | None = None  # None where the functions were not asked for, or not tried
+    untried: str = ""  # why this machine could not try the functions, which were asked for; "" where it could
     known: tuple[tuple[str, tuple[str, ...], str], ...] = ()  # (what was found, pictures as PNG in base64, kind)
     sheet: str = ""  # some of the images, a PNG in base64
 
