@@ -170,7 +170,7 @@ grids["ddim"]
 
 # %% [markdown]
 # Then the images that you hand in. Missing ones are made, after a word on the time that it takes, with the sampler of notebook 3: `dpm++sde`, which
-# needs only 20 evaluations of the network. A hundred are shown.
+# needs only 16 evaluations of the network. A hundred are shown.
 
 # %%
 from hwkit.mnist.folder import load_folder

@@ -143,8 +143,8 @@ def timestep_slider(frames: SliderFrames):
     Made of core widgets that ipywidgets 7.7 (Colab's) and 8 both have, and linked in the browser: the kernel has no
     part in a move. The picture is a progress bar that is as wide as the frames up to this one and has their strip as
     its background; what is seen is its right end (see slider.css, which acts on the choices too). When it plays it does
-    not rest at its ends as the page does: no core widget cuts a number off at a bound in the browser, and a longer slider
-    would have ends where nothing moves.
+    not rest at its ends as the page does: no core widget cuts a number off at a bound in the browser, and a longer
+    slider would have ends where nothing moves.
     """
     import ipywidgets as w
 
