@@ -319,3 +319,16 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path, monkeypatch):
 
     monkeypatch.setattr(report.subprocess, "run", hang)
     assert write_pdf(page) is None and [path.name for path in tmp_path.iterdir()] == ["my report.html"]
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext")
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium")
+@pytest.mark.parametrize("lines", [16, 18, 20, 22, 24])
+def test_the_references_stand_on_one_page_with_the_end_of_the_text(lines, tmp_path):
+    """The first page ends before them, in their middle, or behind them: a line of text is a line on the page."""
+    text = [f"Line {number}." for number in range(lines)]
+    pdf = write_pdf(write_html(tmp_path / "r.html", "Title", "me", [Part("One", text)]))
+    said = subprocess.run(["pdftotext", pdf, "-"], capture_output=True, text=True, encoding="utf-8").stdout
+    last = said.rstrip("\f").split("\f")[-1]
+    assert f"Line {lines - 1}." in last and last.index(f"Line {lines - 1}.") < last.index("References")
+    assert last.count("arXiv:") == said.count("arXiv:") == 5
