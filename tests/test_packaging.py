@@ -22,7 +22,7 @@ DATA = {
     "pretrained/history.jsonl",
 }
 DISTRIBUTIONS = {"PIL": "pillow", "IPython": "ipython", "pytorch_fid": "pytorch-fid"}  # where the names differ
-ONLY_THERE = {"google"}  # on Colab, which brings it along
+ONLY_THERE = {"google", "pypdf"}  # on Colab, which brings it along; where an instructor has installed it
 
 
 @pytest.fixture(scope="module")
