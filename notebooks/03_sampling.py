@@ -650,9 +650,9 @@ print("made:", make(n=100))
 # with another sampler, it goes on with that one: delete the folder to begin anew.)
 
 # %% [markdown]
-# Here, too, your functions can do the work: `own(Denoiser, times)` with this sampler, `own(Denoiser, ddim_step)` with
-# `Sampler("ddim")`, `own(Denoiser, ddpm_step)` with `Sampler("ddpm")`. The images then are the same but for rounding, and what made
-# them is noted beside them and in the report.
+# Here, too, your functions can do the work: `own(Denoiser)` with this sampler, whose times lie closer where little noise
+# is left, `own(Denoiser, times, ddim_step)` with `Sampler("ddim")`, `own(Denoiser, ddpm_step)` with `Sampler("ddpm")`. The
+# images then are the same but for rounding, and what made them is noted beside them and in the report.
 
 # %%
 from hwkit.course.own import own

@@ -167,12 +167,12 @@ def denoiser_by(denoiser: Callable) -> Callable:
 
 
 def times_by(times: Callable) -> Callable:
-    """`sampling.times` by the student's; where a figure wants its own times among them, the kit's goes on."""
+    """`sampling.times` by the student's, which are even; where others are wanted, or a figure's own, the kit's goes on."""
     kits = sampling.times
 
-    def chosen(T: int, steps: int, through=()) -> list[int]:
-        if through or not 1 <= steps <= T:
-            return kits(T, steps, through)
+    def chosen(T: int, steps: int, through=(), power=1.0) -> list[int]:
+        if through or power != 1 or not 1 <= steps <= T:
+            return kits(T, steps, through, power)
         return [int(t) for t in times(T, steps)]  # the student's may be a tensor, or an array
 
     return chosen
