@@ -163,6 +163,17 @@ def test_ones_own_times_are_whole_numbers_of_python_whatever_holds_them(form):
     assert mine == kits and all(type(t) is int for t in mine)
 
 
+def test_ones_own_times_are_even_so_the_stochastic_solver_does_not_ask_them():
+    def times(T, steps):
+        return forms.times_by_round(T, steps)
+
+    kits = Sampler("dpm++sde").resolve(830)
+    with own(times):
+        assert Sampler("dpm++sde").resolve(830) == kits and OWN == []
+        Sampler("ddim").resolve(830)
+        assert OWN == ["times"]
+
+
 def test_afterwards_the_kit_is_itself_again_even_after_an_error():
     places = [(place, attribute) for place, attribute, _ in PLACES.values()]
     before = [getattr(*each) for each in places]

@@ -167,7 +167,7 @@ def denoiser_by(denoiser: Callable) -> Callable:
 
 
 def times_by(times: Callable) -> Callable:
-    """`sampling.times` by the student's, which are even; where others are wanted, or a figure's own, the kit's goes on."""
+    """`sampling.times` by the student's, which are even; where others are wanted, the kit's goes on."""
     kits = sampling.times
 
     def chosen(T: int, steps: int, through=(), power=1.0) -> list[int]:
