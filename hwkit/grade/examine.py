@@ -444,9 +444,7 @@ class Work:
         guided = self.bench.kit[0].guide is not None
         kinds = [(sampler.resolve(T, guided), 0) for sampler in DEFAULTS]
         if self.made.sampler:
-            with contextlib.suppress(
-                ValueError, TypeError
-            ):  # one that is none hides nothing: the others are tried
+            with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
                 kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
         for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
             kits = self.bench.kits_images(sampler, seed)

@@ -32,7 +32,12 @@ def train_guide(
     """
     recipe, folder, device = checkpoint.recipe_of(checkpoint.load(run)).guide(), run / "guide", device or best_device()
     if not quiet and processes(torch.device(device).type).rank == 0:
-        print(say("The guide of {run}: a network of a quarter of the cost, trained for a short time.", run=run))
+        print(
+            say(
+                "The guide of {run}: a network of a quarter of the cost, trained for a short time.",
+                run=run.resolve().name,
+            )
+        )
     records = list(train(recipe, images, folder, device, quiet=quiet))
 
     def hand_over() -> None:
