@@ -582,7 +582,7 @@ from hwkit.measure.score import digit_fid, floor_at, load_images
 from hwkit.runs.generate import generate
 
 weights = best_of(run)
-for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde")):
+for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde", guidance=1.0)):
     folder = run / f"compare-{sampler.resolve(T)}"
     generate(weights, folder, COMPARE, sampler, SEED, device=device)
     value, error = digit_fid(load_images(folder))
