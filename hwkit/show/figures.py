@@ -328,7 +328,7 @@ def fid_curve_figure(curve: Curve) -> Figure:
     figure, axes = plot(say("network evaluations an image"), score, title, (6.4, 4.0), log="xy")
     looks = {
         "dpm++sde": ("SDE-DPM-Solver++(2M)", ACCENT, "s-"),
-        "dpm++sde guided": ("the same, guided (an evaluation costs a quarter more)", ACCENT, "P:"),
+        "dpm++sde guided": (say("the same, guided (each costs a quarter more)"), ACCENT, "P:"),
         "ddim": ("DDIM", INK, "o-"),
         "dpm++": ("DPM-Solver++(2M)", MUTED, "v:"),
         "unipc": ("UniPC-2", MUTED, "^-."),
@@ -338,11 +338,12 @@ def fid_curve_figure(curve: Curve) -> Figure:
         points = sorted((p.evaluations, p.value, p.error) for p in curve.points if p.name == name)
         if points:
             axes.errorbar(*zip(*points, strict=True), fmt=look, color=color, capsize=3, markersize=5, label=label)
-    axes.axhline(curve.floor, color=MUTED, linestyle="--", linewidth=1)
-    where = {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "textcoords": "offset points"}
-    where |= {"ha": "right", "va": "top"}  # above the line are the points
     floor = say("as many real test digits: {floor:.2f}", floor=curve.floor)
-    axes.annotate(floor, (0.99, curve.floor), fontsize=9, color=INK, **where)
-    axes.set_xticks(sorted({p.evaluations for p in curve.points}))
-    axes.legend(frameon=False)
+    axes.axhline(curve.floor, color=MUTED, linestyle="--", linewidth=1, label=floor)
+    shown: list[int] = []
+    for count in sorted({p.evaluations for p in curve.points}):
+        if not shown or count > 1.1 * shown[-1]:  # else the numbers would touch
+            shown.append(count)
+    axes.set_xticks(shown)
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
