@@ -44,7 +44,8 @@ def times(T: int, steps: int, through: Sequence[int] = (), power: float = 1.0) -
     if not 1 <= steps <= T:
         text = "{steps} sampling steps do not fit a schedule of T = {T}: choose 1 to {T}."
         raise ValueError(say(text, steps=steps, T=T))
-    ts = (T * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** power).round().long().tolist()
+    even = torch.linspace(T, 0, steps + 1, dtype=torch.float64)
+    ts = (even if power == 1 else T * (even / T) ** power).round().long().tolist()
     for i in reversed(range(steps)):
         ts[i] = max(ts[i], ts[i + 1] + 1)  # all are different, also where they lie close
     free = set(range(len(ts)))

@@ -444,6 +444,10 @@ def test_times_with_a_power_are_whole_different_and_as_near_to_it_as_that_allows
         assert abs(t - exact) <= 0.5 or t == s + 1, "moved only where it would have been the next one"
 
 
+def test_even_times_are_what_they_were_before_there_was_a_power_also_at_exact_halves():
+    assert times(830, 20)[15:] == [208, 166, 124, 83, 42, 0]  # 207.5, 166, 124.5, 83, 41.5: halves go to even numbers
+
+
 @pytest.mark.parametrize("power", [0.5, 4, float("nan")])
 def test_another_power_is_refused(power):
     with pytest.raises(ValueError, match=r"power is .*, but must be between 1 \(times evenly spaced\) and 3"):
