@@ -43,7 +43,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 FORGETFUL = marked("""WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other
 notebook will find it. To keep it, write drive=True in this cell and run it again.""")
 NO_GPU = marked("""There is no GPU in this session: Runtime → Change runtime type → T4 GPU, then run this cell again.
-Without one all works, but slower: training for 10 minutes gives plain digits, 10,000 images take 7 to 45 minutes
+Without one all works, but slower: training for 10 minutes gives plain digits, 10,000 images take 7 to 21 minutes
 (estimates from two CPU cores, free and busy). With a T4 expect a few minutes for the images (another estimate).""")
 NOT_YOURS = marked("""NOT YOUR MODEL: these weights come with the kit, and all that you make here is made by them.
 Notebook 2 trains a model of your own. If you hand this in, say so: the report does too.""")
