@@ -617,7 +617,7 @@ else:
         led = Sampler("dpm++sde", guidance=w)
         *_, end = trajectory(denoiser, led, SEED, range(1, 11), device)
         rows[name] = end.x_t
-    display(figures.labelled_rows(rows))
+figures.labelled_rows(rows) if trained.guide else None
 
 # %% [markdown]
 # **What to notice.** All rows began in the same noise and got the same noise on the way, so they may be compared column by
