@@ -57,13 +57,6 @@ class Recipe:
     def denoiser(self, model: UNet) -> Denoiser:
         return Denoiser(model, self.make_schedule(), self.prediction)
 
-    def guide(self) -> "Recipe":
-        """That of the small network which guides this one's (`diffusion.Guided`): a quarter as dear, two epochs."""
-        small = replace(self.model, base=max(16, self.model.base // 32 * 16), blocks=1, middle_blocks=1)
-        bounds = {"epochs": min(self.epochs, 2), "minutes": self.minutes and self.minutes / 5, "patience": None}
-        named = {"name": f"{self.name}-guide", "about": f"the guide of {self.name}"}
-        return replace(self, **named, model=small, **bounds, precision="auto")
-
     def lr_factor(self, step: int, progress: float) -> float:
         """What `lr` is multiplied with at a step (0, 1, …), when the part `progress` (0 to 1) of the run is done."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0

@@ -621,7 +621,7 @@ figures.labelled_rows(rows) if trained.guide else None
 
 # %% [markdown]
 # **What to notice.** All rows began in the same noise and got the same noise on the way, so they may be compared column by
-# column. A little guidance mends strokes; too much of it makes them thick and hard. `dpm++sde` takes 1.3 where the
+# column. A little guidance mends some strokes, not all; too much of it makes them thick and hard. `dpm++sde` takes 1.3 where the
 # weights have a guide, and 1 where they have none.
 
 # %% [markdown]

@@ -33,6 +33,7 @@ from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import RECIPES
 from hwkit.runs import checkpoint, generate
 from hwkit.runs.checkpoint import EXPORTED, export, load, load_denoiser, recipe_of
+from hwkit.runs.guide import guide_recipe
 from hwkit.show import figures
 from hwkit.unet import UNetConfig
 
@@ -323,7 +324,7 @@ def test_a_trained_run_has_a_guide_and_weights_without_one_are_given_it(digits_n
     made = tmp_path / "runs" / "smoke"
     assert load_denoiser(made).guide is not None and load_denoiser(run).guide is None
     assert ask("guide", "--run", run, "--source", digits_npz) == 0
-    assert load_denoiser(run).guide.model.config == recipe_of(load(run)).guide().model
+    assert load_denoiser(run).guide.model.config == guide_recipe(recipe_of(load(run))).model
     assert ask("sample", "--run", run, "--n", "1", "--steps", "2", "--guidance", "2") == 0
     assert read_json(run / "generate.json")["sampler"]["guidance"] == 2
 

@@ -13,7 +13,7 @@ from hwkit.grade import provenance
 from hwkit.recipe import CPU, ORIGINAL
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import generate, images
-from hwkit.runs.guide import train_guide
+from hwkit.runs.guide import guide_recipe, train_guide
 from hwkit.runs.run import train
 from hwkit.sampling import ImageNoise, Sampler, sample, times
 
@@ -31,7 +31,7 @@ def guided(digits, tmp_path_factory):
 
 def put_guide(path, seed=1, **changes):
     """Gives a checkpoint an untrained guide with random weights; changes: of its content."""
-    recipe = checkpoint.recipe_of(checkpoint.load(path)).guide()
+    recipe = guide_recipe(checkpoint.recipe_of(checkpoint.load(path)))
     weights = vivid_unet(recipe.model, seed).state_dict()
     other = path.with_name("guide.pt")
     checkpoint.save(other, recipe, weights, images_seen=8)
@@ -48,7 +48,7 @@ def vivid(vivid_checkpoint, tmp_path):
 
 @pytest.mark.parametrize("recipe", [CPU, ORIGINAL])
 def test_a_guide_is_smaller_and_sees_less(recipe):
-    guide = recipe.guide()
+    guide = guide_recipe(recipe)
     small, large = (sum(p.numel() for p in vivid_unet(r.model).parameters()) for r in (guide, recipe))
     assert small < 0.5 * large and guide.epochs <= 2 < recipe.epochs
     assert (guide.T, guide.schedule, guide.prediction) == (recipe.T, recipe.schedule, recipe.prediction)
@@ -58,7 +58,7 @@ def test_a_guide_is_smaller_and_sees_less(recipe):
 def test_the_runs_weights_hold_the_guide_that_was_trained(guided):
     denoise = checkpoint.load_denoiser(guided)
     trained = checkpoint.load(guided / "guide" / "ema_latest.pt")["weights"]
-    assert denoise.guide.model.config == TINY.guide().model
+    assert denoise.guide.model.config == guide_recipe(TINY).model
     assert all(torch.equal(trained[name], tensor) for name, tensor in denoise.guide.model.state_dict().items())
     for name in ("ema_latest.pt", "ema_best.pt"):
         before, after = checkpoint.load(guided / name), checkpoint.load(guided / name)["guide"]["weights"]
@@ -71,13 +71,20 @@ def test_asked_again_nothing_is_trained_or_written(guided, digits):
     assert {path: path.stat().st_mtime_ns for path in guided.rglob("*.pt")} == before
 
 
+def test_weights_that_came_with_a_guide_keep_it(vivid, digits, capsys):
+    put_guide(vivid)
+    before = vivid.read_bytes()
+    assert train_guide(vivid.parent, digits, "cpu") == [] and vivid.read_bytes() == before
+    assert "have a guide already" in capsys.readouterr().out and not (vivid.parent / "guide").exists()
+
+
 def test_the_guide_goes_along_into_an_export_and_back(vivid, tmp_path):
     weights = put_guide(vivid)
     checkpoint.export(checkpoint.load(vivid), tmp_path / "gift" / checkpoint.EXPORTED)
     given = checkpoint.load(tmp_path / "gift")
     assert set(given["weights"]) == set(checkpoint.load(vivid)["weights"])
     assert all(torch.equal(given["guide"]["weights"][name], tensor.half().float()) for name, tensor in weights.items())
-    assert checkpoint.recipe_of(given["guide"]) == checkpoint.recipe_of(checkpoint.load(vivid)).guide()
+    assert checkpoint.recipe_of(given["guide"]) == guide_recipe(checkpoint.recipe_of(checkpoint.load(vivid)))
     other = put_guide(tmp_path / "gift" / checkpoint.EXPORTED, seed=2)  # a new guide in the place of the old one
     given = checkpoint.load(tmp_path / "gift")["guide"]["weights"]
     assert all(torch.equal(given[name], tensor.half().float()) for name, tensor in other.items())

@@ -149,20 +149,21 @@ def _upgraded(content: dict) -> dict:
 
 def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoiser:
     """The network of a checkpoint, in eval mode on `device`, ready to sample, with its guide. Raises as `load` does."""
-    content, denoisers = load(path), []
-    for part in (content, content.get("guide")):
-        if part is None:
-            continue
-        try:
-            recipe = recipe_of(part)
-            model = UNet(recipe.model)
-            model.load_state_dict(part["weights"])
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            text = "{path}: its weights do not fit the network that it describes ({error})."
-            raise ValueError(say(text, path=path, error=_short(error))) from error
-        denoisers.append(recipe.denoiser(model.to(device).eval()))
-    denoisers[0].guide = denoisers[1] if len(denoisers) == 2 else None
-    return denoisers[0]
+    content = load(path)
+    denoise = _denoiser(content, path, device)
+    denoise.guide = _denoiser(content["guide"], path, device) if "guide" in content else None
+    return denoise
+
+
+def _denoiser(content: Mapping, path: Path | str, device: torch.device | str) -> Denoiser:
+    try:
+        recipe = recipe_of(content)
+        model = UNet(recipe.model)
+        model.load_state_dict(content["weights"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        text = "{path}: its weights do not fit the network that it describes ({error})."
+        raise ValueError(say(text, path=path, error=_short(error))) from error
+    return recipe.denoiser(model.to(device).eval())
 
 
 def recipe_of(content: Mapping) -> Recipe:

@@ -3,6 +3,7 @@
 Autoguidance (Karras et al. 2024, arXiv:2406.02507), see `diffusion.Guided`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from hwkit.language import say
 from hwkit.mnist.batches import PNGFolder
+from hwkit.recipe import Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import processes
 from hwkit.runs.run import Record, train
@@ -18,26 +20,33 @@ from hwkit.training import best_device
 FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the weights to sample from
 
 
+def guide_recipe(recipe: Recipe) -> Recipe:
+    """That of a run's guide: half as wide, a block a level (an evaluation costs a quarter), two epochs at most."""
+    small = replace(recipe.model, base=max(16, recipe.model.base // 32 * 16), blocks=1, middle_blocks=1)
+    bounds = {"epochs": min(recipe.epochs, 2), "minutes": recipe.minutes and recipe.minutes / 5, "patience": None}
+    named = {"name": f"{recipe.name}-guide", "about": f"the guide of {recipe.name}"}
+    return replace(recipe, **named, model=small, **bounds, precision="auto")
+
+
 def train_guide(
-    run: Path,
-    images: Tensor | PNGFolder,
-    device: torch.device | str | None = None,
-    quiet: bool = False,
+    run: Path, images: Tensor | PNGFolder, device: torch.device | str | None = None, quiet: bool = False
 ) -> list[Record]:
     """Trains the guide of the run in a folder, in run/guide, and puts it into the run's weights; the guide's epochs.
 
     images, device and quiet: as `run.train` takes them; it stops and goes on as that does. A guide that is finished is
-    not trained again, and weights that hold it are not written again. Raises as `train` does, and FileNotFoundError
-    where the folder holds no weights.
+    not trained again, and weights that hold it are not written again; nor are those that came with one. Raises as
+    `train` does, and FileNotFoundError where the folder holds no weights.
     """
-    recipe, folder, device = checkpoint.recipe_of(checkpoint.load(run)).guide(), run / "guide", device or best_device()
-    if not quiet and processes(torch.device(device).type).rank == 0:
-        print(
-            say(
-                "The guide of {run}: a network of a quarter of the cost, trained for a short time.",
-                run=run.resolve().name,
-            )
-        )
+    content, folder, device = checkpoint.load(run), run / "guide", device or best_device()
+    first = processes(torch.device(device).type).rank == 0
+    if "guide" in content and not folder.exists():
+        if first and not quiet:
+            print(say("The weights in {run} have a guide already.", run=run))
+        return []
+    if first and not quiet:
+        text = "The guide of {run}: a network of a quarter of the cost, trained for a short time."
+        print(say(text, run=run.resolve().name))
+    recipe = guide_recipe(checkpoint.recipe_of(content))
     records = list(train(recipe, images, folder, device, quiet=quiet))
 
     def hand_over() -> None:
