@@ -95,10 +95,10 @@ def sampled(page: Page, **choices) -> None:
 
 
 def of_python(name: str, steps: int, number: int, eta: float | None = None, seed: int = 0) -> list:
-    """The same image's frames by the kit: (x_t, x̂_0) as the canvases show them."""
+    """The same image's frames by the kit: (x_t, x̂_0) as the canvases show them. The page has no guide."""
     denoise = load_denoiser(KIT / "data" / "pretrained" / checkpoint.EXPORTED)
     with torch.no_grad():
-        frames = list(trajectory(denoise, Sampler(name, steps, eta), seed, [number]))
+        frames = list(trajectory(denoise, Sampler(name, steps, eta, guidance=1.0), seed, [number]))
     return [[to_uint8(x)[0].permute(1, 2, 0).numpy() for x in (frame.x_t, frame.x0_hat)] for frame in frames]
 
 
