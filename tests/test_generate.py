@@ -13,7 +13,7 @@ from conftest import TINY, vivid_unet
 from PIL import Image
 
 from hwkit.runs.checkpoint import load_denoiser, save
-from hwkit.runs.generate import generate, images, read_manifest
+from hwkit.runs.generate import generate, images, read_manifest, side_by_side
 from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import Sampler, trajectory
 from hwkit.schedule import linear
@@ -85,6 +85,53 @@ def test_an_image_does_not_depend_on_its_batch(make, sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_the_same_command_gives_the_same_bytes(make, sampler):
     assert files(make("once", 8, sampler)) == files(make("again", 8, sampler))
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, and puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_the_number_of_cores_changes_no_byte(make, sampler, threads):
+    for count in (1, 3):
+        threads(count)
+        made = make(f"by {count}", 20, sampler, batch=3)
+        assert torch.get_num_threads() == count, "as it was before"
+    assert files(made) == files(made.with_name("by 1"))
+
+
+def test_blocks_beside_each_other_come_in_order_and_end_soon_when_they_are_left(vivid_checkpoint, threads):
+    threads(3)
+    denoise, begun, calls = load_denoiser(vivid_checkpoint), [], []
+    denoise.model.register_forward_hook(lambda *_: calls.append(1))
+
+    def make(block):
+        begun.append(block.start)
+        return images(denoise, Sampler("ddim", 30), 0, block)
+
+    blocks = [range(k, k + 1) for k in range(1, 400)]
+    done = side_by_side(make, blocks, denoise)
+    first, second = next(done), next(done)
+    assert torch.equal(torch.cat([first, second]), torch.cat([make(range(1, 2)), make(range(2, 3))]))
+    done.close()
+    assert torch.get_num_threads() == 3 and len(begun) < 300, "the rest is not begun"
+    before = len(calls)
+    make(range(1, 2))
+    assert len(calls) == before + 30, "the network works again"
+
+
+def test_what_goes_wrong_in_a_block_is_told_as_it_was(vivid_checkpoint, threads):
+    threads(2)
+
+    def make(block):
+        raise ValueError(f"block {block.start}")
+
+    with pytest.raises(ValueError, match="block 5"):
+        list(side_by_side(make, [range(5, 6), range(6, 7)], load_denoiser(vivid_checkpoint)))
 
 
 def test_another_seed_gives_other_images(make):

@@ -1,8 +1,10 @@
 """Digit-FID against network evaluations: how many steps each sampler needs."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from hwkit.files import write_json
 from hwkit.language import say
 from hwkit.measure.score import Record, digit_fid, floor_at
 from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
-from hwkit.runs.generate import images
+from hwkit.runs.generate import images, side_by_side
 from hwkit.sampling import GUIDANCE, Sampler
 from hwkit.training import best_device
 
@@ -86,8 +88,10 @@ def curve(
 def measure(denoise: Denoiser, sampler: Sampler, n: int, seed: int, batch: int, device) -> Point:
     """Makes images 1 to n of the run `seed`, `batch` at a time, and measures their digit-FID."""
     started = time.monotonic()
-    blocks = tqdm([range(k, min(k + batch, n + 1)) for k in range(1, n + 1, batch)], unit="batch", desc=str(sampler))
-    made = torch.cat([images(denoise, sampler, seed, block, device) for block in blocks])
+    blocks = [range(k, min(k + batch, n + 1)) for k in range(1, n + 1, batch)]
+    made = side_by_side(partial(images, denoise, sampler, seed, device=device), blocks, denoise)
+    with contextlib.closing(made), tqdm(made, total=len(blocks), unit="batch", desc=str(sampler)) as shown:
+        pictures = torch.cat([*shown])
     seconds = round(time.monotonic() - started, 1)
     name = sampler.name + " guided" * (sampler.guidance != 1)
-    return Point(str(sampler), name, sampler.steps, seconds, *digit_fid(made))
+    return Point(str(sampler), name, sampler.steps, seconds, *digit_fid(pictures))
