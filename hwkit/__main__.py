@@ -305,7 +305,7 @@ def call(name: str, words=(), **given) -> int | None:
     flags = parsed(name, words) | given
     from hwkit.mnist.folder import refusal
     from hwkit.runs.checkpoint import best_of
-    from hwkit.training import best_device
+    from hwkit.runs.speed import best_device
 
     for flag, path in flags.items():
         path = flags[flag] = expanded(path) if isinstance(path, Path) else path

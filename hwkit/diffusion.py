@@ -83,13 +83,11 @@ class Denoiser:
     """A trained network as the samplers see it: `denoise(x_t, t)` → (x̂_0, ε̂), each of x_t's shape.
 
     x̂_0 is clipped to [−1, 1], where images live, and ε̂ derived from it again, so that the two always agree on x_t.
-    guide: a worse denoiser that came with this one, for `Guided`; not used here.
     """
-
-    guide: "Denoiser | None" = None
 
     def __init__(self, model: nn.Module, schedule: Schedule, prediction: Prediction, clip: bool = True):
         self.model, self.schedule, self.prediction, self.clip = model, schedule, prediction, clip
+        self.guide: Denoiser | None = None  # a worse one that came with it, for `Guided`; not used here
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:

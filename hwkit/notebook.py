@@ -31,12 +31,11 @@ from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
-from hwkit.runs.generate import generate, images, numbered, read_manifest, side_by_side
-from hwkit.runs.speed import duration
+from hwkit.runs.generate import generate, images, numbered, read_manifest, sampler_of, side_by_side
+from hwkit.runs.speed import best_device, duration
 from hwkit.sampling import Sampler
 from hwkit.show.figures import drawable, labelled_rows
 from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, timestep_slider
-from hwkit.training import best_device
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
@@ -153,7 +152,7 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
     present = numbered(folder)
     before = read_manifest(folder) if present else None
     if before:
-        sampler, seed = Sampler.of(before["sampler"]), before["seed"]
+        sampler, seed = sampler_of(before), before["seed"]
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
         takes = duration(missing * seconds_an_image(weights, sampler, device))

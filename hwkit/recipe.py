@@ -17,7 +17,6 @@ class Recipe:
     about: str = "the original's: T = 830, linear, ε, batch 512, 175 epochs; for a GPU"
 
     model: UNetConfig = UNetConfig()
-
     T: int = 830  # noise levels
     schedule: Literal["linear", "cosine"] = "linear"
     prediction: Prediction = "epsilon"  # what the network puts out
@@ -52,9 +51,11 @@ class Recipe:
             raise ValueError(say("Recipe: needs 0 ≤ decay_from ≤ 1, 0 ≤ ema < 1, warmup ≥ 0 and seed ≥ 0."))
 
     def make_schedule(self) -> Schedule:
+        """The noise schedule that it names."""
         return SCHEDULES[self.schedule](self.T)
 
     def denoiser(self, model: UNet) -> Denoiser:
+        """A network of this recipe as the samplers see it."""
         return Denoiser(model, self.make_schedule(), self.prediction)
 
     def lr_factor(self, step: int, progress: float) -> float:

@@ -5,7 +5,7 @@ images = last.x_t
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,8 +19,7 @@ from hwkit.diffusion import Denoiser, Guided, ddim_step, ddpm_step
 from hwkit.language import listing, say
 from hwkit.solvers import dpm_solver_step, unipc_step
 
-# network evaluations by default; None is all T
-STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 16, "unipc": 15}
+STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 16, "unipc": 15}  # by default; None is all T
 ETA = {"ddim": 0.0, "dpm++sde": 1.0}  # fresh noise by default, of the samplers that have the choice
 GUIDANCE = {"dpm++sde": 1.3}  # weight of the guide by default, where the weights have one; of other samplers none (1)
 POWER = {"dpm++sde": 1.25}  # of the spacing of times by default (see `times`); of other samplers 1, even
@@ -80,8 +79,7 @@ def sample(
     (ᾱ, x̂_0) of the two steps before, as far as there are any (see `solvers.py`).
     """
     multistep = "past" in inspect.signature(step).parameters
-    past: list[tuple[float, Tensor]] = []
-    x_t = x_T
+    x_t, past = x_T, []
     for t, s in pairwise(times):
         x0_hat, eps_hat = denoise(x_t, t)
         yield Frame(t, x_t, x0_hat)
@@ -124,10 +122,9 @@ class Sampler:
         if self.name not in STEPS:
             text = "sampler is {name!r}, but must be one of {names}."
             raise ValueError(say(text, name=self.name, names=listing(STEPS)))
-        if self.eta is None:
-            object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
-        if self.power is None:
-            object.__setattr__(self, "power", POWER.get(self.name, 1.0))
+        for name, default in (("eta", ETA.get(self.name, 0.0)), ("power", POWER.get(self.name, 1.0))):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)  # as a frozen dataclass must
         if not 0 <= self.eta <= (self.name in ETA):
             text = "eta is {eta} with {name}: 0 to 1 with one of {names}, else 0."
             raise ValueError(say(text, **vars(self), names=listing(ETA)))
@@ -138,11 +135,6 @@ class Sampler:
             raise ValueError(say("guidance is {guidance}, but must be between 1 (none) and 10.", **vars(self)))
         if not 1 <= self.power <= 3:
             raise ValueError(say("power is {power}, but must be between 1 (times evenly spaced) and 3.", **vars(self)))
-
-    @classmethod
-    def of(cls, made: Mapping) -> "Sampler":
-        """What a manifest names; old ones knew no guidance and only even times. TypeError, ValueError for another."""
-        return cls(**{"guidance": 1.0, "power": 1.0} | dict(made))
 
     def resolve(self, T: int, guided: bool = False) -> "Sampler":
         """With the default steps and guidance filled in; guided: whether the weights have a guide.

@@ -118,10 +118,3 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Convolutions and matrix products in the named precision, all else in float32."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
-
-
-def best_device() -> str:
-    """cuda, mps or cpu: the first that this machine has."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

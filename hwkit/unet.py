@@ -7,6 +7,7 @@ whole digit.
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -40,17 +41,11 @@ class UNetConfig:
             text = "UNetConfig: multipliers is {multipliers}, but needs a number ≥ 1 for each level."
             raise ValueError(say(text, multipliers=self.multipliers))
 
-    @property
-    def side_divisor(self) -> int:
-        """Image sides must be multiples of this."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
-
 
 class UNet(nn.Module):
     """`unet(x, t)`: images x (B, C, H, W) in about [−1, 1] and times t (B,) → a tensor of x's shape.
 
-    H and W must be multiples of `config.side_divisor`. The last convolution starts at zero, so a new network
-    predicts 0 everywhere.
+    ValueError unless H and W can be halved as often as the network does.
     """
 
     def __init__(self, config: UNetConfig = UNetConfig()):
@@ -71,11 +66,12 @@ class UNet(nn.Module):
             UpBlock(c_in, c_out, time_dim, config.blocks, upsample=i < len(widths) - 1)
             for i, (c_in, c_out) in enumerate(zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True))
         )
-        self.head = Head(widths[0], folded)
+        last = zero(nn.Conv2d(widths[0], folded, 3, padding=1))  # so a new network predicts 0 everywhere
+        self.head = nn.Sequential(OrderedDict(norm=GroupNorm(8, widths[0]), silu=nn.SiLU(), conv=last))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        divisor = self.config.side_divisor
+        divisor = self.config.patch * 2 ** (len(self.config.multipliers) - 1)
         if x.shape[-1] % divisor or x.shape[-2] % divisor:
             text = "UNet: the image sides {sides} must be multiples of {divisor}."
             raise ValueError(say(text, sides=tuple(x.shape[-2:]), divisor=divisor))
@@ -161,18 +157,6 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, emb: Tensor) -> Tensor:
         return self.upsample(self.blocks(torch.cat([x, skip], dim=1), emb))
-
-
-class Head(nn.Module):
-    """GroupNorm → SiLU → 3×3 convolution to the image's channels, starting at zero."""
-
-    def __init__(self, c_in: int, c_out: int):
-        super().__init__()
-        self.norm = GroupNorm(8, c_in)
-        self.conv = zero(nn.Conv2d(c_in, c_out, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.silu(self.norm(x)))
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:

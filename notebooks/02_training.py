@@ -69,8 +69,8 @@ SEED = 0
 import torch
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import prepare
+from hwkit.runs.speed import best_device
 from hwkit.schedule import linear
-from hwkit.training import best_device
 
 images, device = load_folder(prepare(SOURCE, out="data")), best_device()
 schedule = linear(830)

@@ -63,7 +63,7 @@ SEED = 0
 
 # %%
 from hwkit.runs.checkpoint import best_of, load_denoiser
-from hwkit.training import best_device
+from hwkit.runs.speed import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 trained = load_denoiser(best_of(run), device)
@@ -656,12 +656,12 @@ print("made:", make(n=100))
 
 # %%
 from hwkit.course.own import own
-from hwkit.runs.generate import numbered, read_manifest
+from hwkit.runs.generate import numbered, read_manifest, sampler_of
 
 with own():
     folder = notebook.make_images(run, IMAGES, Sampler("dpm++sde"), SEED, device)
 count = len(numbered(folder))
-made_by = Sampler.of(read_manifest(folder)["sampler"])
+made_by = sampler_of(read_manifest(folder))
 print(f"{count:,} images in {folder}, by {made_by}")
 
 # %% [markdown]

@@ -58,7 +58,7 @@ SAMPLES = 100
 
 # %%
 from hwkit.runs.checkpoint import best_of, load_denoiser
-from hwkit.training import best_device
+from hwkit.runs.speed import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)

@@ -63,8 +63,8 @@ SOURCE = None
 # %%
 from hwkit.measure.features import DigitFeatures, reference
 from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.runs.speed import best_device
 from hwkit.sampling import Sampler
-from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)

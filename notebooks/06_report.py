@@ -66,8 +66,8 @@ GRID_SEED = 7
 # %%
 from hwkit.runs.checkpoint import best_of, load, load_denoiser, recipe_of
 from hwkit.runs.run import read_history
+from hwkit.runs.speed import best_device
 from hwkit.show import figures, handin, report
-from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 weights, out = best_of(run), run / "report"

@@ -12,7 +12,8 @@ from conftest import TINY, vivid_unet
 from hwkit.diffusion import diffusion_loss, loss_weight, q_sample
 from hwkit.muon import Muon, orthogonalize
 from hwkit.recipe import CPU, ORIGINAL, RECIPES, SMOKE, Recipe
-from hwkit.training import best_device, draw, new_state, train_epoch, training_step
+from hwkit.runs.speed import best_device
+from hwkit.training import draw, new_state, train_epoch, training_step
 
 ALPHA_BAR = TINY.make_schedule().alpha_bar.float()
 PRECISIONS = ("fp32", "bf16", "fp16")

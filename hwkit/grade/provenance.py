@@ -18,7 +18,7 @@ from hwkit.files import DAMAGED
 from hwkit.grade.intake import reason, shown
 from hwkit.language import say
 from hwkit.runs import checkpoint
-from hwkit.runs.generate import images
+from hwkit.runs.generate import images, sampler_of
 from hwkit.runs.run import Record
 from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import Sampler
@@ -166,7 +166,7 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
     if not isinstance(made, Mapping):
         return Origin(trouble=say("Nothing that was handed in says what made the images."))
     try:
-        sampler, seed = Sampler.of(made["sampler"]), made["seed"]
+        sampler, seed = sampler_of(made), made["seed"]
         batch, precision = made.get("batch", 100), made.get("precision", "fp32")
         if type(seed) is not int or not 0 <= seed < 2**63 or precision not in ("fp32", "bf16", "fp16"):
             raise ValueError(say("its seed or floating-point format is not a valid one"))

@@ -16,8 +16,8 @@ from hwkit.language import say
 from hwkit.measure.score import Record, digit_fid, floor_at
 from hwkit.runs.checkpoint import best_of, digest, load_denoiser, versions
 from hwkit.runs.generate import images, side_by_side
+from hwkit.runs.speed import best_device
 from hwkit.sampling import GUIDANCE, Sampler
-from hwkit.training import best_device
 
 SAMPLERS = [Sampler("dpm++sde", n, guidance=1.0) for n in (10, 15, 20, 30)]
 SAMPLERS += [Sampler("ddim", n) for n in (10, 20, 50)] + [Sampler("unipc", n) for n in (10, 15, 20)]

@@ -23,7 +23,7 @@ from hwkit.language import say
 from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
-from hwkit.training import best_device
+from hwkit.runs.speed import best_device
 
 DIGITS = sources.DATA / "digit_features"  # see its README.md
 WEIGHTS, STATISTICS = DIGITS / "digit_classifier.safetensors", DIGITS / "digit_stats_train.npz"

@@ -17,8 +17,7 @@ from hwkit.measure.memorisation import Copies
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import read_source
 from hwkit.runs.checkpoint import versions
-from hwkit.runs.generate import read_manifest
-from hwkit.sampling import Sampler
+from hwkit.runs.generate import read_manifest, sampler_of
 
 ENOUGH, TOO_FEW = 10_000, 2_048  # images; with fewer than its 2,048 dimensions Inception's covariance is singular
 
@@ -176,7 +175,7 @@ def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], li
         rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
         own = dict.fromkeys((hashlib.sha256(image.tobytes()).digest() for image in rgb), folder)
         if made:
-            model = (made["checkpoint_sha256"], Sampler.of(made["sampler"]), made.get("device_noise", False))
+            model = (made["checkpoint_sha256"], sampler_of(made), made.get("device_noise", False))
             own[model, made["seed"]] = folder
         if both := own.keys() & seen.keys():
             text = "{one} and {other} hold the same images: measure one of them."
@@ -222,7 +221,7 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
     made = [read_manifest(folder) for folder in folders]
     if all(made):
         found |= {key: made[0][key] for key in ("checkpoint", "checkpoint_sha256")}
-        found |= {"sampler": str(Sampler.of(made[0]["sampler"])), "seeds": tuple(m["seed"] for m in made)}
+        found |= {"sampler": str(sampler_of(made[0])), "seeds": tuple(m["seed"] for m in made)}
     found |= {"images_sha256": images_sha256(sets)}
     found |= {"images": count, "folders": tuple(map(str, folders)), "values": tuple(n["value"] for n in each)}
     found |= {"reference": against.name, "reference_images": against.count, "versions": versions()}

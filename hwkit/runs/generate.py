@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -175,7 +175,7 @@ def read_manifest(folder: Path) -> dict | None:
     if not isinstance(content, dict) or not set(content) >= MADE_BY:
         return None
     try:
-        Sampler.of(content["sampler"])
+        sampler_of(content)
     except (TypeError, ValueError) as error:
         text = (
             "The images in {folder} were made by a sampler that this hwkit does not know ({error}): choose another "
@@ -183,6 +183,14 @@ def read_manifest(folder: Path) -> dict | None:
         )
         raise ValueError(say(text, folder=folder, error=error, path=path)) from error
     return content
+
+
+def sampler_of(manifest: Mapping) -> Sampler:
+    """The sampler that a manifest names; old ones knew no guidance and only even times.
+
+    KeyError, TypeError or ValueError where it names none that there is.
+    """
+    return Sampler(**{"guidance": 1.0, "power": 1.0} | dict(manifest["sampler"]))
 
 
 def claim(folder: Path, manifest: dict, n: int) -> set[int]:
@@ -235,7 +243,7 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
 def choices(manifest: dict) -> dict[str, object]:
     """The flags of `python -m hwkit sample` that decide an image, as a manifest has them."""
     values = {"device_noise": False, "precision": "fp32"} | manifest  # the defaults are of older manifests
-    sampler = asdict(Sampler.of(values["sampler"]))
+    sampler = asdict(sampler_of(values))
     chosen = {"sampler": sampler.pop("name"), **sampler, "seed": values["seed"], "precision": values["precision"]}
     chosen["device_noise"] = values["device_noise"]
     if values["device_noise"]:

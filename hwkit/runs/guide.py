@@ -15,7 +15,7 @@ from hwkit.recipe import Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import processes
 from hwkit.runs.run import Record, train
-from hwkit.training import best_device
+from hwkit.runs.speed import best_device
 
 FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the weights to sample from
 

@@ -29,9 +29,9 @@ from hwkit.mnist.batches import PNGFolder, batches
 from hwkit.recipe import CPU, Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import Single, processes
-from hwkit.runs.speed import Setting, candidates, duration, prepared_state, quickest
+from hwkit.runs.speed import Setting, best_device, candidates, duration, prepared_state, quickest
 from hwkit.sampling import nodes
-from hwkit.training import State, best_device, train_epoch
+from hwkit.training import State, train_epoch
 from hwkit.unet import UNet
 
 MAY_CHANGE = ("name", "about", "epochs", "minutes", "patience", "precision")  # in the recipe of a resumed run

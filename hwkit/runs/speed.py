@@ -1,4 +1,4 @@
-"""Before a long run: the quickest setting on this machine."""
+"""Before a long run: the best device of this machine, and the quickest setting on it."""
 
 import math
 import time
@@ -19,6 +19,13 @@ class Setting(NamedTuple):
 
     precision: str  # of the convolutions: fp32, bf16 or fp16
     layout: str = "channels_last"  # of pictures in memory, or contiguous (channels first)
+
+
+def best_device() -> str:
+    """cuda, mps or cpu: the first that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def candidates(device: torch.device, precision: str = "auto") -> list[Setting]:

@@ -22,7 +22,7 @@ from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
 from hwkit.recipe import Recipe
 from hwkit.runs.checkpoint import EXPORTED, best_of, is_the_kits, load, load_denoiser, recipe_of
-from hwkit.runs.generate import images, numbered, read_manifest
+from hwkit.runs.generate import images, numbered, read_manifest, sampler_of
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
 from hwkit.sampling import Sampler
@@ -182,7 +182,7 @@ def result_rows(images: Path) -> Rows:
     made, count = read_manifest(images), len(numbered(images))
     if not count:
         return []
-    origin = {"sampler": Sampler.of(made["sampler"]), "seed": made["seed"]} if made else {}
+    origin = {"sampler": sampler_of(made), "seed": made["seed"]} if made else {}
     text = "{count:,} PNGs by {sampler}, seed {seed}" if made else "{count:,} PNGs of unknown origin"
     if made and made.get("own"):
         text = "{count:,} PNGs by {sampler}, seed {seed}, with the student's own {own}"

@@ -58,9 +58,9 @@ from hwkit.diffusion import predict_x0_eps, q_sample, target
 from hwkit.mnist.batches import normalize, to_uint8
 from hwkit.mnist.sources import SAMPLE
 from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.runs.speed import best_device
 from hwkit.sampling import ImageNoise, Sampler, sample, times
 from hwkit.show import figures
-from hwkit.training import best_device
 
 device = best_device()
 denoise = load_denoiser(best_of(notebook.find_run(RUN)), device)

@@ -55,9 +55,9 @@ from hwkit.diffusion import ddim_step
 from hwkit.measure.features import classify, digit_features
 from hwkit.mnist.batches import to_uint8
 from hwkit.runs.checkpoint import best_of, load_denoiser
+from hwkit.runs.speed import best_device
 from hwkit.sampling import ImageNoise, Sampler, nodes, sample, times
 from hwkit.show import figures
-from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 denoise = load_denoiser(best_of(run), device)

@@ -49,8 +49,8 @@ IMAGES = 100
 # %%
 from hwkit.measure.curve import curve
 from hwkit.runs.checkpoint import best_of
+from hwkit.runs.speed import best_device
 from hwkit.show import figures, handin, report
-from hwkit.training import best_device
 
 run, device = notebook.find_run(RUN), best_device()
 practice = run / "practice-report"
