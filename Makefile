@@ -30,6 +30,9 @@ nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" &&
 	PYTHONPATH="$(CURDIR)" $(CURDIR)/$(1)/python -m pytest --nbval-lax -p no:cacheprovider $(2); \
 	status=$$?; rm -rf "$$small"; exit $$status
 
+# The tests on all cores, file by file, in the order of tests/conftest.py.
+pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 # What takes longer than all other tests together: an evening on Colab, a class to grade, images with every mistake.
 COURSE := tests/test_evening.py tests/test_doctor.py $(wildcard tests/test_grade_*.py) tests/test_grade.py tests/test_own.py
 
@@ -49,17 +52,15 @@ page: $(BIN)/.installed-page
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(or $(PORT),8000)
 
 test: $(BIN)/.installed-tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/browser \
-		$(addprefix --ignore=,$(COURSE)) # a process for each core
+	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(COURSE))
 	$(call nbval,$(BIN),*.ipynb)
 
 test-course: $(BIN)/.installed-tests # and the worked answers, which need the run of notebook 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(COURSE)
+	$(call pytest,$(BIN)) $(COURSE)
 	$(call nbval,$(BIN),02_training.ipynb solutions)
 
 test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figures, notebooks
-	OMP_NUM_THREADS=1 $(COLAB)/python -m pytest -n auto --dist loadfile --disable-warnings \
-		tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
+	$(call pytest,$(COLAB)) --disable-warnings tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
 	$(call nbval,$(COLAB),*.ipynb)
 
 test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/

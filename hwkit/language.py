@@ -78,6 +78,7 @@ def marked(english: str) -> str:
 
 @cache
 def catalogue(name: str) -> gettext.NullTranslations:
+    """The translations in locale/`name`. FileNotFoundError where there are none."""
     return gettext.translation("hwkit", CATALOGUES, [name])
 
 

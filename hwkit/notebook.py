@@ -129,12 +129,13 @@ def find_run(name: str | None = None) -> Path:
     run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / "pretrained"
     if run.name == "pretrained":
         unpack_pretrained(runs())
-    about = load(best_of(run))
-    if is_the_kits(best_of(run)):
+    weights = best_of(run)
+    about = load(weights)
+    if is_the_kits(weights):
         text = "There is no run in {folder}: did notebook 2 run with Drive?"
         searched = [say(text, folder=kept_on[0])] if kept_on and not name else []
         loud("\n".join([say(NOT_YOURS), *searched]))
-    facts = {"run": run, "file": best_of(run).name, "epoch": about["epoch"], "seen": about["images_seen"]}
+    facts = {"run": run, "file": weights.name, "epoch": about["epoch"], "seen": about["images_seen"]}
     print(say("{run}: {file}, epoch {epoch}, {seen:,} images seen", **facts))
     return run
 

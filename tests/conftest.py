@@ -33,8 +33,16 @@ MNIST = os.environ.get("HWKIT_MNIST") or SAMPLE
 KIT = Path(__file__).resolve().parent.parent
 ARTEFACTS = KIT / "tests" / "artefacts"  # screenshots
 
+# The files that take longest. They come first, so that in the end no core waits for one of them.
+LONGEST = ("test_evening", "test_grade", "test_processes", "test_notebooks", "test_cli", "test_crash")
+
 # As `smoke`, but smaller still: twelve steps an epoch of 96 digits, in less than a second.
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def fenced(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -8,15 +8,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import in_float64
+from conftest import TINY, in_float64
 from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from hwkit.diffusion import Denoiser, ddim_step, ddpm_step
+from hwkit.diffusion import Denoiser, ddim_step, ddpm_step, diffusion_loss
 from hwkit.sampling import Frame, ImageNoise, Sampler, nodes, sample, times, trajectory
 from hwkit.schedule import cosine, linear
 from hwkit.solvers import dpm_solver_step, unipc_step
+from hwkit.unet import UNet
 
 T = 1000
 
@@ -527,3 +530,41 @@ def test_the_steps_noise_may_come_from_elsewhere():
     assert len(given) == 6
     list(trajectory(denoise, Sampler("ddim", 6), 0, [1, 2], fresh=fresh))
     assert len(given) == 6, "DDIM with η = 0 asks for none"
+
+
+# A Mac's GPU has no float64, in which a schedule is
+
+
+class LikeMPS(TorchDispatchMode):
+    """Within it the device `meta`, whose tensors have no content, refuses float64 as MPS does."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in filter(torch.is_tensor, tree_leaves(result)):
+            if tensor.device.type == "meta" and tensor.dtype == torch.float64:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return result
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Sampler("ddpm"), Sampler("ddpm", variance="beta"), Sampler("ddim", 6, 0.5), *map(Sampler, ("dpm++sde", "unipc"))],
+    ids=str,
+)
+def test_sampling_needs_no_float64_on_the_device(sampler):
+    denoise = TINY.denoiser(UNet(TINY.model).to("meta"))
+    with LikeMPS():
+        frames = list(trajectory(denoise, sampler, 0, [1, 2], "meta"))
+    assert all((frame.x_t.device.type, frame.x_t.dtype) == ("meta", torch.float32) for frame in frames)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
+def test_training_needs_no_float64_on_the_device(prediction):
+    model, x_0 = UNet(TINY.model).to("meta"), torch.zeros(2, 3, 28, 28, device="meta")
+    table = TINY.make_schedule().alpha_bar
+    with LikeMPS():
+        alpha_bar = table.to("meta", torch.float32)  # as a run does
+        diffusion_loss(model, x_0, torch.tensor([1, 7]).to("meta"), x_0, alpha_bar, prediction, "min_snr").backward()
+        with pytest.raises(TypeError, match="float64"):  # it would be noticed
+            table.to("meta")
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())

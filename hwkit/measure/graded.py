@@ -30,6 +30,7 @@ class Graded(Record):
 
     @classmethod
     def from_json(cls, content: dict) -> "Graded":
+        """The record that `to_json` gave. Other content raises what `read` puts in words."""
         return cls(**content)
 
 

@@ -26,6 +26,7 @@ class Record:
     """A dataclass that is kept as JSON: of what `to_json` gives, `from_json` makes the same record."""
 
     def to_json(self) -> dict:
+        """The fields by their names, in JSON's types."""
         return asdict(self)
 
     @classmethod

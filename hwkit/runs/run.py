@@ -71,6 +71,7 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Whole batches of the images."""
         return len(self.images) // self.recipe.batch_size
 
     def log(self, text: str) -> None:
@@ -132,10 +133,11 @@ def train(
     world = processes(device.type)
     run = Run(recipe, images, Path(folder), device, world, after_epoch, after_save, save_minutes, compile, quiet)
     check(run)
-    torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
     torch.backends.cudnn.benchmark = True  # all batches have one shape
-    with contextlib.ExitStack() as lock:
-        world.on_first(lambda: lock.enter_context(only_process(run.folder)))
+    with contextlib.ExitStack() as after:
+        after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
+        world.on_first(lambda: after.enter_context(only_process(run.folder)))
         goes_on = world.on_first(lambda: resume and stands(run.folder, weights))
         if goes_on:
             content, position = saved(run)

@@ -15,8 +15,8 @@ class Words:
 
 
 # fmt: off
-CHAPTERS = {
-    "Model description": Words(
+CHAPTERS = {  # by their headings, as the notebooks have them too
+    marked("Model description"): Words(
         marked("A denoising diffusion probabilistic model (Ho et al. 2020). The forward process mixes an image x₀"
                " with Gaussian noise ε, more of it at each time t, until at t = T next to nothing of the image is"
                " left (equation 1; how much is left is in the table, as √ᾱ_T). A U-Net f that is given x_t and t "
@@ -35,7 +35,7 @@ CHAPTERS = {
                                 "for the linear and for the cosine schedule."),
         },
     ),
-    "Implementation details": Words(
+    marked("Implementation details"): Words(
         marked("The data are the training digits of MNIST, 28×28 RGB in [−1, 1], without labels or augmentation. "
                "All images are sampled with the moving average (EMA) of the weights, which takes out the noise of"
                " the last training steps. The norm of the gradient is clipped, so that one odd batch cannot spoil"
@@ -46,7 +46,7 @@ CHAPTERS = {
                                   " the learning rate began anew in each, which can show as a step."),
         },
     ),
-    "Result analysis": Words(
+    marked("Result analysis"): Words(
         marked("FID is the distance between the images and MNIST’s training digits in the features of a network. "
                "“FID by pytorch-fid” takes Inception’s features, as the homework asks for. “digit-FID” takes "
                "those of a small classifier of digits, and has a scale of its own: the two numbers cannot be "
@@ -63,23 +63,16 @@ CHAPTERS = {
             "closest_pairs": marked("The images that come closest to a training image, which stands below each."),
         },
     ),
-    "Runs side by side": Words(
+    marked("Runs side by side"): Words(
         marked("What else was trained here. Values of digit-FID can be compared where they are of as many images."),
         {},
     ),
-    "Conclusion": Words(
+    marked("Conclusion"): Words(
         marked("(Your own words stand here: what worked, what did not, and what you would try next.)"),
         {},
     ),
 }
 # fmt: on
-HEADINGS = (  # as the parts are called, also by the notebooks
-    marked("Model description"),
-    marked("Implementation details"),
-    marked("Result analysis"),
-    marked("Runs side by side"),
-    marked("Conclusion"),
-)
 
 EQUATIONS = (
     r"x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon, \qquad \varepsilon \sim \mathcal{N}(0, I)",
