@@ -25,16 +25,12 @@ REF ?= main
 OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-# Notebooks with small sizes, in a folder of their own, by the environment $(1): those that $(2) names there.
-nbval = small=$$(mktemp -d) && $(1)/python notebooks/build.py smoke "$$small" && cd "$$small" && HWKIT_RUNS="$$small/runs" \
-	PYTHONPATH="$(CURDIR)" $(CURDIR)/$(1)/python -m pytest --nbval-lax -p no:cacheprovider $(2); \
-	status=$$?; rm -rf "$$small"; exit $$status
-
 # The tests on all cores, file by file, in the order of tests/conftest.py.
 pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# What takes longer than all other tests together: an evening on Colab, a class to grade, images with every mistake.
-COURSE := tests/test_evening.py tests/test_doctor.py $(wildcard tests/test_grade_*.py) tests/test_grade.py tests/test_own.py
+# What takes longer than all other tests together: an evening on Colab, a class to grade, images with every mistake, the
+# worked answers.
+COURSE := $(addprefix tests/test_,evening.py doctor.py own.py grade.py nbval_solutions.py) $(wildcard tests/test_grade_*.py)
 
 .PHONY: report lab figures page test test-course test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
 
@@ -53,15 +49,13 @@ page: $(BIN)/.installed-page
 
 test: $(BIN)/.installed-tests
 	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(COURSE))
-	$(call nbval,$(BIN),*.ipynb)
 
-test-course: $(BIN)/.installed-tests # and the worked answers, which need the run of notebook 2
+test-course: $(BIN)/.installed-tests
 	$(call pytest,$(BIN)) $(COURSE)
-	$(call nbval,$(BIN),02_training.ipynb solutions)
 
 test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figures, notebooks
-	$(call pytest,$(COLAB)) --disable-warnings tests/test_slider.py tests/test_figures.py tests/test_notebooks.py
-	$(call nbval,$(COLAB),*.ipynb)
+	$(call pytest,$(COLAB)) --disable-warnings tests/test_slider.py tests/test_figures.py \
+		tests/test_notebooks.py tests/test_nbval.py
 
 test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser/test_slider.py

@@ -34,7 +34,15 @@ KIT = Path(__file__).resolve().parent.parent
 ARTEFACTS = KIT / "tests" / "artefacts"  # screenshots
 
 # The files that take longest. They come first, so that in the end no core waits for one of them.
-LONGEST = ("test_evening", "test_grade", "test_processes", "test_notebooks", "test_cli", "test_crash")
+LONGEST = (
+    "test_evening",
+    "test_nbval_solutions",
+    "test_nbval",
+    "test_notebooks",
+    "test_grade",
+    "test_processes",
+    "test_cli",
+)
 
 # As `smoke`, but smaller still: twelve steps an epoch of 96 digits, in less than a second.
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)

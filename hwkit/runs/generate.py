@@ -121,11 +121,11 @@ def generate(
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
     with contextlib.ExitStack() as lock:
         world.on_first(lambda: lock.enter_context(only_process(folder)))
+        before = world.on_first(lambda: (read_manifest(folder) or {}) if numbered(folder) else None)
         if precision == "auto":
-            before = world.on_first(lambda: read_manifest(folder) if any(folder.glob("*.png")) else None)
             precision = (before or {}).get("precision") or world.on_first(lambda: quickest_precision(denoise, device))
             manifest["precision"] = precision
-        begun = world.on_first(lambda: (read_manifest(folder) or {}).get("own", []) if numbered(folder) else None)
+        begun = None if before is None else before.get("own", [])
         manifest |= {"own": begun} if begun else {}
         present = world.on_first(lambda: claim(folder, manifest, n))
         missing = [k for k in range(1, n + 1) if k not in present]
