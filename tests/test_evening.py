@@ -48,7 +48,8 @@ for cell, code in enumerate(spec["cells"]):
     if cell == 0:
         import dataclasses, hwkit.measure.check, hwkit.recipe
         from hwkit import notebook
-        hwkit.recipe.RECIPES["mine"] = dataclasses.replace(hwkit.recipe.RECIPES["smoke"], name="mine")
+        short = {"name": "mine", "T": 100, "schedule": "cosine"}  # so that DDPM over all T takes a moment
+        hwkit.recipe.RECIPES["mine"] = dataclasses.replace(hwkit.recipe.RECIPES["smoke"], **short)
         # Its verdict is not the point: a network of two epochs makes no digits.
         hwkit.measure.check.rows = lambda folder, n: iter([hwkit.measure.check.Row(f"{n} files", True, "all")])
         whole = notebook.copy_whole

@@ -21,7 +21,7 @@ def run_small(names: list[str], folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(kit), "HWKIT_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
     if MNIST != SAMPLE:
         environment["HWKIT_MNIST"] = os.path.abspath(MNIST)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--durations=15", "-p", "no:cacheprovider", *names]
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", *names]
     done = subprocess.run(command, cwd=small, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-30_000:] + done.stderr[-3_000:]
 
