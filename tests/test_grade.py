@@ -24,7 +24,7 @@ from make_class import KITS, RUBRIC, papers, put, synthetic
 
 from hwkit.__main__ import main
 from hwkit.grade import evidence, feedback, grading
-from hwkit.grade.examine import Bench, Settings, examine, hashes, thumbnails, words_of
+from hwkit.grade.examine import Bench, Settings, examine, hashes, is_moved, strokes, thumbnails, words_of
 from hwkit.grade.grading import Worker, grade, keep
 from hwkit.grade.provenance import Again, History, Weights
 from hwkit.grade.roster import Entry
@@ -598,7 +598,9 @@ def test_one_function_that_is_too_deep_leaves_the_others_alone(monkeypatch):
 
 def traces(stack: np.ndarray, words=(), code=()) -> Traces:
     names = np.array([file_name(k).encode() for k in range(1, len(stack) + 1)], "S")
-    return Traces(names, hashes(stack), thumbnails(stack), np.array(words, np.uint64), np.array(code, np.uint64))
+    return Traces(
+        names, hashes(stack), strokes(stack), thumbnails(stack), np.array(words, np.uint64), np.array(code, np.uint64)
+    )
 
 
 def flags_of(tmp_path: Path, stacks: dict[str, np.ndarray], seeds: dict[str, str] | None = None, digits=()):
@@ -630,6 +632,60 @@ def test_nearly_the_same_images_are_flagged(tmp_path):
     stack = synthetic(1, 40)
     (flag,) = flags_of(tmp_path, {"a": stack, "b": noisy(stack[::-1], 6)})
     assert set(flag.ids) == {"a", "b"} and "nearly" in flag.said and len(flag.pictures) == 6
+
+
+WAYS = {
+    "mirrored": lambda x: x[..., ::-1],
+    "upside down": lambda x: x[..., ::-1, :],
+    "turned": lambda x: np.rot90(x, axes=(-2, -1)),
+    "transposed": lambda x: x.swapaxes(-2, -1),
+    "shifted": lambda x: np.roll(x, (1, -1), (-2, -1)),
+    "mirrored and shifted": lambda x: np.roll(x[..., ::-1], 2, -1),
+    "a film of noise": lambda x: np.where(x < 8, 7 - x % 8, x)[..., ::-1],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_mirrored_turned_and_shifted_images_are_flagged(way, tmp_path):
+    stack = small(synthetic(1, 40))
+    moved = np.ascontiguousarray(WAYS[way](stack[::-1][:25]))
+    (flag,) = flags_of(tmp_path, {"a": stack, "b": np.concatenate([small(synthetic(2, 15)), moved])})
+    assert flag.ids == ("a", "b") and len(flag.pictures) == 6
+    assert flag.said == "25 images of a are images of b, mirrored, turned or shifted."
+
+
+def test_mirrored_real_digits_and_kits_images_are_flagged(tmp_path, bench, monkeypatch):
+    real = small(synthetic(5, 300))
+    known = evidence.known("test digits", real[:, 0])
+    (flag,) = flags_of(tmp_path, {"a": real[:40, :, ::-1]}, digits=[known])
+    assert flag.kind == "test digits" and flag.said.startswith("40 of its images are digits of MNIST, mirrored")
+    one_equal = np.concatenate([real[50:51], real[:39, :, :, ::-1]])
+    found = flags_of(tmp_path / "2", {"a": one_equal}, digits=[known])
+    assert [flag.said.split(" are")[0].split(" of")[0] for flag in found] == ["1", "39"]
+    kits = small(synthetic(9, 10))
+    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed: kits[:4])
+    put(np.roll(kits[..., ::-1], 1, -1), tmp_path / "kit" / "generate")
+    known = look(tmp_path / "kit", Bench(replace(bench.settings, kit=str(KITS)))).known
+    assert {kind for *_, kind in known} == {"kit's images"} and known[0][0].startswith("4 of 4 images")
+
+
+def small(stack: np.ndarray) -> np.ndarray:
+    """Digits with room about them, as MNIST's have: so that nothing is lost when they are moved by two pixels."""
+    stack = stack.copy()
+    for edge in (slice(0, 3), slice(-3, None)):
+        stack[..., edge, :] = stack[..., :, edge] = 0
+    return stack
+
+
+def test_digits_that_differ_in_place_only_by_their_levels_are_not_taken_for_moved():
+    """What few levels of grey say is not enough, and the same levels in other places are not the same digit."""
+    plain = np.where(synthetic(1, 20) > 127, 255, 0).astype(np.uint8)
+    assert not strokes(plain).any() and strokes(synthetic(1, 20)).all()
+    rng = np.random.default_rng(0)
+    image = synthetic(1, 1)[0]
+    mixed = np.repeat(rng.permutation(image[0].ravel()).reshape(1, 28, 28), 3, axis=0)
+    assert strokes(image[None]) == strokes(mixed[None]) and not is_moved(image, mixed) and is_moved(image, image)
+    assert not is_moved(np.zeros_like(image), np.zeros_like(image))
 
 
 def test_like_images_of_the_same_seed_are_not_flagged_unless_they_are_equal_but_for_pixels(tmp_path):

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from hwkit.diffusion import Denoiser
-from hwkit.files import DAMAGED, cached
+from hwkit.files import DAMAGED, cached, load_npz
 from hwkit.grade import pdf, provenance
 from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
@@ -46,7 +46,9 @@ COMPARED = 2_000_000  # letters of a file that are compared with others
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde"), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
+DIM, LEVELS = 32, 16  # from which on a pixel is bright; levels of grey that tell an image from all others, at least
 SHEET, GAP = 30, 128  # images shown of each submission, and the grey between them, on light and dark pages
+INCEPTION_BATCH, REFERENCE = 8, "inception_reference.npz"
 BROKEN = (*DAMAGED, RecursionError, AssertionError, ArithmeticError, LookupError, AttributeError, ImportError)
 
 
@@ -83,8 +85,10 @@ class Bench:
 
     @cached_property
     def inception(self) -> tuple[InceptionFeatures, Reference]:
-        extractor = InceptionFeatures(self.settings.inception, "cpu")
-        return extractor, reference(extractor, self.settings.reference)
+        """Inception, with few images at a time for memory; and the reference that `inception_reference` gave."""
+        extractor = InceptionFeatures(self.settings.inception, "cpu", batch=INCEPTION_BATCH)
+        kept = load_npz(Path(self.settings.cache) / REFERENCE)
+        return extractor, Reference(str(kept["name"]), kept["mu"], kept["sigma"], kept.get("features"))
 
     @cached_property
     def kit(self) -> tuple[Denoiser, Mapping] | None:
@@ -117,6 +121,18 @@ class Bench:
             return {"images": provenance.remake(denoise, sampler, seed, numbers[:most])}
 
         return cached(Path(self.settings.cache) / name, key, make)["images"]
+
+
+def inception_reference(settings: Settings) -> dict[str, np.ndarray]:
+    """What Inception's FID is measured against, as arrays to be kept as REFERENCE; `key` is a hash of all that.
+
+    Raises as `InceptionFeatures` and `reference` do: FileNotFoundError where weights or reference are not there.
+    """
+    extractor = InceptionFeatures(settings.inception, "cpu", batch=INCEPTION_BATCH)
+    found = reference(extractor, settings.reference)
+    key = hashlib.sha256(extractor.weights_sha256.encode() + found.mu.tobytes() + found.sigma.tobytes()).hexdigest()
+    arrays = {"key": np.array(key), "name": np.array(found.name), "mu": found.mu, "sigma": found.sigma}
+    return arrays if found.features is None else arrays | {"features": found.features}
 
 
 @dataclass
@@ -446,10 +462,15 @@ class Work:
         if self.made.sampler:
             with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
                 kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
-        for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
+        if not len(self.looked.stack):
+            return ()
+        own = thumbnails(self.looked.stack)
+        places = {value: j for j, value in enumerate(strokes(self.looked.stack).tolist()) if value}
+        for sampler, seed in dict.fromkeys(kinds):
             kits = self.bench.kits_images(sampler, seed)
-            nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
-            pairs = [(i, j) for i, j in enumerate(nearest) if alike(kits[i], self.looked.stack[j])]
+            likely = enumerate(zip(closest(thumbnails(kits), own), strokes(kits).tolist(), strict=True))
+            pairs = [(i, places.get(value, near)) for i, (near, value) in likely]
+            pairs = [(i, j) for i, j in pairs if any(fit(kits[i], self.looked.stack[j]) for fit in (alike, is_moved))]
             if len(pairs) >= min(SEVERAL, len(kits)):
                 said = (
                     "{count} of {all} images that the kit's weights make ({sampler}, seed {seed}) are in it, such as "
@@ -470,7 +491,7 @@ class Work:
         for name in self.layout.code[:12]:
             code += shingles(tokens_of(self.text(name)), TOKENS)
         names = np.array([name.encode() for name in self.looked.names], "S")
-        return Traces(names, hashes(stack), thumbnails(stack), unique(words), unique(code))
+        return Traces(names, hashes(stack), strokes(stack), thumbnails(stack), unique(words), unique(code))
 
     def text(self, name: str) -> str:
         try:
@@ -492,6 +513,42 @@ def hashes(stack: np.ndarray) -> np.ndarray:
         sums = (block * factors).sum(axis=1, dtype=np.uint64) | np.uint64(1)
         found[start : start + 500] = sums * (np.ptp(block, axis=1) >= FLAT)
     return found
+
+
+def strokes(stack: np.ndarray) -> np.ndarray:
+    """A number for what bright pixels an image has, wherever they lie, uint64 (N,), of uint8 (N, 3, 28, 28).
+
+    It stays when an image is mirrored, turned by quarters, shifted, or faint in the background. 0 where an image has so
+    few levels of grey that others may have the same: of MNIST's 70,000 digits 14 then shared one, of the rest none.
+    """
+    factors = np.random.default_rng(1).integers(1, 2**63, 766, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    found, own = np.zeros(len(stack), np.uint64), 766 * np.arange(500)[:, None]  # a place for each image and level
+    for start in range(0, len(stack), 500):
+        block = bright(stack[start : start + 500]).reshape(-1, 28 * 28)
+        counts = np.bincount((block + own[: len(block)]).ravel(), minlength=766 * len(block)).reshape(-1, 766)[:, 1:]
+        sums = (counts.astype(np.uint64) * factors[1:]).sum(axis=1, dtype=np.uint64) | np.uint64(1)
+        found[start : start + 500] = sums * ((counts > 0).sum(axis=1) >= LEVELS)
+    return found
+
+
+def bright(images: np.ndarray) -> np.ndarray:
+    """The sum of the channels of uint8 (…, 3, 28, 28) where an image is bright, else 0: (…, 28, 28)."""
+    sums = images.sum(axis=-3, dtype=np.int64)
+    return sums * (sums >= 3 * DIM)
+
+
+def is_moved(image: np.ndarray, other: np.ndarray) -> bool:
+    """Whether one of two uint8 images (3, 28, 28) is the other mirrored, turned by quarters or shifted."""
+    one, two = framed(image), framed(other)
+    ways = [np.rot90(side, quarters) for side in (two, two[:, ::-1]) for quarters in range(4)]
+    return one.size > 0 and any(np.array_equal(one, way) for way in ways)
+
+
+def framed(image: np.ndarray) -> np.ndarray:
+    """The bright pixels of an image, cut to the frame about them."""
+    pixels = bright(image)
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else pixels[:0]
 
 
 def thumbnails(stack: np.ndarray) -> np.ndarray:

@@ -25,9 +25,9 @@ import torch
 from tqdm.auto import tqdm
 
 import hwkit
-from hwkit.files import only_process, write_json, write_text
+from hwkit.files import only_process, write_json, write_npz, write_text
 from hwkit.grade import evidence, feedback
-from hwkit.grade.examine import BROKEN, Bench, Settings, examine
+from hwkit.grade.examine import BROKEN, REFERENCE, Bench, Settings, examine, inception_reference
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import Rubric, read_rubric
@@ -35,7 +35,7 @@ from hwkit.grade.submission import Submission, Traces
 from hwkit.language import language, say, sentences, speak
 from hwkit.runs import checkpoint
 
-MINUTES = 20.0  # for one submission
+MINUTES = {"digits": 20.0, "inception": 180.0}  # for one submission
 MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
 DEFAULTS = Settings()
 START = 180.0  # seconds that a process may take to begin
@@ -57,12 +57,13 @@ def grade(
     rubric: Path | None = None,
     settings: Settings = DEFAULTS,
     jobs: int | None = None,
-    minutes: float = MINUTES,
+    minutes: float | None = None,
 ) -> Iterator[str]:
     """Grades what lies in `folder` into `out`; yields what there is to say, line by line.
 
     Writes grades.csv, class.html, and for each submission feedback/ID.html and feedback/ID.results.json. settings: how
     submissions are examined; the rubric's [measure] fills in its part. jobs: processes, by default one for each core.
+    minutes: after which the examination of one is ended, by default MINUTES.
     Raises FileNotFoundError or ValueError for a folder, roster or rubric that cannot be used, before anything is done.
     """
     if not folder.is_dir():
@@ -75,29 +76,36 @@ def grade(
     kit = checkpoint.PRETRAINED / checkpoint.EXPORTED
     settings = replace(settings, **rules.measure, kit=settings.kit or str(kit), cache=str(state / "cache"))
     bench = Bench(settings)  # what is wrong with the training images is said now
-    if settings.protocol == "inception":
-        _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
+    against = inception_reference(settings) if settings.protocol == "inception" else {}
     untried = why_untried(settings) if settings.functions else ""
     if untried:
         yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
+        if against:
+            write_npz(state / "cache" / REFERENCE, **against)
+        against = str(against.get("key", ""))  # the rest is large
         seeds = drawn_seeds(state / "seeds.txt")  # once: all students have the same inputs, and nobody knows them
         settings = replace(settings, functions=settings.functions and not untried, secret=seeds.read_text("utf-8"))
         if settings.functions and not settings.seeds:
             settings = replace(settings, seeds=str(seeds))
-        jobs_todo = pending(found, settings, bench, state)
+        jobs_todo = pending(found, settings, bench, state, against)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
-            for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
+            seconds = 60 * (minutes or MINUTES[settings.protocol])
+            for _ in examined(jobs_todo, settings, state, jobs or cores(), seconds):
                 bar.update()
         yield from written(found, bench, rules, out, untried)
 
 
-def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path) -> list[Job]:
-    """The submissions whose facts are not known yet, or were found in another way or of other files."""
-    how = {name: value for name, value in asdict(settings).items() if name != "cache"}
+def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path, against: str = "") -> list[Job]:
+    """The submissions whose facts are not known yet, or were found in another way or of other files.
+
+    against: a hash of what Inception's FID is measured against, whatever its files are called.
+    """
+    how = {name: value for name, value in asdict(settings).items() if name not in ("cache", "inception", "reference")}
+    how["against"] = against
     how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
     how["seeds"] = Path(settings.seeds).read_text("utf-8") if settings.seeds else ""
     how |= {"version": hwkit.__version__, "language": language(), "train": hashlib.sha256(bench.train[1]).hexdigest()}
@@ -163,7 +171,7 @@ class Worker:
     """A process that examines one submission after the other."""
 
     def __init__(self, settings: Settings, state: Path):
-        context = processes()
+        context = processes(settings.protocol == "inception")
         self.pipe, theirs = context.Pipe()
         ours = {name: value for name, value in os.environ.items() if name.startswith("HWKIT_")}
         self.process = context.Process(target=serve, args=(theirs, settings, state, ours, language()), daemon=True)
@@ -184,7 +192,7 @@ class Worker:
         self.process.join()
 
 
-def processes():
+def processes(with_inception: bool = False):
     """How processes begin: forked from one that has loaded torch and has done nothing, so its memory is there once.
 
     Where the system has no such thing each loads its own.
@@ -192,7 +200,7 @@ def processes():
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hwkit.grade.examine"])
+    context.set_forkserver_preload(["hwkit.grade.examine", *(["pytorch_fid.inception"] if with_inception else [])])
     return context
 
 
