@@ -754,6 +754,84 @@ def test_words_that_two_share_are_flagged_and_those_that_all_share_are_not():
     assert flag.ids == ("a", "b") and flag.said.startswith("50% of the runs of 6 words")
 
 
+def words_flags(tmp_path: Path, bench: Bench) -> list[evidence.Flag]:
+    """Of all that lies in `tmp_path`, the flags for words, and for what was not compared."""
+    entries = [Entry(path.name, path.name, path) for path in sorted(tmp_path.iterdir())]
+    both = {entry.id: examine(entry, bench, "ab") for entry in entries}
+    found, trace = ({name: pair[k] for name, pair in both.items()} for k in (0, 1))
+    every = evidence.flags(entries, found, trace, [], read_rubric().flags)
+    return [flag for flag in every if flag.kind in ("words", "code", "not tested")]
+
+
+def office(path: Path, text: str) -> None:
+    """A text as Word or LibreOffice keep it, in pieces as these make them."""
+    word = path.suffix == ".docx"
+    middle = len(text) // 2
+    begin, cut, end, name = (
+        ("<w:p><w:r><w:t>", "</w:t></w:r><w:r><w:t>", "</w:t></w:r></w:p>", "word/document.xml")
+        if word
+        else ("<text:p>", "<text:span>", "</text:span></text:p>", "content.xml")
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, f"<x>{begin}{text[:middle]}{cut}{text[middle:]}{end}{begin}The end.{cut}{end}</x>")
+
+
+@pytest.mark.parametrize("kind", ["html", "docx", "odt", "md"])
+def test_a_copied_report_is_flagged_in_another_form_and_however_much_is_put_around_it(kind, tmp_path, bench):
+    for number, name in enumerate("abc", 1):
+        put(synthetic(number, 10), tmp_path / name / "generate")
+    text, own = make_class.words(1), [make_class.words(20 + k, 3000) for k in range(2)]
+    (tmp_path / "a" / "report.html").write_text(f"<p>{text}</p>")
+    (tmp_path / "c" / "report.html").write_text(f"<p>{make_class.words(3)}</p>")
+    hidden = f'<p style="color:white">{own[0]}</p><p>{text}</p><div style="display:none">{own[1]}</div>'
+    path = tmp_path / "b" / f"report.{kind}"
+    if kind in ("docx", "odt"):
+        office(path, text)
+    else:
+        path.write_text(hidden if kind == "html" else f"{own[0]}\n\n{text}\n\n{own[1]}")
+    (flag,) = words_flags(tmp_path, bench)
+    assert flag.ids == ("a", "b") and flag.said.startswith("100%") and flag.passage in text
+    assert look(tmp_path / "b", bench).report == Part(path.name, "")
+
+
+def test_what_stands_before_a_copy_does_not_hide_it(tmp_path, bench, monkeypatch):
+    """Neither other files, which are read first, nor more letters than are compared, which are told."""
+    from hwkit.grade import examine as examination
+
+    for number, name in enumerate("abc", 1):
+        put(synthetic(number, 10), tmp_path / name / "generate")
+        (tmp_path / name / "report.html").write_text(f"<p>{make_class.words(number)}</p>")
+    for number in range(20):
+        (tmp_path / "b" / f"report_{number:02d}.html").write_text(f"<p>{make_class.words(30 + number, 100)}</p>")
+        (tmp_path / "b" / f"a{number:02d}.py").write_text(make_class.words(60 + number, 100))
+    (tmp_path / "b" / "report_z.html").write_text(f"<p>{make_class.words(1)}</p>")
+    cells = [{"cell_type": "code", "source": make_class.words(99)}]
+    for name in "bc":
+        (tmp_path / name / "z.ipynb").write_text(json.dumps({"cells": cells}))
+    assert [(flag.kind, flag.ids) for flag in words_flags(tmp_path, bench)] == [
+        ("words", ("a", "b")),
+        ("code", ("b", "c")),
+    ]
+    monkeypatch.setattr(examination, "COMPARED", 8_000)
+    (flag, *others) = words_flags(tmp_path, bench)
+    assert (flag.kind, flag.ids) == ("not tested", ("b",)) and "8,000 letters" in flag.said and "report_" in flag.said
+    assert [(other.kind, other.ids) for other in others] == [("code", ("b", "c"))]  # notebooks are read first
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\5\6" + bytes(18), b"\xff" * 5000, "bomb", "other"])
+def test_an_office_file_that_is_none_is_a_blank_report(data, tmp_path, bench):
+    folder = good(tmp_path / "x")
+    (folder / "report.html").unlink()
+    path = folder / "report.docx"
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("word/document.xml" if data == "bomb" else "a.txt", bytes(40 * 2**20))
+    found = look(folder, bench)
+    assert found.report == Part("report.docx", "report.docx is blank, or no docx.")
+
+
 def test_the_passage_is_what_both_have(tmp_path, bench):
     common = "a sentence that only these two have in their reports and which nobody else has ever written down so"
     for name, before in (("a", "one two three four five six seven"), ("b", "alpha beta gamma delta epsilon zeta")):

@@ -12,16 +12,15 @@ import numpy as np
 
 from hwkit.files import DAMAGED
 from hwkit.grade.examine import (
-    COMPARED,
     TOKENS,
     WORDS,
     InMemory,
     alike,
     beside,
+    compared,
     hashes,
     is_moved,
     layout,
-    readable,
     shingles,
     strokes,
     thumbnails,
@@ -400,8 +399,8 @@ def passage(path: Path, kind: str, common: np.ndarray) -> str:
     try:
         files = opened(path)
         plan = layout(files)
-        for name in plan.texts[:3] if kind == "words" else plan.code[:12]:
-            words = split(readable(name, files.read(name))[:COMPARED])
+        for text in compared(files, plan.texts if kind == "words" else plan.code)[0]:
+            words = split(text)
             run: list[str] = []
             for i, value in enumerate(shingles(words, size)):
                 run = [*(run or words[i : i + size - 1]), words[i + size - 1]] if value in wanted else []

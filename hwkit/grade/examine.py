@@ -11,7 +11,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ from PIL import Image
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached, load_npz
 from hwkit.grade import pdf, provenance
-from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
+from hwkit.grade.intake import Archive, Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
@@ -32,6 +32,7 @@ from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
 from hwkit.measure.distances import KEPT, spaced
 from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, floors, reference
 from hwkit.measure.memorisation import training_images
+from hwkit.mnist.folder import listed
 from hwkit.runs.checkpoint import digest, load, load_denoiser
 from hwkit.sampling import Sampler
 from hwkit.show.figures import tile
@@ -39,10 +40,11 @@ from hwkit.show.figures import tile
 DRAWN = re.compile(r"grid|loss|curve|sample|schedule|network|hist|pair|fig|report|preview|epoch|slider", re.I)
 WEIGHTS = {".safetensors", ".pt", ".pth", ".ckpt"}
 PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
-READABLE = {".html", ".htm", ".md", ".txt"}  # of these the words are compared
-SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf or .docx with fewer bytes, is blank
+READABLE = {".html", ".htm", ".md", ".txt", ".docx", ".odt"}  # of these the words are compared
+OFFICE = {".docx": "word/document.xml", ".odt": "content.xml"}  # the file with the words in such an archive
+SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf with fewer bytes, is blank
 LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
-COMPARED = 2_000_000  # letters of a file that are compared with others
+COMPARED, PDFS = 2_000_000, 3  # letters of all reports, or of all code, that are compared with others; and PDFs
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde"), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
@@ -190,6 +192,7 @@ def layout(files: Files) -> Layout:
     rest = [n for n in files.sizes if n not in images_too]
     weights = sorted((n for n in rest if suffix(n) in WEIGHTS), key=lambda n: ("ema" not in n.lower(), n))
     code = [n for n in rest if suffix(n) in (".ipynb", ".py")]
+    code.sort(key=lambda n: (suffix(n) != ".ipynb", n.count("/"), n))
     pages = [n for n in rest if suffix(n) in PAGES and "slider" not in n.lower() and "readme" not in n.lower()]
     pages.sort(key=lambda n: ("report" not in n.lower(), suffix(n) not in (".html", ".pdf"), n))
     known = {*weights, *code, *pages}
@@ -344,12 +347,13 @@ class Work:
             data = self.files.read(name, LARGEST_TEXT)
         except Refused as error:
             return str(error)
-        if suffix(name) not in READABLE:
-            whole = data.startswith((b"%PDF", b"PK"))
-            kind = suffix(name)[1:]
+        if suffix(name) == ".pdf":
             said = "{name} is blank, or no {kind}."
-            return "" if whole and len(data) >= THIN else say(said, name=shown(name), kind=kind)
-        letters = sum(map(str.isalnum, readable(name, data)))
+            return "" if data[:4] == b"%PDF" and len(data) >= THIN else say(said, name=shown(name), kind="pdf")
+        try:
+            letters = sum(map(str.isalnum, readable(name, data)))
+        except Refused as error:
+            return str(error)
         said = "{name} is nearly blank: {letters} letters, fewer than {least}."
         return "" if letters >= SHORT else say(said, name=shown(name), letters=letters, least=SHORT)
 
@@ -438,7 +442,17 @@ class Work:
     def recognised(self) -> dict:
         """Weights and images that come with the kit, beside the copies that `pictures` found."""
         known = self.copied(self.looked.found.pairs) if self.looked.found else ()
-        return {"known": known + (self.kits_weights() + self.kits_pictures() if self.bench.kit else ())}
+        known += self.kits_weights() + self.kits_pictures() if self.bench.kit else ()
+        left_out = [shown(name) for _, cut in self.compared for name in cut]
+        if left_out:
+            said = "Of more than {most:,} letters not all were compared with others' (what was left out: {names})."
+            known += ((say(said, most=COMPARED, names=listed(left_out)), (), "not tested"),)
+        return {"known": known}
+
+    @cached_property
+    def compared(self) -> tuple[tuple[list[str], list[str]], ...]:
+        """The reports and the code as `compared` gives them."""
+        return compared(self.files, self.layout.texts), compared(self.files, self.layout.code)
 
     def kits_weights(self) -> tuple:
         if self.denoise is None:
@@ -485,20 +499,11 @@ class Work:
     def traces(self) -> Traces:
         """What this submission may be recognised by in another one."""
         stack = self.looked.stack
-        words, code = [], []
-        for name in self.layout.texts[:3]:
-            words += shingles(words_of(self.text(name)), WORDS)
-        for name in self.layout.code[:12]:
-            code += shingles(tokens_of(self.text(name)), TOKENS)
+        (texts, _), (sources, _) = self.compared
+        words = [value for text in texts for value in shingles(words_of(text), WORDS)]
+        code = [value for source in sources for value in shingles(tokens_of(source), TOKENS)]
         names = np.array([name.encode() for name in self.looked.names], "S")
         return Traces(names, hashes(stack), strokes(stack), thumbnails(stack), unique(words), unique(code))
-
-    def text(self, name: str) -> str:
-        try:
-            return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
-        except Refused as error:
-            self.files.problems.append(str(error))
-            return ""
 
 
 # Pictures
@@ -588,14 +593,44 @@ def png(pixels: np.ndarray) -> str:
 # Words
 
 
+def compared(files: Files, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is compared of these files with others' (at most COMPARED letters), and the names of those left out or cut.
+
+    However much is put before a copy, it is there: in the other's words, or in what a person is told to look at.
+    """
+    texts, cut, left, pdfs = [], [], COMPARED, PDFS
+    for name in names:
+        is_pdf = suffix(name) == ".pdf"
+        if left <= 0 or (is_pdf and not pdfs):
+            cut.append(name)
+            continue
+        pdfs -= is_pdf
+        try:
+            text = readable(name, files.read(name, LARGEST_TEXT))
+        except Refused as error:
+            files.problems.append(str(error))
+            continue
+        texts.append(text[:left])
+        cut += [name] * (len(text) > left)
+        left -= len(text)
+    return texts, cut
+
+
 def readable(name: str, data: bytes) -> str:
-    """The words of a page or PDF, or the code of a notebook or script. Refused where a PDF gives none."""
+    """The words of a page, PDF or office file, or the code of a notebook or script. Refused where one gives none."""
     if suffix(name) == ".pdf":
         try:
             return pdf.words(data)
         except ValueError as error:
             said = "{name}: no words could be read in it, so they are not compared with others'."
             raise Refused(say(said, name=shown(name))) from error
+    if suffix(name) in OFFICE:
+        try:
+            text = Archive(data).read(OFFICE[suffix(name)], LARGEST_TEXT).decode("utf-8", errors="replace")
+        except (Refused, KeyError) as error:
+            said = "{name} is blank, or no {kind}."
+            raise Refused(say(said, name=shown(name), kind=suffix(name)[1:])) from error
+        return html.unescape(re.sub(r"<[^<>]*>", "", re.sub(r"</(?:w|text):(?:p|h)>", "\n", text)))
     text = data.decode("utf-8", errors="replace")
     if suffix(name) in (".html", ".htm"):
         return html.unescape(re.sub(r"<[^<>]*>", " ", without_hidden(text)))
