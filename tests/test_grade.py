@@ -92,7 +92,7 @@ def in_process(monkeypatch) -> list[str]:
     """Submissions are examined in this process, which starts none; the list is of those that were."""
     done: list[str] = []
 
-    def examined(todo, settings, state, count, seconds):
+    def examined(todo, settings, state, *_):
         bench = Bench(settings)
         for job in todo:
             keep(state, *examine(job.entry, bench, job.fingerprint, job.key))
@@ -327,6 +327,8 @@ def quick(tmp_path, few):
     settings = replace(Settings(images=10, again=2), cache=str(tmp_path / "cache"))
     state = tmp_path / "state"
     state.mkdir()
+    (tmp_path / "cache").mkdir()
+    np.save(tmp_path / "cache" / grading.TRAIN, synthetic(50, 100)[:, 0])
     jobs = [grading.Job(Entry(name, name, few / name), "ab" * 32, name) for name in ("ann", "bob", "cid")]
     return jobs, settings, state
 
@@ -344,7 +346,7 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, mo
             os.kill(self.process.pid, signal.SIGKILL)
 
     monkeypatch.setattr(Worker, "give", harmful)
-    done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300)]
+    done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300, "a hundred digits")]
     assert done == ["ann", "bob", "cid"]
     found = {name: grading.known(state, name)[0] for name in done}
     assert found["ann"].failed == "" and found["ann"].images == 10 and found["ann"].key == "ann"
@@ -353,7 +355,7 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, mo
 
 
 def test_an_error_of_ours_is_that_submissions_line(few, tmp_path, monkeypatch):
-    def examined(todo, settings, state, count, seconds):
+    def examined(todo, settings, state, *_):
         for job in todo:
             if job.entry.id != "bob":
                 keep(state, *examine(job.entry, Bench(settings), job.fingerprint, job.key))

@@ -9,6 +9,7 @@ rubric only computes points.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -21,13 +22,14 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 import hwkit
-from hwkit.files import only_process, write_json, write_npz, write_text
+from hwkit.files import only_process, whole_file, write_json, write_npz, write_text
 from hwkit.grade import evidence, feedback
-from hwkit.grade.examine import BROKEN, REFERENCE, Bench, Settings, examine, inception_reference
+from hwkit.grade.examine import BROKEN, REFERENCE, TRAIN, Bench, Settings, examine, inception_reference
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import Rubric, read_rubric
@@ -38,6 +40,7 @@ from hwkit.runs import checkpoint
 MINUTES = {"digits": 20.0, "inception": 180.0}  # for one submission
 MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
 DEFAULTS = Settings()
+M_MMAP_THRESHOLD, LARGE = -3, 2**20  # memory for blocks of so many bytes goes back to the system when they are freed
 START = 180.0  # seconds that a process may take to begin
 
 
@@ -82,6 +85,8 @@ def grade(
         yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
+        with whole_file(state / "cache" / TRAIN) as temporary, open(temporary, "wb") as file:
+            np.save(file, bench.train[1])  # that all processes look into, rather than hold
         if against:
             write_npz(state / "cache" / REFERENCE, **against)
         against = str(against.get("key", ""))  # the rest is large
@@ -94,7 +99,7 @@ def grade(
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
             seconds = 60 * (minutes or MINUTES[settings.protocol])
-            for _ in examined(jobs_todo, settings, state, jobs or cores(), seconds):
+            for _ in examined(jobs_todo, settings, state, jobs or cores(), seconds, bench.train[0]):
                 bar.update()
         yield from written(found, bench, rules, out, untried)
 
@@ -170,11 +175,13 @@ def cores() -> int:
 class Worker:
     """A process that examines one submission after the other."""
 
-    def __init__(self, settings: Settings, state: Path):
+    def __init__(self, settings: Settings, state: Path, train: str):
         context = processes(settings.protocol == "inception")
         self.pipe, theirs = context.Pipe()
         ours = {name: value for name, value in os.environ.items() if name.startswith("HWKIT_")}
-        self.process = context.Process(target=serve, args=(theirs, settings, state, ours, language()), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(theirs, settings, state, train, ours, language()), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -204,10 +211,11 @@ def processes(with_inception: bool = False):
     return context
 
 
-def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken: str) -> None:
+def serve(pipe, settings: Settings, state: Path, train: str, ours: Mapping[str, str], spoken: str) -> None:
     """What a process does: examines what it is given, keeps what it finds, and says that it is done.
 
-    ours: the kit's variables of the environment as they are now, as what this process was forked from may be older.
+    train: the name of the training images, which lie in the cache. ours: the kit's variables of the environment as they
+    are now, as what this process was forked from may be older.
     """
     for name in [name for name in os.environ if name.startswith("HWKIT_")]:
         del os.environ[name]
@@ -219,8 +227,10 @@ def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        with contextlib.suppress(AttributeError):  # of another C library
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
     torch.set_num_threads(1)
-    bench = Bench(settings)
+    bench = Bench(settings, (train, np.load(Path(settings.cache) / TRAIN, mmap_mode="r")))
     with contextlib.suppress(EOFError, OSError), contextlib.closing(bench):  # till the parent ends
         pipe.send(None)
         while True:
@@ -232,11 +242,13 @@ def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken
                 pipe.send(f"{type(error).__name__}: {error}")
 
 
-def examined(todo: Sequence[Job], settings: Settings, state: Path, count: int, seconds: float) -> Iterator[Job]:
+def examined(
+    todo: Sequence[Job], settings: Settings, state: Path, count: int, seconds: float, train: str
+) -> Iterator[Job]:
     """Has each examined in `count` processes, and yields it; who dies or takes too long is replaced."""
     waiting, workers = list(reversed(todo)), []
     try:
-        workers = [Worker(settings, state) for _ in range(min(count, len(waiting)))]
+        workers = [Worker(settings, state, train) for _ in range(min(count, len(waiting)))]
         left, starts = len(waiting), 0
         while left:
             now = time.monotonic()
@@ -257,7 +269,7 @@ def examined(todo: Sequence[Job], settings: Settings, state: Path, count: int, s
                     if starts > 2 * count:
                         raise OSError(f"No process can be started for the examination: {failed}")
                     worker.end()
-                    workers[number] = Worker(settings, state)
+                    workers[number] = Worker(settings, state, train)
                 if job:
                     if failed:
                         found = Submission(id=job.entry.id, fingerprint=job.fingerprint, failed=failed)
