@@ -18,6 +18,7 @@ from pathlib import Path
 import make_class
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_class import KITS, RUBRIC, papers, put, synthetic
@@ -317,6 +318,120 @@ def test_a_damaged_state_is_made_anew(few, tmp_path, in_process):
     (tmp_path / "out" / "state" / "bob.npz").write_bytes(b"damaged")
     again(few, tmp_path / "out")
     assert in_process == ["ann", "bob", "cid", "ann", "bob"]
+
+
+# By Inception
+
+
+class Tiny(torch.nn.Module):
+    """In Inception's place: eight sums over the pixels, and how many images it has seen."""
+
+    seen = 0
+
+    def forward(self, x):
+        Tiny.seen += len(x)
+        assert x.shape[1:] == (3, 28, 28) and x.min() >= 0 and x.max() <= 1
+        return [(x.flatten(1) @ self.weights(x)).view(-1, 8, 1, 1)]
+
+    @staticmethod
+    def weights(x) -> torch.Tensor:
+        return torch.randn((3 * 28 * 28, 8), generator=torch.Generator().manual_seed(0)) / 28
+
+
+def oracle(images: np.ndarray, real: np.ndarray) -> float:
+    """FID of two sets of images by these sums, with SciPy's root of a matrix."""
+    import scipy.linalg
+
+    x, y = ((stack.reshape(len(stack), -1) / 255) @ Tiny.weights(None).double().numpy() for stack in (images, real))
+    one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    apart = ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum()
+    return apart + np.trace(one + other - 2 * scipy.linalg.sqrtm(one @ other).real)
+
+
+@pytest.fixture
+def inception(tmp_path, monkeypatch, in_process) -> dict[str, Path]:
+    """The options of grading by Inception, with a tiny network in its place; all in this process."""
+    from hwkit.measure import features
+
+    monkeypatch.setattr(features, "_inception", lambda path: Tiny())
+    monkeypatch.setattr(features.InceptionFeatures, "dims", 8)
+    monkeypatch.setattr(grading, "aside", lambda work, settings: work(settings))
+    monkeypatch.setattr(Tiny, "seen", 0)
+    (tmp_path / "weights.pth").write_bytes(b"of Inception")
+    put(synthetic(9, 50), tmp_path / "real")
+    return {"reference": tmp_path / "real", "inception": tmp_path / "weights.pth"}
+
+
+def by_inception(few: Path, out: Path, rubric: str, options: dict[str, Path]) -> dict[str, dict[str, str]]:
+    settings = replace(Settings(), protocol="inception", **{name: str(path) for name, path in options.items()})
+    return again(few, out, "[measure]\nimages = 10\n" + rubric, settings=settings)
+
+
+def test_points_are_given_by_inceptions_bands(few, tmp_path, inception):
+    expected = {name: oracle(synthetic(k, 10), synthetic(9, 50)) for k, name in enumerate(("ann", "bob", "cid"), 1)}
+    first, second, third = sorted(expected, key=expected.get)
+    limits = (expected[first] + expected[second]) / 2, (expected[second] + expected[third]) / 2
+    rubric = f"[bands]\ndigits = [[0, 0]]\ninception = [[{limits[0]}, 1.0], [{limits[1]}, 0.6]]\n"
+    found = by_inception(few, tmp_path / "out", rubric, inception)
+    for name, row in found.items():
+        assert float(row["inception_value"]) == pytest.approx(expected[name], rel=1e-4)
+        assert float(row["digits_value"]) > 0 and row["inception_precision"] and row["inception_kid"]
+    assert [found[name]["quality"] for name in (first, second, third)] == ["25", "15", "0"]
+    page = "".join(Page((tmp_path / "out" / "feedback" / f"{second}.html").read_text("utf-8")).said)
+    assert f"FID is {expected[second]:.2f} ±" in page and f"The next band begins at {limits[0]:g}" in page
+    assert "FID: KID × 1000" in page and "digit-FID: KID × 1000" in page
+    overview = Page((tmp_path / "out" / "class.html").read_text("utf-8"))
+    said = "".join(overview.said)
+    assert "By FID" in said and said.index(f"{expected[first]:.2f} ±") < said.index(f"{expected[third]:.2f} ±")
+    board = json.loads((tmp_path / "out" / "feedback" / f"{first}.results.json").read_text("utf-8"))["leaderboard"]
+    assert board == [{"name": "FID", "value": round(float(found[first]["inception_value"]), 3), "order": "asc"}]
+
+
+def test_the_reference_is_measured_once_and_a_changed_one_measures_all_anew(few, tmp_path, inception, in_process):
+    before = by_inception(few, tmp_path / "out", "", inception)
+    assert Tiny.seen == 50 + 3 * 10 and len(in_process) == 3
+    moved = inception["inception"].rename(tmp_path / "another.pth")
+    assert by_inception(few, tmp_path / "out", "", inception | {"inception": moved}) == before
+    (few / "bob" / "generate" / "00010.png").write_bytes(encode_png(synthetic(7, 1)[0]))
+    by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 80 + 10 and in_process[3:] == ["bob"]  # of the others nothing, of the reference nothing
+    put(synthetic(8, 50), tmp_path / "real")
+    after = by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 90 + 80 and after["ann"]["inception_value"] != before["ann"]["inception_value"]
+    moved.write_bytes(b"other weights")
+    by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 170 + 80
+
+
+def test_statistics_alone_are_enough_of_a_reference(few, tmp_path, inception):
+    sums = (synthetic(9, 50).reshape(50, -1) / 255) @ Tiny.weights(None).double().numpy()
+    np.savez(tmp_path / "real.npz", mu=sums.mean(axis=0), sigma=np.cov(sums, rowvar=False))
+    row = by_inception(few, tmp_path / "out", "", inception | {"reference": tmp_path / "real.npz"})["ann"]
+    assert float(row["inception_value"]) == pytest.approx(oracle(synthetic(1, 10), synthetic(9, 50)), rel=1e-4)
+    assert row["inception_kid"] == "" and row["digits_kid"] and Tiny.seen == 30
+
+
+@pytest.mark.parametrize("what", ["reference", "inception"])
+def test_without_weights_or_reference_nothing_is_begun(what, few, tmp_path, inception):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        by_inception(few, tmp_path / "out", "", inception | {what: tmp_path / "nowhere"})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif("HWKIT_SLOW" not in os.environ, reason="a minute: Inception itself; set HWKIT_SLOW=1")
+def test_the_command_grades_by_inception_itself_in_processes(few, tmp_path, capsys):
+    """The network itself, with random weights: it says nothing about images, but that all of the way is gone."""
+    from test_features import random_inception
+
+    put(synthetic(9, 20), tmp_path / "real")
+    random_inception(tmp_path / "weights.pth")
+    files = {"rubric": tmp_path / "rubric.toml", "reference": tmp_path / "real", "weights": tmp_path / "weights.pth"}
+    words = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    assert main(["grade", str(few), "--protocol", "inception", "--jobs", "2", *words]) == 0
+    found = rows_of(tmp_path / "few-graded")
+    assert all(row["status"] == "graded" and float(row["inception_value"]) > 0 for row in found.values())
+    assert main(["grade", str(few), "--protocol", "inception", *words]) == 0
+    assert "0 submissions to examine, 3 are done" in capsys.readouterr().out
 
 
 # It never stops: processes

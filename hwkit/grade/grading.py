@@ -17,7 +17,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -79,7 +80,7 @@ def grade(
     kit = checkpoint.PRETRAINED / checkpoint.EXPORTED
     settings = replace(settings, **rules.measure, kit=settings.kit or str(kit), cache=str(state / "cache"))
     bench = Bench(settings)  # what is wrong with the training images is said now
-    against = inception_reference(settings) if settings.protocol == "inception" else {}
+    against = aside(inception_reference, settings) if settings.protocol == "inception" else {}
     untried = why_untried(settings) if settings.functions else ""
     if untried:
         yield sentences(untried, say("They are left out of the points."))
@@ -209,6 +210,12 @@ def processes(with_inception: bool = False):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hwkit.grade.examine", *(["pytorch_fid.inception"] if with_inception else [])])
     return context
+
+
+def aside(work: Callable, settings: Settings):
+    """What `work(settings)` returns, in a process of its own with all cores, whose memory is free at its end."""
+    with ProcessPoolExecutor(1, mp_context=processes(settings.protocol == "inception")) as pool:
+        return pool.submit(work, settings).result()
 
 
 def serve(pipe, settings: Settings, state: Path, train: str, ours: Mapping[str, str], spoken: str) -> None:

@@ -122,7 +122,7 @@ class InceptionFeatures:
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), contextlib.ExitStack() as after:
             after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
-            return _in_batches(extract, images, self.batch, 2048, "Inception features")
+            return _in_batches(extract, images, self.batch, self.dims, "Inception features")
 
 
 def inception_weights(weights: Path | str | None = None) -> Path:
