@@ -446,8 +446,8 @@ class Work:
         known += self.kits_weights() + self.kits_pictures() if self.bench.kit else ()
         left_out = [shown(name) for _, cut in self.compared for name in cut]
         if left_out:
-            said = "Of more than {most:,} letters not all were compared with others' (what was left out: {names})."
-            known += ((say(said, most=COMPARED, names=listed(left_out)), (), "not tested"),)
+            said = "Not all was compared with others' ({names}): it holds more than {most:,} letters or {pdfs} PDFs."
+            known += ((say(said, most=COMPARED, pdfs=PDFS, names=listed(left_out)), (), "not tested"),)
         return {"known": known}
 
     @cached_property
