@@ -156,11 +156,13 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> tup
     """
     if min(len(real), len(generated)) <= k:
         raise ValueError(say("Precision and recall need more than {k} images on either side.", k=k))
-    real, generated = (torch.from_numpy(np.asarray(spaced(f, KEPT), np.float64)) for f in (real, generated))
+    real, generated = (torch.from_numpy(spaced(f, KEPT)) for f in (real, generated))
 
     def covered(points: Tensor, centres: Tensor) -> float:
+        centres = centres.double()
         radius = _radii(centres, k)
-        inside = [(torch.cdist(part, centres) <= radius).any(dim=1) for part in points.split(500)]  # for memory
+        parts = (part.double() for part in points.split(500))  # for memory
+        inside = [(torch.cdist(part, centres) <= radius).any(dim=1) for part in parts]
         return torch.cat(inside).double().mean().item()
 
     return covered(generated, real), covered(real, generated)
