@@ -71,7 +71,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "functions": (bool, False, "try the students' own functions too, in a sandbox"),
     "seeds": (Path, None, "a file of numbers that draw the inputs of --functions; by default drawn once, and kept"),
     "jobs": (int, None, "processes; by default one for each core"),
-    "grade minutes": (float, 20.0, "after which the examination of one submission is ended"),
+    "grade minutes": (float, None, "after which a submission's examination is ended; by default 20, by inception 180"),
     "grade out": (Path, None, "the folder for marks and feedback; by default FOLDER-graded beside it"),
     "quick": (bool, False, "without the search for copies of training images"),
     "title": (str, "A diffusion model for MNIST, from scratch", "of the page"),
@@ -286,8 +286,8 @@ class Commands:
 
         if len(submissions) != 1:
             raise ValueError("Name one folder, which holds a .zip or a folder of each: python -m hwkit grade FOLDER.")
-        if (jobs is not None and jobs < 1) or not minutes > 0:
-            raise ValueError(f"--jobs is {jobs} and --minutes {minutes}, but both must be more than 0.")
+        if (jobs is not None and jobs < 1) or (minutes is not None and not minutes > 0):
+            raise ValueError("--jobs and --minutes must be more than 0.")
         train, reference, weights, seeds = (str(p.resolve()) if p else None for p in (train, reference, weights, seeds))
         settings = Settings(protocol=protocol, train=train, reference=reference, inception=weights)
         settings = replace(settings, functions=functions, seeds=seeds)

@@ -243,14 +243,9 @@ def test_a_reference_that_is_none_ends_in_a_sentence(tmp_path):
 # The Inception protocol, with random weights where pytorch-fid looks for its own
 
 
-@pytest.fixture(scope="module")
-def torch_home(tmp_path_factory) -> Path:
-    """A TORCH_HOME that holds weights of the right shapes, under the name and in the place of pytorch-fid's."""
+def random_inception(path: Path) -> None:
+    """Writes weights of the right shapes, as pytorch-fid's file holds them."""
     from pytorch_fid import inception
-
-    home = tmp_path_factory.mktemp("torch_home")
-    weights = home / "hub" / "checkpoints" / Path(inception.FID_WEIGHTS_URL).name
-    weights.parent.mkdir(parents=True)
 
     class Stop(Exception):
         """Carries the network out of pytorch-fid's constructor, before it would load weights."""
@@ -266,9 +261,20 @@ def torch_home(tmp_path_factory) -> Path:
         for module in stop.args[0].modules():
             if isinstance(module, torch.nn.Conv2d):  # features of about 1, where torch's own start leaves 1e-8
                 torch.nn.init.kaiming_normal_(module.weight)
-        torch.save(stop.args[0].state_dict(), weights)
+        torch.save(stop.args[0].state_dict(), path)
     finally:
         inception.load_state_dict_from_url = original
+
+
+@pytest.fixture(scope="module")
+def torch_home(tmp_path_factory) -> Path:
+    """A TORCH_HOME that holds such weights, under the name and in the place of pytorch-fid's."""
+    from pytorch_fid import inception
+
+    home = tmp_path_factory.mktemp("torch_home")
+    weights = home / "hub" / "checkpoints" / Path(inception.FID_WEIGHTS_URL).name
+    weights.parent.mkdir(parents=True)
+    random_inception(weights)
     return home
 
 

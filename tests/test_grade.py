@@ -18,13 +18,14 @@ from pathlib import Path
 import make_class
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_class import KITS, RUBRIC, papers, put, synthetic
 
 from hwkit.__main__ import main
 from hwkit.grade import evidence, feedback, grading
-from hwkit.grade.examine import Bench, Settings, examine, hashes, thumbnails, words_of
+from hwkit.grade.examine import Bench, Settings, examine, hashes, is_moved, strokes, thumbnails, words_of
 from hwkit.grade.grading import Worker, grade, keep
 from hwkit.grade.provenance import Again, History, Weights
 from hwkit.grade.roster import Entry
@@ -92,7 +93,7 @@ def in_process(monkeypatch) -> list[str]:
     """Submissions are examined in this process, which starts none; the list is of those that were."""
     done: list[str] = []
 
-    def examined(todo, settings, state, count, seconds):
+    def examined(todo, settings, state, *_):
         bench = Bench(settings)
         for job in todo:
             keep(state, *examine(job.entry, bench, job.fingerprint, job.key))
@@ -319,6 +320,120 @@ def test_a_damaged_state_is_made_anew(few, tmp_path, in_process):
     assert in_process == ["ann", "bob", "cid", "ann", "bob"]
 
 
+# By Inception
+
+
+class Tiny(torch.nn.Module):
+    """In Inception's place: eight sums over the pixels, and how many images it has seen."""
+
+    seen = 0
+
+    def forward(self, x):
+        Tiny.seen += len(x)
+        assert x.shape[1:] == (3, 28, 28) and x.min() >= 0 and x.max() <= 1
+        return [(x.flatten(1) @ self.weights(x)).view(-1, 8, 1, 1)]
+
+    @staticmethod
+    def weights(x) -> torch.Tensor:
+        return torch.randn((3 * 28 * 28, 8), generator=torch.Generator().manual_seed(0)) / 28
+
+
+def oracle(images: np.ndarray, real: np.ndarray) -> float:
+    """FID of two sets of images by these sums, with SciPy's root of a matrix."""
+    import scipy.linalg
+
+    x, y = ((stack.reshape(len(stack), -1) / 255) @ Tiny.weights(None).double().numpy() for stack in (images, real))
+    one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    apart = ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum()
+    return apart + np.trace(one + other - 2 * scipy.linalg.sqrtm(one @ other).real)
+
+
+@pytest.fixture
+def inception(tmp_path, monkeypatch, in_process) -> dict[str, Path]:
+    """The options of grading by Inception, with a tiny network in its place; all in this process."""
+    from hwkit.measure import features
+
+    monkeypatch.setattr(features, "_inception", lambda path: Tiny())
+    monkeypatch.setattr(features.InceptionFeatures, "dims", 8)
+    monkeypatch.setattr(grading, "aside", lambda work, settings: work(settings))
+    monkeypatch.setattr(Tiny, "seen", 0)
+    (tmp_path / "weights.pth").write_bytes(b"of Inception")
+    put(synthetic(9, 50), tmp_path / "real")
+    return {"reference": tmp_path / "real", "inception": tmp_path / "weights.pth"}
+
+
+def by_inception(few: Path, out: Path, rubric: str, options: dict[str, Path]) -> dict[str, dict[str, str]]:
+    settings = replace(Settings(), protocol="inception", **{name: str(path) for name, path in options.items()})
+    return again(few, out, "[measure]\nimages = 10\n" + rubric, settings=settings)
+
+
+def test_points_are_given_by_inceptions_bands(few, tmp_path, inception):
+    expected = {name: oracle(synthetic(k, 10), synthetic(9, 50)) for k, name in enumerate(("ann", "bob", "cid"), 1)}
+    first, second, third = sorted(expected, key=expected.get)
+    limits = (expected[first] + expected[second]) / 2, (expected[second] + expected[third]) / 2
+    rubric = f"[bands]\ndigits = [[0, 0]]\ninception = [[{limits[0]}, 1.0], [{limits[1]}, 0.6]]\n"
+    found = by_inception(few, tmp_path / "out", rubric, inception)
+    for name, row in found.items():
+        assert float(row["inception_value"]) == pytest.approx(expected[name], rel=1e-4)
+        assert float(row["digits_value"]) > 0 and row["inception_precision"] and row["inception_kid"]
+    assert [found[name]["quality"] for name in (first, second, third)] == ["25", "15", "0"]
+    page = "".join(Page((tmp_path / "out" / "feedback" / f"{second}.html").read_text("utf-8")).said)
+    assert f"FID is {expected[second]:.2f} ±" in page and f"The next band begins at {limits[0]:g}" in page
+    assert "FID: KID × 1000" in page and "digit-FID: KID × 1000" in page
+    overview = Page((tmp_path / "out" / "class.html").read_text("utf-8"))
+    said = "".join(overview.said)
+    assert "By FID" in said and said.index(f"{expected[first]:.2f} ±") < said.index(f"{expected[third]:.2f} ±")
+    board = json.loads((tmp_path / "out" / "feedback" / f"{first}.results.json").read_text("utf-8"))["leaderboard"]
+    assert board == [{"name": "FID", "value": round(float(found[first]["inception_value"]), 3), "order": "asc"}]
+
+
+def test_the_reference_is_measured_once_and_a_changed_one_measures_all_anew(few, tmp_path, inception, in_process):
+    before = by_inception(few, tmp_path / "out", "", inception)
+    assert Tiny.seen == 50 + 3 * 10 and len(in_process) == 3
+    moved = inception["inception"].rename(tmp_path / "another.pth")
+    assert by_inception(few, tmp_path / "out", "", inception | {"inception": moved}) == before
+    (few / "bob" / "generate" / "00010.png").write_bytes(encode_png(synthetic(7, 1)[0]))
+    by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 80 + 10 and in_process[3:] == ["bob"]  # of the others nothing, of the reference nothing
+    put(synthetic(8, 50), tmp_path / "real")
+    after = by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 90 + 80 and after["ann"]["inception_value"] != before["ann"]["inception_value"]
+    moved.write_bytes(b"other weights")
+    by_inception(few, tmp_path / "out", "", inception | {"inception": moved})
+    assert Tiny.seen == 170 + 80
+
+
+def test_statistics_alone_are_enough_of_a_reference(few, tmp_path, inception):
+    sums = (synthetic(9, 50).reshape(50, -1) / 255) @ Tiny.weights(None).double().numpy()
+    np.savez(tmp_path / "real.npz", mu=sums.mean(axis=0), sigma=np.cov(sums, rowvar=False))
+    row = by_inception(few, tmp_path / "out", "", inception | {"reference": tmp_path / "real.npz"})["ann"]
+    assert float(row["inception_value"]) == pytest.approx(oracle(synthetic(1, 10), synthetic(9, 50)), rel=1e-4)
+    assert row["inception_kid"] == "" and row["digits_kid"] and Tiny.seen == 30
+
+
+@pytest.mark.parametrize("what", ["reference", "inception"])
+def test_without_weights_or_reference_nothing_is_begun(what, few, tmp_path, inception):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        by_inception(few, tmp_path / "out", "", inception | {what: tmp_path / "nowhere"})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif("HWKIT_SLOW" not in os.environ, reason="a minute: Inception itself; set HWKIT_SLOW=1")
+def test_the_command_grades_by_inception_itself_in_processes(few, tmp_path, capsys):
+    """The network itself, with random weights: it says nothing about images, but that all of the way is gone."""
+    from test_features import random_inception
+
+    put(synthetic(9, 20), tmp_path / "real")
+    random_inception(tmp_path / "weights.pth")
+    files = {"rubric": tmp_path / "rubric.toml", "reference": tmp_path / "real", "weights": tmp_path / "weights.pth"}
+    words = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    assert main(["grade", str(few), "--protocol", "inception", "--jobs", "2", *words]) == 0
+    found = rows_of(tmp_path / "few-graded")
+    assert all(row["status"] == "graded" and float(row["inception_value"]) > 0 for row in found.values())
+    assert main(["grade", str(few), "--protocol", "inception", *words]) == 0
+    assert "0 submissions to examine, 3 are done" in capsys.readouterr().out
+
+
 # It never stops: processes
 
 
@@ -327,6 +442,8 @@ def quick(tmp_path, few):
     settings = replace(Settings(images=10, again=2), cache=str(tmp_path / "cache"))
     state = tmp_path / "state"
     state.mkdir()
+    (tmp_path / "cache").mkdir()
+    np.save(tmp_path / "cache" / grading.TRAIN, synthetic(50, 100)[:, 0])
     jobs = [grading.Job(Entry(name, name, few / name), "ab" * 32, name) for name in ("ann", "bob", "cid")]
     return jobs, settings, state
 
@@ -344,7 +461,7 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, mo
             os.kill(self.process.pid, signal.SIGKILL)
 
     monkeypatch.setattr(Worker, "give", harmful)
-    done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300)]
+    done = [job.entry.id for job in grading.examined(jobs, settings, state, 1, 300, "a hundred digits")]
     assert done == ["ann", "bob", "cid"]
     found = {name: grading.known(state, name)[0] for name in done}
     assert found["ann"].failed == "" and found["ann"].images == 10 and found["ann"].key == "ann"
@@ -353,7 +470,7 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_the_others_go_on(quick, mo
 
 
 def test_an_error_of_ours_is_that_submissions_line(few, tmp_path, monkeypatch):
-    def examined(todo, settings, state, count, seconds):
+    def examined(todo, settings, state, *_):
         for job in todo:
             if job.entry.id != "bob":
                 keep(state, *examine(job.entry, Bench(settings), job.fingerprint, job.key))
@@ -598,7 +715,9 @@ def test_one_function_that_is_too_deep_leaves_the_others_alone(monkeypatch):
 
 def traces(stack: np.ndarray, words=(), code=()) -> Traces:
     names = np.array([file_name(k).encode() for k in range(1, len(stack) + 1)], "S")
-    return Traces(names, hashes(stack), thumbnails(stack), np.array(words, np.uint64), np.array(code, np.uint64))
+    return Traces(
+        names, hashes(stack), strokes(stack), thumbnails(stack), np.array(words, np.uint64), np.array(code, np.uint64)
+    )
 
 
 def flags_of(tmp_path: Path, stacks: dict[str, np.ndarray], seeds: dict[str, str] | None = None, digits=()):
@@ -630,6 +749,60 @@ def test_nearly_the_same_images_are_flagged(tmp_path):
     stack = synthetic(1, 40)
     (flag,) = flags_of(tmp_path, {"a": stack, "b": noisy(stack[::-1], 6)})
     assert set(flag.ids) == {"a", "b"} and "nearly" in flag.said and len(flag.pictures) == 6
+
+
+WAYS = {
+    "mirrored": lambda x: x[..., ::-1],
+    "upside down": lambda x: x[..., ::-1, :],
+    "turned": lambda x: np.rot90(x, axes=(-2, -1)),
+    "transposed": lambda x: x.swapaxes(-2, -1),
+    "shifted": lambda x: np.roll(x, (1, -1), (-2, -1)),
+    "mirrored and shifted": lambda x: np.roll(x[..., ::-1], 2, -1),
+    "a film of noise": lambda x: np.where(x < 8, 7 - x % 8, x)[..., ::-1],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_mirrored_turned_and_shifted_images_are_flagged(way, tmp_path):
+    stack = small(synthetic(1, 40))
+    moved = np.ascontiguousarray(WAYS[way](stack[::-1][:25]))
+    (flag,) = flags_of(tmp_path, {"a": stack, "b": np.concatenate([small(synthetic(2, 15)), moved])})
+    assert flag.ids == ("a", "b") and len(flag.pictures) == 6
+    assert flag.said == "25 images of a are images of b, mirrored, turned or shifted."
+
+
+def test_mirrored_real_digits_and_kits_images_are_flagged(tmp_path, bench, monkeypatch):
+    real = small(synthetic(5, 300))
+    known = evidence.known("test digits", real[:, 0])
+    (flag,) = flags_of(tmp_path, {"a": real[:40, :, ::-1]}, digits=[known])
+    assert flag.kind == "test digits" and flag.said.startswith("40 of its images are digits of MNIST, mirrored")
+    one_equal = np.concatenate([real[50:51], real[:39, :, :, ::-1]])
+    found = flags_of(tmp_path / "2", {"a": one_equal}, digits=[known])
+    assert [flag.said.split(" are")[0].split(" of")[0] for flag in found] == ["1", "39"]
+    kits = small(synthetic(9, 10))
+    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed: kits[:4])
+    put(np.roll(kits[..., ::-1], 1, -1), tmp_path / "kit" / "generate")
+    known = look(tmp_path / "kit", Bench(replace(bench.settings, kit=str(KITS)))).known
+    assert {kind for *_, kind in known} == {"kit's images"} and known[0][0].startswith("4 of 4 images")
+
+
+def small(stack: np.ndarray) -> np.ndarray:
+    """Digits with room about them, as MNIST's have: so that nothing is lost when they are moved by two pixels."""
+    stack = stack.copy()
+    for edge in (slice(0, 3), slice(-3, None)):
+        stack[..., edge, :] = stack[..., :, edge] = 0
+    return stack
+
+
+def test_digits_that_differ_in_place_only_by_their_levels_are_not_taken_for_moved():
+    """What few levels of grey say is not enough, and the same levels in other places are not the same digit."""
+    plain = np.where(synthetic(1, 20) > 127, 255, 0).astype(np.uint8)
+    assert not strokes(plain).any() and strokes(synthetic(1, 20)).all()
+    rng = np.random.default_rng(0)
+    image = synthetic(1, 1)[0]
+    mixed = np.repeat(rng.permutation(image[0].ravel()).reshape(1, 28, 28), 3, axis=0)
+    assert strokes(image[None]) == strokes(mixed[None]) and not is_moved(image, mixed) and is_moved(image, image)
+    assert not is_moved(np.zeros_like(image), np.zeros_like(image))
 
 
 def test_like_images_of_the_same_seed_are_not_flagged_unless_they_are_equal_but_for_pixels(tmp_path):
@@ -696,6 +869,84 @@ def test_words_that_two_share_are_flagged_and_those_that_all_share_are_not():
     entries = [Entry(name, name, Path("nowhere")) for name in own]
     (flag,) = evidence.of_words(entries, trace, {"words": 0.3, "code": 0.5})
     assert flag.ids == ("a", "b") and flag.said.startswith("50% of the runs of 6 words")
+
+
+def words_flags(tmp_path: Path, bench: Bench) -> list[evidence.Flag]:
+    """Of all that lies in `tmp_path`, the flags for words, and for what was not compared."""
+    entries = [Entry(path.name, path.name, path) for path in sorted(tmp_path.iterdir())]
+    both = {entry.id: examine(entry, bench, "ab") for entry in entries}
+    found, trace = ({name: pair[k] for name, pair in both.items()} for k in (0, 1))
+    every = evidence.flags(entries, found, trace, [], read_rubric().flags)
+    return [flag for flag in every if flag.kind in ("words", "code", "not tested")]
+
+
+def office(path: Path, text: str) -> None:
+    """A text as Word or LibreOffice keep it, in pieces as these make them."""
+    word = path.suffix == ".docx"
+    middle = len(text) // 2
+    begin, cut, end, name = (
+        ("<w:p><w:r><w:t>", "</w:t></w:r><w:r><w:t>", "</w:t></w:r></w:p>", "word/document.xml")
+        if word
+        else ("<text:p>", "<text:span>", "</text:span></text:p>", "content.xml")
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, f"<x>{begin}{text[:middle]}{cut}{text[middle:]}{end}{begin}The end.{cut}{end}</x>")
+
+
+@pytest.mark.parametrize("kind", ["html", "docx", "odt", "md"])
+def test_a_copied_report_is_flagged_in_another_form_and_however_much_is_put_around_it(kind, tmp_path, bench):
+    for number, name in enumerate("abc", 1):
+        put(synthetic(number, 10), tmp_path / name / "generate")
+    text, own = make_class.words(1), [make_class.words(20 + k, 3000) for k in range(2)]
+    (tmp_path / "a" / "report.html").write_text(f"<p>{text}</p>")
+    (tmp_path / "c" / "report.html").write_text(f"<p>{make_class.words(3)}</p>")
+    hidden = f'<p style="color:white">{own[0]}</p><p>{text}</p><div style="display:none">{own[1]}</div>'
+    path = tmp_path / "b" / f"report.{kind}"
+    if kind in ("docx", "odt"):
+        office(path, text)
+    else:
+        path.write_text(hidden if kind == "html" else f"{own[0]}\n\n{text}\n\n{own[1]}")
+    (flag,) = words_flags(tmp_path, bench)
+    assert flag.ids == ("a", "b") and flag.said.startswith("100%") and flag.passage in text
+    assert look(tmp_path / "b", bench).report == Part(path.name, "")
+
+
+def test_what_stands_before_a_copy_does_not_hide_it(tmp_path, bench, monkeypatch):
+    """Neither other files, which are read first, nor more letters than are compared, which are told."""
+    from hwkit.grade import examine as examination
+
+    for number, name in enumerate("abc", 1):
+        put(synthetic(number, 10), tmp_path / name / "generate")
+        (tmp_path / name / "report.html").write_text(f"<p>{make_class.words(number)}</p>")
+    for number in range(20):
+        (tmp_path / "b" / f"report_{number:02d}.html").write_text(f"<p>{make_class.words(30 + number, 100)}</p>")
+        (tmp_path / "b" / f"a{number:02d}.py").write_text(make_class.words(60 + number, 100))
+    (tmp_path / "b" / "report_z.html").write_text(f"<p>{make_class.words(1)}</p>")
+    cells = [{"cell_type": "code", "source": make_class.words(99)}]
+    for name in "bc":
+        (tmp_path / name / "z.ipynb").write_text(json.dumps({"cells": cells}))
+    assert [(flag.kind, flag.ids) for flag in words_flags(tmp_path, bench)] == [
+        ("words", ("a", "b")),
+        ("code", ("b", "c")),
+    ]
+    monkeypatch.setattr(examination, "COMPARED", 8_000)
+    (flag, *others) = words_flags(tmp_path, bench)
+    assert (flag.kind, flag.ids) == ("not tested", ("b",)) and "8,000 letters" in flag.said and "report_" in flag.said
+    assert [(other.kind, other.ids) for other in others] == [("code", ("b", "c"))]  # notebooks are read first
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\5\6" + bytes(18), b"\xff" * 5000, "bomb", "other"])
+def test_an_office_file_that_is_none_is_a_blank_report(data, tmp_path, bench):
+    folder = good(tmp_path / "x")
+    (folder / "report.html").unlink()
+    path = folder / "report.docx"
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("word/document.xml" if data == "bomb" else "a.txt", bytes(40 * 2**20))
+    found = look(folder, bench)
+    assert found.report == Part("report.docx", "report.docx is blank, or no docx.")
 
 
 def test_the_passage_is_what_both_have(tmp_path, bench):

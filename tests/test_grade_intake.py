@@ -327,6 +327,16 @@ def test_all_that_is_read_of_several_zips_has_one_limit(tmp_path, monkeypatch):
             files.read(name)
 
 
+def test_several_zips_are_held_in_memory_up_to_one_limit(tmp_path, monkeypatch):
+    (folder := tmp_path / "student").mkdir()
+    for k in range(3):
+        (folder / f"{k}.zip").write_bytes(zipped({f"{k}.bin": os.urandom(900)}))
+    monkeypatch.setattr(intake, "FILE", 2 * (folder / "0.zip").stat().st_size + 10)
+    files = opened(folder)
+    assert set(files.sizes) == {"0/0.bin", "1/1.bin"}
+    assert len(files.problems) == 1 and files.problems[0].startswith("2.zip has")
+
+
 def test_the_fingerprint_is_of_what_is_in_it(tmp_path):
     folder = tmp_path / "submission"
     folder.mkdir()

@@ -3,7 +3,7 @@
 A flag is a sentence with its evidence and never a verdict: it costs no points, and only the instructor sees it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -12,16 +12,17 @@ import numpy as np
 
 from hwkit.files import DAMAGED
 from hwkit.grade.examine import (
-    COMPARED,
     TOKENS,
     WORDS,
     InMemory,
     alike,
     beside,
+    compared,
     hashes,
+    is_moved,
     layout,
-    readable,
     shingles,
+    strokes,
     thumbnails,
     tokens_of,
     words_of,
@@ -77,6 +78,7 @@ class Known:
     name: str
     stack: np.ndarray  # uint8 (N, 28, 28)
     hashes: np.ndarray
+    strokes: np.ndarray
     thumbnails: np.ndarray
 
 
@@ -94,12 +96,16 @@ def known_digits(source: str | None, train: tuple[str, np.ndarray]) -> list[Know
 
 def known(name: str, stack: np.ndarray) -> Known:
     """Grey images uint8 (N, 28, 28), with what they are recognised by."""
-    found, small = [], []
+    kinds, found = (hashes, strokes, thumbnails), []
     for start in range(0, len(stack), 2_000):
-        rgb = np.repeat(stack[start : start + 2_000, None], 3, axis=1)
-        found.append(hashes(rgb))
-        small.append(thumbnails(rgb))
-    return Known(name, stack, np.concatenate(found), np.concatenate(small))
+        images = rgb(stack[start : start + 2_000])
+        found.append([kind(images) for kind in kinds])
+    return Known(name, stack, *(np.concatenate(each) for each in zip(*found, strict=True)))
+
+
+def rgb(grey_images: np.ndarray) -> np.ndarray:
+    """(…, 28, 28) → (…, 3, 28, 28)."""
+    return np.repeat(grey_images[..., None, :, :], 3, axis=-3)
 
 
 def flags(
@@ -163,62 +169,65 @@ def of_weights(found: Mapping[str, Submission]) -> list[Flag]:
 
 
 def of_digits(found, traces: Mapping[str, Traces], digits: Sequence[Known], limits, pictures: Pictures) -> list[Flag]:
-    """Real digits among the images, pixel by pixel or nearly; those that the examination has shown are not repeated."""
+    """Real digits among the images, equal or nearly; those that the examination has shown are not repeated."""
     result = []
     for name, own in traces.items():
         shown_already = {kind for *_, kind in found[name].known}
         for real in (real for real in digits if real.name not in shown_already):
-            same = equal_digits(own, real)
-            said = "{count:,} of its images are digits of MNIST, pixel by pixel ({which})."
-            count = int((np.isin(own.hashes, real.hashes) & (own.hashes > 0)).sum())
-            if not same:
-                same = near_digits(name, own, real, pictures)
-                said = "{count:,} of its images are nearly digits of MNIST ({which})."
-                count = len(same) if len(same) >= max(3, limits["images"] * min(PROBES, len(own.hashes))) else 0
-            if count:
+            kinds = [kind(name, own, real, pictures) for kind in (equal_digits, moved_digits)]
+            if not any(same for same, *_ in kinds):
+                kinds = [near_digits(name, own, real, pictures)]
+                if kinds[0][1] < max(3, limits["images"] * min(PROBES, len(own.hashes))):
+                    continue
+            for same, count, said in (kind for kind in kinds if kind[0]):
                 said = say(said, count=count, which=say(real.name))
                 shown = ((pictures(name, own.name(i)), real.stack[j]) for i, j in same[:SHOWN])
                 result.append(Flag(real.name, (name,), said, tuple(beside(a, b) for a, b in shown if a is not None)))
     return result
 
 
-def equal_digits(own: Traces, real: Known) -> list[tuple[int, int]]:
-    """Some images that are real digits pixel by pixel, as indices of both."""
-    same = np.flatnonzero(np.isin(own.hashes, real.hashes) & (own.hashes > 0))[:SHOWN]
-    return [(int(i), int(np.flatnonzero(real.hashes == own.hashes[i])[0])) for i in same]
+def equal_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> tuple[list[tuple[int, int]], int, str]:
+    """Some images that are real digits pixel by pixel, as indices of both; how many there are; and a sentence."""
+    said = marked("{count:,} of its images are digits of MNIST, pixel by pixel ({which}).")
+    return *in_both(own.hashes, real.hashes), said
 
 
-def near_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> list[tuple[int, int]]:
-    """Of the probes those that are nearly a real digit, as indices of both."""
+def moved_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> tuple[list[tuple[int, int]], int, str]:
+    """The same of images that are real digits mirrored, turned by quarters or shifted, without equal ones."""
+    same, count = in_both(own.strokes * ~np.isin(own.hashes, real.hashes), real.strokes)
+    shots = [(pictures(name, own.name(i)), rgb(real.stack[j])) for i, j in same]
+    same = [pair for pair, (a, b) in zip(same, shots, strict=True) if a is not None and is_moved(a, b)]
+    return same, count, marked("{count:,} of its images are digits of MNIST, mirrored, turned or shifted ({which}).")
+
+
+def near_digits(name: str, own: Traces, real: Known, pictures: Pictures) -> tuple[list[tuple[int, int]], int, str]:
+    """The same of the probes that are nearly a real digit."""
     probes = spread(own)
     index, apart = nearest(own.thumbnails[probes], real.thumbnails)
     pairs = [(int(probes[i]), int(index[i])) for i in np.argsort(apart)[:CANDIDATES] if apart[i] < close_by()]
     shots = [(pictures(name, own.name(i)), real.stack[j]) for i, j in pairs]
-    return [pair for pair, (a, b) in zip(pairs, shots, strict=True) if a is not None and is_near(a, b)]
+    same = [pair for pair, (a, b) in zip(pairs, shots, strict=True) if a is not None and is_near(a, b)]
+    return same, len(same), marked("{count:,} of its images are nearly digits of MNIST ({which}).")
+
+
+def in_both(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], int]:
+    """Some places at which two arrays have a hash in common, other than 0; and how many of the first have one."""
+    same = np.flatnonzero(np.isin(one, other) & (one > 0))
+    return [(int(i), int(np.flatnonzero(other == one[i])[0])) for i in same[:SHOWN]], len(same)
 
 
 def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], limits, pictures: Pictures) -> list[Flag]:
     """The same or nearly the same images in two submissions."""
     names = [name for name, own in traces.items() if len(own.hashes)]
-    result, done = [], set()
-    for a, b in equal_pairs(names, traces):
-        same = np.intersect1d(traces[a].hashes, traces[b].hashes)
-        same = same[same > 0]
-        places = [tuple(int(np.flatnonzero(traces[n].hashes == h)[0]) for n in (a, b)) for h in same[:SHOWN]]
-        said = say("{count:,} images of {a} are images of {b}, pixel by pixel.", count=len(same), a=a, b=b)
-        seen = shown_pairs(a, b, places, traces, pictures) if len(result) < MANY else ()
-        result.append(Flag("images", (a, b), said, seen))
-        done.add((a, b))
+    result = equal_images(names, traces, pictures)
+    result += moved_images(names, traces, pictures)
+    done = {flag.ids for flag in result}
     for a, b, places in near_pairs(names, traces):
         if (a, b) in done or (b, a) in done:
             continue
         same_seed = found[a].seed and found[a].seed == found[b].seed
         judged = alike if same_seed else is_near
-        kept = []
-        for i, j in places[:CANDIDATES]:
-            one, other = pictures(a, traces[a].name(i)), pictures(b, traces[b].name(j))
-            if one is not None and other is not None and judged(one, other):
-                kept.append((i, j))
+        kept = judged_pairs(a, b, places[:CANDIDATES], traces, pictures, judged)
         probes = min(PROBES, len(traces[a].hashes))
         if len(kept) < max(3, limits["images"] * probes):
             continue
@@ -232,12 +241,37 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
     return result
 
 
-def equal_pairs(names: Sequence[str], traces: Mapping[str, Traces]) -> list[tuple[str, str]]:
-    """The pairs of submissions that have an image in common, pixel by pixel."""
+def equal_images(names: Sequence[str], traces: Mapping[str, Traces], pictures: Pictures) -> list[Flag]:
+    """Images of two submissions that are equal pixel by pixel."""
+    result = []
+    for a, b in equal_pairs({name: traces[name].hashes for name in names}):
+        same, count = in_both(traces[a].hashes, traces[b].hashes)
+        said = say("{count:,} images of {a} are images of {b}, pixel by pixel.", count=count, a=a, b=b)
+        seen = shown_pairs(a, b, same, traces, pictures) if len(result) < MANY else ()
+        result.append(Flag("images", (a, b), said, seen))
+    return result
+
+
+def moved_images(names: Sequence[str], traces: Mapping[str, Traces], pictures: Pictures) -> list[Flag]:
+    """Images of two submissions that are equal but for mirroring, turning by quarters and shifting."""
+    own, result = {name: traces[name].strokes * (traces[name].hashes > 0) for name in names}, []
+    for a, b in equal_pairs(own):
+        equal = np.intersect1d(traces[a].hashes, traces[b].hashes)  # of which is told already
+        one, other = (own[name] * ~np.isin(traces[name].hashes, equal) for name in (a, b))
+        same, count = in_both(one, other)
+        if same := judged_pairs(a, b, same, traces, pictures, is_moved):
+            said = say("{count:,} images of {a} are images of {b}, mirrored, turned or shifted.", count=count, a=a, b=b)
+            result.append(Flag("images", (a, b), said, shown_pairs(a, b, same, traces, pictures)))
+    return result
+
+
+def equal_pairs(of_names: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+    """The pairs of submissions that have a hash in common other than 0, uint64 (N,) of each."""
+    names = list(of_names)
     if not names:
         return []
-    all_hashes = np.concatenate([traces[name].hashes for name in names])
-    owner = np.repeat(np.arange(len(names)), [len(traces[name].hashes) for name in names])
+    all_hashes = np.concatenate([of_names[name] for name in names])
+    owner = np.repeat(np.arange(len(names)), [len(of_names[name]) for name in names])
     order = np.lexsort((owner, all_hashes))
     all_hashes, owner = all_hashes[order], owner[order]
     found = set()
@@ -308,8 +342,16 @@ def is_near(image: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.sqrt(((a - b) ** 2).sum()) < near_copy() and np.ptp(image) >= FLAT)
 
 
+def judged_pairs(a: str, b: str, places, traces, pictures: Pictures, judged: Callable) -> list[tuple[int, int]]:
+    """Of pairs of images those that `judged` takes for the same."""
+    ones = [pictures(a, traces[a].name(i)) for i, _ in places]  # one archive after the other
+    others = [pictures(b, traces[b].name(j)) for _, j in places]
+    pairs = zip(places, ones, others, strict=True)
+    return [place for place, x, y in pairs if x is not None and y is not None and judged(x, y)]
+
+
 def shown_pairs(a: str, b: str, places, traces, pictures: Pictures) -> tuple[str, ...]:
-    ones = [pictures(a, traces[a].name(i)) for i, _ in places[:SHOWN]]  # one archive after the other
+    ones = [pictures(a, traces[a].name(i)) for i, _ in places[:SHOWN]]
     others = [pictures(b, traces[b].name(j)) for _, j in places[:SHOWN]]
     pairs = zip(ones, others, strict=True)
     return tuple(beside(one, other) for one, other in pairs if one is not None and other is not None)
@@ -357,8 +399,8 @@ def passage(path: Path, kind: str, common: np.ndarray) -> str:
     try:
         files = opened(path)
         plan = layout(files)
-        for name in plan.texts[:3] if kind == "words" else plan.code[:12]:
-            words = split(readable(name, files.read(name))[:COMPARED])
+        for text in compared(files, plan.texts if kind == "words" else plan.code)[0]:
+            words = split(text)
             run: list[str] = []
             for i, value in enumerate(shingles(words, size)):
                 run = [*(run or words[i : i + size - 1]), words[i + size - 1]] if value in wanted else []

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from hwkit.diffusion import Denoiser
-from hwkit.files import DAMAGED, cached
+from hwkit.files import DAMAGED, cached, load_npz
 from hwkit.grade import pdf, provenance
-from hwkit.grade.intake import Files, Refused, opened, picture_size, reason, shown
+from hwkit.grade.intake import Archive, Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
@@ -32,6 +32,7 @@ from hwkit.measure.check import COPIES, FLAT, IMAGES, Measured
 from hwkit.measure.distances import KEPT, spaced
 from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, floors, reference
 from hwkit.measure.memorisation import training_images
+from hwkit.mnist.folder import listed
 from hwkit.runs.checkpoint import digest, load, load_denoiser
 from hwkit.sampling import Sampler
 from hwkit.show.figures import tile
@@ -39,14 +40,17 @@ from hwkit.show.figures import tile
 DRAWN = re.compile(r"grid|loss|curve|sample|schedule|network|hist|pair|fig|report|preview|epoch|slider", re.I)
 WEIGHTS = {".safetensors", ".pt", ".pth", ".ckpt"}
 PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
-READABLE = {".html", ".htm", ".md", ".txt"}  # of these the words are compared
-SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf or .docx with fewer bytes, is blank
+READABLE = {".html", ".htm", ".md", ".txt", ".docx", ".odt"}  # of these the words are compared
+OFFICE = {".docx": "word/document.xml", ".odt": "content.xml"}  # the file with the words in such an archive
+SHORT, THIN = 400, 4_000  # a report with fewer letters, or a .pdf with fewer bytes, is blank
 LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
-COMPARED = 2_000_000  # letters of a file that are compared with others
+COMPARED, PDFS = 2_000_000, 3  # letters of all reports, or of all code, that are compared with others; and PDFs
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde"), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
 SEVERAL = 3  # images like those of the kit's weights, from which on it is said
+DIM, LEVELS = 32, 16  # from which on a pixel is bright; levels of grey that tell an image from all others, at least
 SHEET, GAP = 30, 128  # images shown of each submission, and the grey between them, on light and dark pages
+INCEPTION_BATCH, REFERENCE, TRAIN = 8, "inception_reference.npz", "training_images.npy"
 BROKEN = (*DAMAGED, RecursionError, AssertionError, ArithmeticError, LookupError, AttributeError, ImportError)
 
 
@@ -72,10 +76,10 @@ class Bench:
     """What a process needs for all submissions: read once."""
 
     settings: Settings
-    train: tuple[str, np.ndarray] = field(init=False)
+    train: tuple[str, np.ndarray] = ()  # as `memorisation.training_images` gives it
 
     def __post_init__(self):
-        self.train = training_images(self.settings.train)
+        self.train = self.train or training_images(self.settings.train)
 
     @cached_property
     def digits(self) -> Reference:
@@ -83,8 +87,10 @@ class Bench:
 
     @cached_property
     def inception(self) -> tuple[InceptionFeatures, Reference]:
-        extractor = InceptionFeatures(self.settings.inception, "cpu")
-        return extractor, reference(extractor, self.settings.reference)
+        """Inception, with few images at a time for memory; and the reference that `inception_reference` gave."""
+        extractor = InceptionFeatures(self.settings.inception, "cpu", batch=INCEPTION_BATCH)
+        kept = load_npz(Path(self.settings.cache) / REFERENCE)
+        return extractor, Reference(str(kept["name"]), kept["mu"], kept["sigma"], kept.get("features"))
 
     @cached_property
     def kit(self) -> tuple[Denoiser, Mapping] | None:
@@ -117,6 +123,18 @@ class Bench:
             return {"images": provenance.remake(denoise, sampler, seed, numbers[:most])}
 
         return cached(Path(self.settings.cache) / name, key, make)["images"]
+
+
+def inception_reference(settings: Settings) -> dict[str, np.ndarray]:
+    """What Inception's FID is measured against, as arrays to be kept as REFERENCE; `key` is a hash of all that.
+
+    Raises as `InceptionFeatures` and `reference` do: FileNotFoundError where weights or reference are not there.
+    """
+    extractor = InceptionFeatures(settings.inception, "cpu", batch=INCEPTION_BATCH)
+    found = reference(extractor, settings.reference)
+    key = hashlib.sha256(extractor.weights_sha256.encode() + found.mu.tobytes() + found.sigma.tobytes()).hexdigest()
+    arrays = {"key": np.array(key), "name": np.array(found.name), "mu": found.mu, "sigma": found.sigma}
+    return arrays if found.features is None else arrays | {"features": found.features}
 
 
 @dataclass
@@ -174,6 +192,7 @@ def layout(files: Files) -> Layout:
     rest = [n for n in files.sizes if n not in images_too]
     weights = sorted((n for n in rest if suffix(n) in WEIGHTS), key=lambda n: ("ema" not in n.lower(), n))
     code = [n for n in rest if suffix(n) in (".ipynb", ".py")]
+    code.sort(key=lambda n: (suffix(n) != ".ipynb", n.count("/"), n))
     pages = [n for n in rest if suffix(n) in PAGES and "slider" not in n.lower() and "readme" not in n.lower()]
     pages.sort(key=lambda n: ("report" not in n.lower(), suffix(n) not in (".html", ".pdf"), n))
     known = {*weights, *code, *pages}
@@ -294,7 +313,8 @@ class Work:
             numbers["digits"] |= {f"floor_{what}": real[what] for what in ("precision", "recall")}
         if self.bench.settings.protocol == "inception":
             extractor, against = self.bench.inception
-            numbers["inception"] = score.numbers(extractor(self.looked.stack), against)
+            features = extractor(self.looked.stack).astype(np.float32)  # as it made them: half the memory
+            numbers["inception"] = score.numbers(features, against)
         return {"numbers": {name: {k: float(v) for k, v in values.items()} for name, values in numbers.items()}}
 
     # What else is asked for
@@ -328,12 +348,13 @@ class Work:
             data = self.files.read(name, LARGEST_TEXT)
         except Refused as error:
             return str(error)
-        if suffix(name) not in READABLE:
-            whole = data.startswith((b"%PDF", b"PK"))
-            kind = suffix(name)[1:]
+        if suffix(name) == ".pdf":
             said = "{name} is blank, or no {kind}."
-            return "" if whole and len(data) >= THIN else say(said, name=shown(name), kind=kind)
-        letters = sum(map(str.isalnum, readable(name, data)))
+            return "" if data[:4] == b"%PDF" and len(data) >= THIN else say(said, name=shown(name), kind="pdf")
+        try:
+            letters = sum(map(str.isalnum, readable(name, data)))
+        except Refused as error:
+            return str(error)
         said = "{name} is nearly blank: {letters} letters, fewer than {least}."
         return "" if letters >= SHORT else say(said, name=shown(name), letters=letters, least=SHORT)
 
@@ -422,7 +443,17 @@ class Work:
     def recognised(self) -> dict:
         """Weights and images that come with the kit, beside the copies that `pictures` found."""
         known = self.copied(self.looked.found.pairs) if self.looked.found else ()
-        return {"known": known + (self.kits_weights() + self.kits_pictures() if self.bench.kit else ())}
+        known += self.kits_weights() + self.kits_pictures() if self.bench.kit else ()
+        left_out = [shown(name) for _, cut in self.compared for name in cut]
+        if left_out:
+            said = "Not all was compared with others' ({names}): it holds more than {most:,} letters or {pdfs} PDFs."
+            known += ((say(said, most=COMPARED, pdfs=PDFS, names=listed(left_out)), (), "not tested"),)
+        return {"known": known}
+
+    @cached_property
+    def compared(self) -> tuple[tuple[list[str], list[str]], ...]:
+        """The reports and the code as `compared` gives them."""
+        return compared(self.files, self.layout.texts), compared(self.files, self.layout.code)
 
     def kits_weights(self) -> tuple:
         if self.denoise is None:
@@ -446,10 +477,15 @@ class Work:
         if self.made.sampler:
             with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
                 kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
-        for sampler, seed in dict.fromkeys(kinds) if len(self.looked.stack) else ():
+        if not len(self.looked.stack):
+            return ()
+        own = thumbnails(self.looked.stack)
+        places = {value: j for j, value in enumerate(strokes(self.looked.stack).tolist()) if value}
+        for sampler, seed in dict.fromkeys(kinds):
             kits = self.bench.kits_images(sampler, seed)
-            nearest = closest(thumbnails(kits), thumbnails(self.looked.stack))
-            pairs = [(i, j) for i, j in enumerate(nearest) if alike(kits[i], self.looked.stack[j])]
+            likely = enumerate(zip(closest(thumbnails(kits), own), strokes(kits).tolist(), strict=True))
+            pairs = [(i, places.get(value, near)) for i, (near, value) in likely]
+            pairs = [(i, j) for i, j in pairs if any(fit(kits[i], self.looked.stack[j]) for fit in (alike, is_moved))]
             if len(pairs) >= min(SEVERAL, len(kits)):
                 said = (
                     "{count} of {all} images that the kit's weights make ({sampler}, seed {seed}) are in it, such as "
@@ -464,20 +500,11 @@ class Work:
     def traces(self) -> Traces:
         """What this submission may be recognised by in another one."""
         stack = self.looked.stack
-        words, code = [], []
-        for name in self.layout.texts[:3]:
-            words += shingles(words_of(self.text(name)), WORDS)
-        for name in self.layout.code[:12]:
-            code += shingles(tokens_of(self.text(name)), TOKENS)
+        (texts, _), (sources, _) = self.compared
+        words = [value for text in texts for value in shingles(words_of(text), WORDS)]
+        code = [value for source in sources for value in shingles(tokens_of(source), TOKENS)]
         names = np.array([name.encode() for name in self.looked.names], "S")
-        return Traces(names, hashes(stack), thumbnails(stack), unique(words), unique(code))
-
-    def text(self, name: str) -> str:
-        try:
-            return readable(name, self.files.read(name, LARGEST_TEXT))[:COMPARED]
-        except Refused as error:
-            self.files.problems.append(str(error))
-            return ""
+        return Traces(names, hashes(stack), strokes(stack), thumbnails(stack), unique(words), unique(code))
 
 
 # Pictures
@@ -492,6 +519,42 @@ def hashes(stack: np.ndarray) -> np.ndarray:
         sums = (block * factors).sum(axis=1, dtype=np.uint64) | np.uint64(1)
         found[start : start + 500] = sums * (np.ptp(block, axis=1) >= FLAT)
     return found
+
+
+def strokes(stack: np.ndarray) -> np.ndarray:
+    """A number for what bright pixels an image has, wherever they lie, uint64 (N,), of uint8 (N, 3, 28, 28).
+
+    It stays when an image is mirrored, turned by quarters, shifted, or faint in the background. 0 where an image has so
+    few levels of grey that others may have the same: of MNIST's 70,000 digits 14 then shared one, of the rest none.
+    """
+    factors = np.random.default_rng(1).integers(1, 2**63, 766, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    found, own = np.zeros(len(stack), np.uint64), 766 * np.arange(500)[:, None]  # a place for each image and level
+    for start in range(0, len(stack), 500):
+        block = bright(stack[start : start + 500]).reshape(-1, 28 * 28)
+        counts = np.bincount((block + own[: len(block)]).ravel(), minlength=766 * len(block)).reshape(-1, 766)[:, 1:]
+        sums = (counts.astype(np.uint64) * factors[1:]).sum(axis=1, dtype=np.uint64) | np.uint64(1)
+        found[start : start + 500] = sums * ((counts > 0).sum(axis=1) >= LEVELS)
+    return found
+
+
+def bright(images: np.ndarray) -> np.ndarray:
+    """The sum of the channels of uint8 (…, 3, 28, 28) where an image is bright, else 0: (…, 28, 28)."""
+    sums = images.sum(axis=-3, dtype=np.int64)
+    return sums * (sums >= 3 * DIM)
+
+
+def is_moved(image: np.ndarray, other: np.ndarray) -> bool:
+    """Whether one of two uint8 images (3, 28, 28) is the other mirrored, turned by quarters or shifted."""
+    one, two = framed(image), framed(other)
+    ways = [np.rot90(side, quarters) for side in (two, two[:, ::-1]) for quarters in range(4)]
+    return one.size > 0 and any(np.array_equal(one, way) for way in ways)
+
+
+def framed(image: np.ndarray) -> np.ndarray:
+    """The bright pixels of an image, cut to the frame about them."""
+    pixels = bright(image)
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else pixels[:0]
 
 
 def thumbnails(stack: np.ndarray) -> np.ndarray:
@@ -531,14 +594,44 @@ def png(pixels: np.ndarray) -> str:
 # Words
 
 
+def compared(files: Files, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is compared of these files with others' (at most COMPARED letters), and the names of those left out or cut.
+
+    However much is put before a copy, it is there: in the other's words, or in what a person is told to look at.
+    """
+    texts, cut, left, pdfs = [], [], COMPARED, PDFS
+    for name in names:
+        is_pdf = suffix(name) == ".pdf"
+        if left <= 0 or (is_pdf and not pdfs):
+            cut.append(name)
+            continue
+        pdfs -= is_pdf
+        try:
+            text = readable(name, files.read(name, LARGEST_TEXT))
+        except Refused as error:
+            files.problems.append(str(error))
+            continue
+        texts.append(text[:left])
+        cut += [name] * (len(text) > left)
+        left -= len(text)
+    return texts, cut
+
+
 def readable(name: str, data: bytes) -> str:
-    """The words of a page or PDF, or the code of a notebook or script. Refused where a PDF gives none."""
+    """The words of a page, PDF or office file, or the code of a notebook or script. Refused where one gives none."""
     if suffix(name) == ".pdf":
         try:
             return pdf.words(data)
         except ValueError as error:
             said = "{name}: no words could be read in it, so they are not compared with others'."
             raise Refused(say(said, name=shown(name))) from error
+    if suffix(name) in OFFICE:
+        try:
+            text = Archive(data).read(OFFICE[suffix(name)], LARGEST_TEXT).decode("utf-8", errors="replace")
+        except (Refused, KeyError) as error:
+            said = "{name} is blank, or no {kind}."
+            raise Refused(say(said, name=shown(name), kind=suffix(name)[1:])) from error
+        return html.unescape(re.sub(r"<[^<>]*>", "", re.sub(r"</(?:w|text):(?:p|h)>", "\n", text)))
     text = data.decode("utf-8", errors="replace")
     if suffix(name) in (".html", ".htm"):
         return html.unescape(re.sub(r"<[^<>]*>", " ", without_hidden(text)))

@@ -74,6 +74,7 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
     shown = {"results": results, "flags": flags[:MANY], "more": max(0, len(flags) - MANY), "places": places}
     shown["parts"] = [part for part in PARTS if any(result.grade[part] for result in results)]
     shown["untried"] = Counter(result.found.untried for result in results if result.found.untried)
+    shown["names"] = {result.id: result.entry.name for result in results}
     shown["flagged"] = {name for flag in flags for name in flag.ids}
     shown |= {"facts": facts, "protocol": protocol, "chart": distribution(results), "scale": scale(places)}
     write_text(out / "class.html", render("class.html", **shown))
@@ -127,7 +128,7 @@ def flag_words(flag: Flag, name: str) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """Without zeros at the end; nothing for None."""
-    return "" if value is None else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".rstrip("0").rstrip(".")  # no -0
 
 
 def safe_cell(value) -> str:
@@ -279,13 +280,14 @@ def measure_rows(result: Result, facts: Class, protocol: str) -> list[tuple[str,
         floor = f"{numbers['floor']:.2f}" if "floor" in numbers else "–"
         rows.append((LABELS[name], f"{numbers['value']:.2f} ± {numbers['error']:.2f}", middle(known, "value"), floor))
         if "kid" in numbers:
-            kid = f"{1000 * numbers['kid']:.2f} ± {1000 * numbers['kid_error']:.2f}"
+            kid = f"{1000 * numbers['kid']:.2f} ± {1000 * numbers['kid_error']:.2f}".replace("-", "−")
             rows.append((f"{LABELS[name]}: KID × 1000", kid, middle(known, "kid", 1000), "0"))
             for what, label in (("precision", say("Precision")), ("recall", say("Recall"))):
                 real = f"{numbers[f'floor_{what}']:.2f}" if f"floor_{what}" in numbers else "–"
                 rows.append((label, f"{numbers[what]:.2f}", middle(known, what), real))
     if result.found.near_copies is not None:
-        rows.append((say("Near-copies of training images"), f"{result.found.near_copies:.2%}", "–", "0.1 %"))
+        share = f"{100 * result.found.near_copies:.2f} %"
+        rows.append((say("Near-copies of training images"), share, "–", "0.1 %"))
     return rows
 
 
@@ -294,7 +296,7 @@ def middle(measures: Mapping, name: str, factor: float = 1) -> str:
     if name not in measures:
         return "–"
     low, median, high = (factor * value for value in measures[name])
-    return f"{median:.2f} ({low:.2f} – {high:.2f})"
+    return f"{median:.2f} ({low:.2f} – {high:.2f})".replace("-", "−")
 
 
 def code(text: str) -> str:

@@ -9,6 +9,7 @@ rubric only computes points.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -16,18 +17,20 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 import hwkit
-from hwkit.files import only_process, write_json, write_text
+from hwkit.files import only_process, whole_file, write_json, write_npz, write_text
 from hwkit.grade import evidence, feedback
-from hwkit.grade.examine import BROKEN, Bench, Settings, examine
+from hwkit.grade.examine import BROKEN, REFERENCE, TRAIN, Bench, Settings, examine, inception_reference
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import Rubric, read_rubric
@@ -35,9 +38,10 @@ from hwkit.grade.submission import Submission, Traces
 from hwkit.language import language, say, sentences, speak
 from hwkit.runs import checkpoint
 
-MINUTES = 20.0  # for one submission
+MINUTES = {"digits": 20.0, "inception": 180.0}  # for one submission
 MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
 DEFAULTS = Settings()
+M_MMAP_THRESHOLD, LARGE = -3, 2**20  # memory for blocks of so many bytes goes back to the system when they are freed
 START = 180.0  # seconds that a process may take to begin
 
 
@@ -57,12 +61,13 @@ def grade(
     rubric: Path | None = None,
     settings: Settings = DEFAULTS,
     jobs: int | None = None,
-    minutes: float = MINUTES,
+    minutes: float | None = None,
 ) -> Iterator[str]:
     """Grades what lies in `folder` into `out`; yields what there is to say, line by line.
 
     Writes grades.csv, class.html, and for each submission feedback/ID.html and feedback/ID.results.json. settings: how
     submissions are examined; the rubric's [measure] fills in its part. jobs: processes, by default one for each core.
+    minutes: after which the examination of one is ended, by default MINUTES.
     Raises FileNotFoundError or ValueError for a folder, roster or rubric that cannot be used, before anything is done.
     """
     if not folder.is_dir():
@@ -75,29 +80,38 @@ def grade(
     kit = checkpoint.PRETRAINED / checkpoint.EXPORTED
     settings = replace(settings, **rules.measure, kit=settings.kit or str(kit), cache=str(state / "cache"))
     bench = Bench(settings)  # what is wrong with the training images is said now
-    if settings.protocol == "inception":
-        _ = bench.inception  # its statistics are kept from now on, and a missing file is said now
+    against = aside(inception_reference, settings) if settings.protocol == "inception" else {}
     untried = why_untried(settings) if settings.functions else ""
     if untried:
         yield sentences(untried, say("They are left out of the points."))
     with only_process(out):
         (state / "cache").mkdir(parents=True, exist_ok=True)
+        with whole_file(state / "cache" / TRAIN) as temporary, open(temporary, "wb") as file:
+            np.save(file, bench.train[1])  # that all processes look into, rather than hold
+        if against:
+            write_npz(state / "cache" / REFERENCE, **against)
+        against = str(against.get("key", ""))  # the rest is large
         seeds = drawn_seeds(state / "seeds.txt")  # once: all students have the same inputs, and nobody knows them
         settings = replace(settings, functions=settings.functions and not untried, secret=seeds.read_text("utf-8"))
         if settings.functions and not settings.seeds:
             settings = replace(settings, seeds=str(seeds))
-        jobs_todo = pending(found, settings, bench, state)
+        jobs_todo = pending(found, settings, bench, state, against)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
-            for _ in examined(jobs_todo, settings, state, jobs or cores(), 60 * minutes):
+            seconds = 60 * (minutes or MINUTES[settings.protocol])
+            for _ in examined(jobs_todo, settings, state, jobs or cores(), seconds, bench.train[0]):
                 bar.update()
         yield from written(found, bench, rules, out, untried)
 
 
-def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path) -> list[Job]:
-    """The submissions whose facts are not known yet, or were found in another way or of other files."""
-    how = {name: value for name, value in asdict(settings).items() if name != "cache"}
+def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Path, against: str = "") -> list[Job]:
+    """The submissions whose facts are not known yet, or were found in another way or of other files.
+
+    against: a hash of what Inception's FID is measured against, whatever its files are called.
+    """
+    how = {name: value for name, value in asdict(settings).items() if name not in ("cache", "inception", "reference")}
+    how["against"] = against
     how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
     how["seeds"] = Path(settings.seeds).read_text("utf-8") if settings.seeds else ""
     how |= {"version": hwkit.__version__, "language": language(), "train": hashlib.sha256(bench.train[1]).hexdigest()}
@@ -162,11 +176,13 @@ def cores() -> int:
 class Worker:
     """A process that examines one submission after the other."""
 
-    def __init__(self, settings: Settings, state: Path):
-        context = processes()
+    def __init__(self, settings: Settings, state: Path, train: str):
+        context = processes(settings.protocol == "inception")
         self.pipe, theirs = context.Pipe()
         ours = {name: value for name, value in os.environ.items() if name.startswith("HWKIT_")}
-        self.process = context.Process(target=serve, args=(theirs, settings, state, ours, language()), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(theirs, settings, state, train, ours, language()), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -184,7 +200,7 @@ class Worker:
         self.process.join()
 
 
-def processes():
+def processes(with_inception: bool = False):
     """How processes begin: forked from one that has loaded torch and has done nothing, so its memory is there once.
 
     Where the system has no such thing each loads its own.
@@ -192,14 +208,21 @@ def processes():
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hwkit.grade.examine"])
+    context.set_forkserver_preload(["hwkit.grade.examine", *(["pytorch_fid.inception"] if with_inception else [])])
     return context
 
 
-def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken: str) -> None:
+def aside(work: Callable, settings: Settings):
+    """What `work(settings)` returns, in a process of its own with all cores, whose memory is free at its end."""
+    with ProcessPoolExecutor(1, mp_context=processes(settings.protocol == "inception")) as pool:
+        return pool.submit(work, settings).result()
+
+
+def serve(pipe, settings: Settings, state: Path, train: str, ours: Mapping[str, str], spoken: str) -> None:
     """What a process does: examines what it is given, keeps what it finds, and says that it is done.
 
-    ours: the kit's variables of the environment as they are now, as what this process was forked from may be older.
+    train: the name of the training images, which lie in the cache. ours: the kit's variables of the environment as they
+    are now, as what this process was forked from may be older.
     """
     for name in [name for name in os.environ if name.startswith("HWKIT_")]:
         del os.environ[name]
@@ -211,8 +234,10 @@ def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        with contextlib.suppress(AttributeError):  # of another C library
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
     torch.set_num_threads(1)
-    bench = Bench(settings)
+    bench = Bench(settings, (train, np.load(Path(settings.cache) / TRAIN, mmap_mode="r")))
     with contextlib.suppress(EOFError, OSError), contextlib.closing(bench):  # till the parent ends
         pipe.send(None)
         while True:
@@ -224,11 +249,13 @@ def serve(pipe, settings: Settings, state: Path, ours: Mapping[str, str], spoken
                 pipe.send(f"{type(error).__name__}: {error}")
 
 
-def examined(todo: Sequence[Job], settings: Settings, state: Path, count: int, seconds: float) -> Iterator[Job]:
+def examined(
+    todo: Sequence[Job], settings: Settings, state: Path, count: int, seconds: float, train: str
+) -> Iterator[Job]:
     """Has each examined in `count` processes, and yields it; who dies or takes too long is replaced."""
     waiting, workers = list(reversed(todo)), []
     try:
-        workers = [Worker(settings, state) for _ in range(min(count, len(waiting)))]
+        workers = [Worker(settings, state, train) for _ in range(min(count, len(waiting)))]
         left, starts = len(waiting), 0
         while left:
             now = time.monotonic()
@@ -249,7 +276,7 @@ def examined(todo: Sequence[Job], settings: Settings, state: Path, count: int, s
                     if starts > 2 * count:
                         raise OSError(f"No process can be started for the examination: {failed}")
                     worker.end()
-                    workers[number] = Worker(settings, state)
+                    workers[number] = Worker(settings, state, train)
                 if job:
                     if failed:
                         found = Submission(id=job.entry.id, fingerprint=job.fingerprint, failed=failed)

@@ -175,13 +175,17 @@ class Joined(Files):
     def __init__(self, outer: Files, archives: list[str]):
         super().__init__(problems=list(outer.problems))
         self.places: dict[str, tuple[Files, str]] = {}
+        room = FILE  # bytes of all of them together, as they are held in memory
         for name in archives[:ARCHIVES]:
             try:
-                inner = Archive(outer.read(name))
+                data = outer.read(name, room)
+                room -= len(data)
+                inner = Archive(data)
             except Refused as error:
+                said = str(error) if str(error).startswith(shown(name)) else f"{shown(name)}: {error}"
                 if len(archives) == 1:
-                    raise Refused(f"{shown(name)}: {error}") from error
-                self.problems.append(f"{shown(name)}: {error}")
+                    raise Refused(said) from error
+                self.problems.append(said)
                 continue
             self.problems += inner.problems
             self._add(inner, f"{name[:-4]}/" if len(archives) > 1 else "")

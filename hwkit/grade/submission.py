@@ -81,6 +81,7 @@ class Traces:
 
     names: np.ndarray  # of the images' files, as UTF-8 (N,)
     hashes: np.ndarray  # uint64 (N,): of the pixels; 0 of a blank image
+    strokes: np.ndarray  # uint64 (N,): of the bright pixels, wherever they lie; 0 of an image with few levels of grey
     thumbnails: np.ndarray  # uint8 (N, 49): means of 4×4 pixels
     words: np.ndarray  # uint64: hashes of runs of words in the report
     code: np.ndarray  # uint64: the same of the code
@@ -99,4 +100,4 @@ class Traces:
     @classmethod
     def none(cls) -> "Traces":
         empty = np.zeros(0, np.uint64)
-        return cls(np.zeros(0, "S1"), empty, np.zeros((0, 49), np.uint8), empty, empty)
+        return cls(np.zeros(0, "S1"), empty, empty, np.zeros((0, 49), np.uint8), empty, empty)

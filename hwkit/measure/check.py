@@ -180,12 +180,14 @@ def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> I
         ways = [mends[name] for name in failing] or [""]
         first = [way for way in ways if ": " in way and not way.endswith(SAVE)]  # SAVE could spoil others of that mode
         yield _row(what, failing.values(), len(files), mode(first or ways))
-    pictures = (list(pixels), np.stack(list(pixels.values())), train, measure) if pixels else ()
-    for row in _picture_rows(*pictures) if pixels else ():
+    whole, names = len(pixels) == len(files), list(pixels)
+    stack = np.stack(list(pixels.values())) if pixels else None
+    pixels.clear()  # 10,000 are 24 MB, and what follows takes long
+    for row in _picture_rows(names, stack, train, measure) if names else ():
         later = say(
             "{what}, once the rows above are mended", what=row.mend.split(": ")[0]
         )  # they read plain files only
-        yield row if len(pixels) == len(files) or ": " not in row.mend else row._replace(mend=later)
+        yield row if whole or ": " not in row.mend else row._replace(mend=later)
 
 
 def _mend(name: str, image) -> str:

@@ -96,17 +96,18 @@ class DigitFeatures:
 
 
 class InceptionFeatures:
-    """The original's protocol, as `python -m pytorch_fid`: block 2048 of its InceptionV3, batches of 50, float32.
+    """The original's protocol, as `python -m pytorch_fid`: block 2048 of its InceptionV3, in float32.
 
     The weights are `weights`, else the file that HWKIT_INCEPTION names, else pytorch-fid's own, which are downloaded if
-    they are not there yet. Raises FileNotFoundError where there are none to be had, ValueError where a file holds none.
+    they are not there yet. batch: images at a time, 50 as pytorch-fid's; fewer take less memory.
+    Raises FileNotFoundError where there are none to be had, ValueError where a file holds none.
     """
 
     name, label, dims = "inception", "FID", 2048
     official = "6726825d"  # how the SHA-256 of the weights begins that all published values were made with
 
-    def __init__(self, weights: Path | str | None = None, device: torch.device | str | None = None):
-        path = inception_weights(weights)
+    def __init__(self, weights: Path | str | None = None, device: torch.device | str | None = None, batch: int = 50):
+        path, self.batch = inception_weights(weights), batch
         self.device = device or best_device()
         self.model = _inception(path).to(self.device).eval()
         self.weights_sha256 = digest(path)
@@ -121,7 +122,7 @@ class InceptionFeatures:
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), contextlib.ExitStack() as after:
             after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
-            return _in_batches(extract, images, 50, 2048, "Inception features")
+            return _in_batches(extract, images, self.batch, self.dims, "Inception features")
 
 
 def inception_weights(weights: Path | str | None = None) -> Path:
