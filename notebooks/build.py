@@ -117,7 +117,7 @@ def execute(names: list[str]) -> None:
 
 
 def execute_chinese(names: list[str]) -> None:
-    """Runs Chinese notebooks for the outputs in which the library speaks; all others stay the English ones."""
+    """Runs Chinese notebooks for the figures in which the library has words; all else stays what the English run gave."""
     import editions
     import translations
     from nbclient import NotebookClient
