@@ -263,7 +263,7 @@ def alt_in_chinese(alt: str, library: dict[tuple, str]) -> str:
 
 def run_in_chinese(worked, done):
     """The outputs of `done`, a Chinese notebook that was run, as `in_chinese` takes them: marked by the English ones."""
-    for english, cell in zip(worked.cells, done.cells, strict=True):
+    for english, cell in zip(worked.cells, done.cells, strict=False):  # it may have been run in part
         if cell.cell_type == "code":
             cell.metadata[OF_ENGLISH] = fingerprint(english.outputs)
     return done
