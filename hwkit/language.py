@@ -10,6 +10,7 @@ import contextlib
 import gettext
 import locale
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +19,10 @@ from pathlib import Path
 CATALOGUES = Path(__file__).with_name("locale")
 LANGUAGES = {"en": None, "zh-TW": "zh_TW"}  # and the name of the catalogue
 OF_SYSTEM = ("zh_TW", "zh_HK", "zh_MO", "zh-Hant", "zh_Hant", "Chinese (Traditional)")  # these read it
+
+PIECES = re.compile(  # what stays on one line: a Chinese character or a word, with its marks and the space behind it
+    r"[（「『《〈]*(?:[\u3400-\u9fff]|[^\s\u3000-\u303f\u3400-\u9fff\uff00-\uffef]+)?[）」』》〉，。；：！？、…]*[ \n]*"
+)
 
 chosen: str | None = None  # by `speak`
 
@@ -99,8 +104,31 @@ def listing(items, most: int | None = None) -> str:
     return ("、" if language() == "zh-TW" else ", ").join([*shown[:most], *["…"] * more])
 
 
+def labelled(what: str, text: str, indent: int = 4) -> str:
+    """'what:', and below it the text, each of its clauses on a line of its own."""
+    between = "\n" + " " * indent
+    return say("{what}:", what=what) + between + text.replace("; ", ";" + between).replace("；", "；" + between)
+
+
 def filled(text: str, width: int) -> str:
     """The text with spaces behind it up to `width` places of a terminal, of which a Chinese character takes two."""
-    places = {"W": 2, "F": 2}
-    taken = sum(places.get(unicodedata.east_asian_width(c), 1) for c in text if not unicodedata.combining(c))
-    return text + " " * (width - taken)
+    return text + " " * (width - places(text))
+
+
+def places(text: str) -> int:
+    """How many places of a terminal the text takes: two a Chinese character, none an accent that combines."""
+    wide = {"W": 2, "F": 2}
+    return sum(wide.get(unicodedata.east_asian_width(c), 1) for c in text if not unicodedata.combining(c))
+
+
+def wrapped(text: str, width: int = 88, indent: int = 0) -> str:
+    """The text in lines of at most `width` places, where no word is longer; `indent` spaces before all but the first.
+
+    A line ends at a space, or beside a Chinese character, but never before a mark such as 。 or after one such as （.
+    """
+    lines = [""]
+    for piece in PIECES.findall(text):
+        if places((lines[-1] + piece).rstrip()) > width and lines[-1].strip():
+            lines.append(" " * indent)
+        lines[-1] += piece.lstrip() if not lines[-1].strip() and len(lines) > 1 else piece
+    return "\n".join(line.rstrip() for line in lines)

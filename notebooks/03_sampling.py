@@ -670,15 +670,14 @@ print(f"{count:,} images in {folder}, by {made_by}")
 # in a thousand is as near to a training image.) It works on any folder: `python -m hwkit check FOLDER`.
 
 # %%
-import textwrap
+from hwkit.language import filled, wrapped
 from hwkit.measure import check as folder_check
 
 for row in folder_check.rows(folder, count):
     sign = {True: "✓", False: "✗", None: "–"}[row.passed]
-    line = f"{sign} {row.what:<16} {row.found}"
-    print(textwrap.fill(line, 88, subsequent_indent=" " * 19))
+    print(wrapped(f"{sign} {filled(row.what, 16)} {row.found}", indent=19))
     if row.passed is False:
-        print(textwrap.fill(f"→ {row.mend}", 88, subsequent_indent="  "))
+        print(wrapped(f"→ {row.mend}", indent=2))
 
 # %% [markdown]
 # And with your own eyes: the first 120, not the best 120. Look for strokes that end in the air, for digits that are two

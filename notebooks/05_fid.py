@@ -228,6 +228,7 @@ figure
 # Beside each stands what real digits score.
 
 # %%
+from hwkit.language import wrapped
 from hwkit.measure.score import results_of, score
 from hwkit.mnist.folder import load_folder
 
@@ -236,7 +237,7 @@ if not folder.is_dir():
     notebook.make_images(run, IMAGES, seed=SEED, device=device)
 images = load_folder(folder)
 record = score(DigitFeatures(), [folder], [images])
-print("\n".join(record.words()).replace("; ", ";\n    "))
+print(*(wrapped(line, indent=4) for line in record.words()), sep="\n")
 
 # %% [markdown]
 # How to read it. FID above the floor says that something differs; precision below the real digits' says that some images lie where no
@@ -326,7 +327,7 @@ replace(record, memorisation=copies).write(results_of(folder))  # notebook 6 tak
 figure = figures.memorisation_figure(pairs)
 figures.save(figure, results_of(folder) / "closest_pairs.png")
 notebook.keep(run)
-print(copies.words().replace("; ", ";\n").replace(": ", ":\n", 1).replace(", ", ",\n"))
+print(wrapped(copies.words(), indent=4))
 figure
 
 # %% [markdown]

@@ -80,9 +80,11 @@ print(*sorted(path.name for path in run.iterdir() if path.name[0] != "."), sep="
 # page; drawing and table come from the checkpoint, which describes itself: nothing in them was typed.
 
 # %%
+from hwkit.language import labelled
+
 network = report.model_rows(run)
 for what, value in network:
-    print(f"{what}:\n    {value}")
+    print(labelled(what, value))
 recipe = recipe_of(load(weights))
 drawing = figures.network_diagram(recipe.model)
 drawing
@@ -120,7 +122,7 @@ schedules
 # %%
 details, log = report.training_rows(run), report.log_lines(run)
 for what, value in details:
-    print(f"{what}:\n    {value}")
+    print(labelled(what, value))
 print(*log, sep="\n")
 
 # %% [markdown]
@@ -186,17 +188,16 @@ sheet
 # digits? Below a row that fails stands what to do.
 
 # %%
-import textwrap
+from hwkit.language import filled, wrapped
 from hwkit.measure import check
 
 table = list(check.rows(folder, IMAGES))
 faults = [row for row in table if row.passed is False]
 for row in table:
     mark = {True: "✓", False: "✗", None: "–"}[row.passed]
-    line = f"{mark} {row.what:<16} {row.found}"
-    print(textwrap.fill(line, 88, subsequent_indent=" " * 19))
+    print(wrapped(f"{mark} {filled(row.what, 16)} {row.found}", indent=19))
     if row in faults:
-        print(textwrap.fill(f"→ {row.mend}", 88, subsequent_indent="  "))
+        print(wrapped(f"→ {row.mend}", indent=2))
 
 # %% [markdown]
 # And the numbers. What notebook 5 measured *of these very images* is taken as it is; if images were made since, digit-FID is measured again. The
@@ -210,7 +211,7 @@ if not scores_of(folder):
     score(DigitFeatures(), [folder], [images]).write(results_of(folder))
 numbers = report.result_rows(folder)
 for what, value in numbers:
-    print(f"{what}:\n    {value}".replace("; ", ";\n    "))
+    print(labelled(what, value))
 notebook.keep(run)
 
 # %% [markdown]
@@ -239,7 +240,7 @@ ANSWERS = {
 # %%
 others = report.run_rows(run.parent)
 for name, value in others:
-    print(f"{name}:\n    {value}".replace("; ", ";\n    "))
+    print(labelled(name, value))
 
 # %% [markdown]
 # All figures of this chapter, with captions that can stand alone: many readers look at the figures first.
@@ -289,8 +290,9 @@ page, warning = out / "report.html", report.warning_of(run)
 report.write_html(page, TITLE, by, parts, warning=warning)
 pdf = report.write_pdf(page)
 notebook.keep(run)
-print(f"{page}: {page.stat().st_size / 1e6:.1f} MB. {warning}")
+print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: print the HTML.")
+print(warning)
 
 # %% [markdown]
 # Last, one zip with all that is asked for: the images in a flat folder, the report, the figures, your notebooks, the weights, and

@@ -4,7 +4,7 @@ Those in solutions/ hold the worked answers to the exercises, and are treated as
 
 python notebooks/build.py sync                     # both of a pair hold the same cells, the newer one's
 python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved; solutions/01 is one too
-python notebooks/build.py execute --language zh-TW [01 03 …]  # the Chinese ones, as editions.py wrote them
+python notebooks/build.py execute --language zh-TW [01 06:15 …]  # the Chinese ones, for their figures; 06 to cell 15 only
 python notebooks/build.py badges owner/name [REF]  # badge and clone address point there; REF is main
 python notebooks/build.py smoke FOLDER             # copies with small sizes, for `make test`
 
@@ -117,26 +117,31 @@ def execute(names: list[str]) -> None:
 
 
 def execute_chinese(names: list[str]) -> None:
-    """Runs Chinese notebooks for the outputs in which the library speaks; all others stay the English ones."""
+    """Runs Chinese notebooks for the figures in which the library has words; all else stays what the English run gave."""
     import editions
     import translations
     from nbclient import NotebookClient
 
     editions.write_editions()
-    for source in translations.sources(names):
+    last = dict(name.split(":") for name in names if ":" in name)
+    for source in translations.sources([name.partition(":")[0] for name in names]):
         path, worked = HERE / translations.LANGUAGE / f"{source.stem}.ipynb", source.with_suffix(".ipynb")
         if faults := translations.faults(source):
             sys.exit("\n".join(faults))
         print(f"{path.parent.name}/{path.stem} …", flush=True)
         done = nbformat.read(path, as_version=4)
+        count = int(last.get(source.stem[:2], len(done.cells))) + 1
+        done.cells, rest = done.cells[:count], done.cells[count:]
         resources = {"metadata": {"path": path.parent}}
         NotebookClient(done, timeout=None, kernel_name="python3", resources=resources).execute()
-        show_goal(done)
+        if not rest:
+            show_goal(done)
         for cell in done.cells:
             if cell.cell_type == "code":
                 cell.outputs = shown(cell)
         english = nbformat.read(worked, as_version=4)
         done = translations.run_in_chinese(english, done)
+        done.cells += rest
         nbformat.write(translations.in_chinese(english, translations.catalogue(source), done), path)
     editions.write_editions()
 

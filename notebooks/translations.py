@@ -28,6 +28,7 @@ import jupytext
 import po
 from chinese import problems
 from po import Message
+from said import Sayings
 
 HERE = Path(__file__).resolve().parent
 CATALOGUES = HERE / "locale" / "zh_TW"
@@ -209,26 +210,43 @@ def faults(source: Path) -> list[str]:
 def in_chinese(worked, catalogue_of: Path, before=None):
     """The worked notebook in Chinese; `before` is the same notebook as it was built or run last.
 
-    Outputs are the English ones, but where they hold what the library says: there they are those of `before`, if that
-    was run beside these very English outputs, else none.
+    Outputs are the English ones; what the library says in them is said in Chinese (see said.py). A figure that has words
+    of the library is that of `before`, if it was run beside these very English outputs; else it keeps English words.
     """
     words, library = words_of(catalogue_of), library_words()
+    sayings = Sayings(library | {key: said for key, said in words.items() if key[1] == "text"})
     ran = {cell.source: cell for cell in before.cells if cell.cell_type == "code"} if before else {}
     notebook = copy.deepcopy(worked)
     notebook.metadata.pop("jupytext", None)  # it is no half of a pair
     for cell in notebook.cells:
         cell.source = pointed(translated(cell, words))
-        if cell.cell_type == "code" and speaks(cell.outputs, library):
+        if cell.cell_type == "code":
             own, mark = ran.get(cell.source), fingerprint(cell.outputs)
-            fits = own is not None and own.metadata.get(OF_ENGLISH) == mark
-            cell.outputs = own.outputs if fits else []
-            cell.execution_count = cell.execution_count if fits else None
-            cell.metadata |= {OF_ENGLISH: mark} if fits else {}
-        for out in cell.get("outputs", []):
-            for about in out.get("metadata", {}).values():
-                if "alt" in about:
-                    about["alt"] = alt_in_chinese(about["alt"], library)
+            told = [out_in_chinese(out, sayings, library) for out in cell.outputs]
+            if any(told) and own is not None and own.metadata.get(OF_ENGLISH) == mark:
+                cell.metadata[OF_ENGLISH] = mark
+                for mine, theirs in zip(*map(pictures, (cell.outputs, own.outputs)), strict=True):
+                    mine.data, mine.metadata = theirs.data, theirs.metadata
     return notebook
+
+
+def out_in_chinese(out, sayings: Sayings, library: dict[tuple, str]) -> bool:
+    """Puts what the library says in an output, and in a figure's alt text, into Chinese; whether a figure has such words."""
+    data = out.get("data", {})
+    if out.output_type == "stream":
+        out.text = sayings.output(out.text)
+    elif "image/png" not in data and "text/plain" in data:
+        data["text/plain"] = sayings.output(data["text/plain"])
+    about = out.get("metadata", {}).get("image/png", {})
+    english = about.get("alt", "")
+    said = alt_in_chinese(english, library)
+    about |= {"alt": said} if english else {}
+    data |= {"text/plain": said} if english and data.get("text/plain") == english else {}
+    return said != english
+
+
+def pictures(outputs: list) -> list:
+    return [out for out in outputs if "image/png" in out.get("data", {})]
 
 
 def alt_in_chinese(alt: str, library: dict[tuple, str]) -> str:
@@ -245,7 +263,7 @@ def alt_in_chinese(alt: str, library: dict[tuple, str]) -> str:
 
 def run_in_chinese(worked, done):
     """The outputs of `done`, a Chinese notebook that was run, as `in_chinese` takes them: marked by the English ones."""
-    for english, cell in zip(worked.cells, done.cells, strict=True):
+    for english, cell in zip(worked.cells, done.cells, strict=False):  # it may have been run in part
         if cell.cell_type == "code":
             cell.metadata[OF_ENGLISH] = fingerprint(english.outputs)
     return done

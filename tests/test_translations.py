@@ -4,6 +4,7 @@ import ast
 import copy
 import importlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -254,7 +255,7 @@ def test_outputs_are_the_english_ones_but_where_the_library_speaks(kit, worked, 
     _, start, _, task = built(kit, worked).cells
     assert start.outputs[0] == worked.cells[1].outputs[0] and start.outputs[1].data == worked.cells[1].outputs[1].data
     assert start.outputs[1].metadata["image/png"]["alt"] == "雜訊; t"
-    assert task.outputs == [] and task.execution_count is None
+    assert task.outputs[0].text == "花了 5 秒：一切正常。\n" and task.execution_count == 2
 
 
 def test_the_words_of_a_picture_are_said_one_by_one():
@@ -265,24 +266,35 @@ def test_the_words_of_a_picture_are_said_one_by_one():
     assert translations.alt_in_chinese(alt, {}) == alt
 
 
-def test_where_it_speaks_they_are_those_of_a_run_beside_these_english_ones(kit, worked, library):
+def test_a_figure_with_the_librarys_words_is_that_of_a_run_beside_these_english_outputs(kit, worked, library):
     done = built(kit, worked)
-    done.cells[3].outputs = [new_output("stream", name="stdout", text="花了 6 秒：一切正常。\n")]
-    done.cells[1].outputs = [new_output("stream", name="stdout", text="hwkit 2\n")]
+    done.cells[1].outputs[0].text, done.cells[1].outputs[1].data["image/png"] = "hwkit 2\n", "iVBORw0KGgoA"
     before = translations.run_in_chinese(worked, done)
     once = built(kit, worked, before)
     again = built(kit, worked, once)
-    assert once == again and again.cells[3].outputs[0].text == "花了 6 秒：一切正常。\n"
-    assert again.cells[1].outputs[0].text == "hwkit 1\n"
-    worked.cells[3].outputs[0].text = "It took 7 s: all is well.\n"
-    assert built(kit, worked, again).cells[3].outputs == [], "the English notebook was run again"
+    text, picture = again.cells[1].outputs
+    assert once == again and picture.data["image/png"] == "iVBORw0KGgoA"
+    assert text.text == "hwkit 1\n", "what is printed is that of the English run"
+    worked.cells[1].outputs[0].text = "hwkit 3\n"
+    english = worked.cells[1].outputs[1].data["image/png"]
+    assert built(kit, worked, again).cells[1].outputs[1].data["image/png"] == english, "it was run again"
+
+
+def test_no_english_sentence_of_the_library_is_left_in_a_chinese_notebook():
+    words = translations.library_words()
+    for name in DONE:
+        chinese, worked = (nbformat.read(NOTEBOOKS / folder / f"{name}.ipynb", 4) for folder in ("zh-TW", "."))
+        for number, (cell, english) in enumerate(zip(chinese.cells, worked.cells, strict=True)):
+            if cell.cell_type == "code":
+                assert not translations.speaks(cell.outputs, words), f"{name}, cell {number}: say what said.py misses"
+                assert len(cell.outputs) == len(english.outputs), f"{name}, cell {number}: make course"
 
 
 def test_make_course_builds_both_languages_and_fails_where_one_falls_behind(tmp_path):
     """In a copy of the kit's folder with a notebook of its own, by the command itself."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    for name in ("editions.py", "translations.py", "po.py", "chinese.py", "build.py"):
+    for name in ("editions.py", "translations.py", "po.py", "said.py", "chinese.py", "build.py"):
         shutil.copy(NOTEBOOKS / name, folder)
     (folder / "01_tiny.py").write_text(SOURCE, "utf-8")
     nbformat.write(jupytext.reads(SOURCE, "py:percent"), folder / "01_tiny.ipynb")
@@ -290,7 +302,8 @@ def test_make_course_builds_both_languages_and_fails_where_one_falls_behind(tmp_
 
     def course():
         command = [sys.executable, folder / "editions.py"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        env = os.environ | {"PYTHONPATH": str(KIT)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         return done.returncode, done.stdout
 
     assert course()[0] == 0

@@ -228,7 +228,9 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Ca
         "real digits does; up to {most:,} may"
     )
     facts = {"near": near, "count": len(names), "real": copies.train_images, "train": say(copies.train), "most": most}
-    found = say(text, **facts) + f": {listed([names[k - 1] for k in pairs.numbers[:near]])}" * bool(near)
+    found = say(text, **facts)
+    if near:
+        found = say("{found}: {names}", found=found, names=listed([names[k - 1] for k in pairs.numbers[:near]]))
     todo = "generated images are asked for, not those of the training set; if they are, the network has memorised it"
     yield Row("no copies", near <= most, found, say(todo))
     yield _digits(stack, features)
@@ -263,7 +265,7 @@ def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
         text = "these are {one} and {other}" if len(faults) > 1 else "these are {one}"
         what = say(text, one=faults[0], other=faults[-1])
         causes, todo = faults, f"{what}: {start}Image.fromarray({code}).save(path)"
-    found = clauses(*causes, listing(f"{digit}: {count:,}" for digit, count in named))
+    found = clauses(*causes, listing(say("{digit}: {count:,}", digit=digit, count=count) for digit, count in named))
     return Row("all ten digits", not causes, found, todo)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hwkit.files import read_json, write_json
-from hwkit.language import clauses, listing, say, sentences
+from hwkit.language import clauses, listing, say
 from hwkit.measure import distances
 from hwkit.measure.features import STATISTICS, InceptionFeatures, Reference, classify, digit_features, floors
 from hwkit.measure.features import reference as reference_of
@@ -88,21 +88,25 @@ class Score(Record):
     def words(self) -> list[str]:
         """The rows as lines of text, the value and what it depends on in the first."""
         (metric, value), (_, context), *others = self.rows()
-        return [f"{metric} {value} ({context})", *(f"  {what}: {said}" for what, said in others)]
+        first = say("{metric} {value} ({context})", metric=metric, value=value, context=context)
+        return [first, *(say("  {what}: {value}", what=what, value=value) for what, value in others)]
 
     def rows(self) -> list[tuple[str, str]]:
         """What was measured, and its value in words; what speaks against the value comes last."""
         rows = [(self.metric, f"{self.value:.2f} ± {self.error:.2f}"), (say("measured on"), self._context())]
         if self.kid is not None:
             real, scale = next(iter(self.real.values()), {}), {"kid": 1000, "precision": 1, "recall": 1}
-            beside = {k: say("(real {value:.2f})", value=scale[k] * real[k]) for k in scale if k in real}
-            kid = [f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}", beside.get("kid")]
-            rows.append(("KID × 1000", sentences(*kid)))
-            both = [[f"{getattr(self, k):.2f}", beside.get(k)] for k in ("precision", "recall")]
-            rows.append((say("precision, recall"), listing(sentences(*each) for each in both)))
+            found = {k: f"{getattr(self, k):.2f}" for k in ("precision", "recall")}
+            found["kid"] = f"{1000 * self.kid:.2f} ± {1000 * self.kid_error:.2f}"
+            for key in scale.keys() & real.keys():
+                found[key] = say("{found} (real {value:.2f})", found=found[key], value=scale[key] * real[key])
+            rows.append(("KID × 1000", found["kid"]))
+            rows.append((say("precision, recall"), listing([found["precision"], found["recall"]])))
         if self.classes:
             counts = zip([*"0123456789", say("none")], self.classes, strict=True)
-            rows.append((say("digits"), listing(f"{digit}: {count:,}" for digit, count in counts)))
+            rows.append(
+                (say("digits"), listing(say("{digit}: {count:,}", digit=digit, count=count) for digit, count in counts))
+            )
         if self.memorisation:
             rows.append((say("nearest training images"), self.memorisation.words()))
         if self.images < ENOUGH:
@@ -120,7 +124,7 @@ class Score(Record):
         floor = listing(f"{name} {found['value']:.2f}" for name, found in self.real.items()) or unknown
         count = "{images:,} images, {folders} seed ranges" if len(self.folders) > 1 else "{images:,} images"
         parts = [say(count, images=self.images, folders=len(self.folders))]
-        parts += [say("against {reference}", reference=self.reference), say("floor {floor}", floor=floor)]
+        parts += [say("against {reference}", reference=say(self.reference)), say("floor {floor}", floor=floor)]
         origin = {"sampler": self.sampler, "file": self.checkpoint, "hash": (self.checkpoint_sha256 or "")[:4]}
         text = "sampler {sampler}; {file} {hash}…" if self.sampler else "images of unknown origin"
         parts.append(say(text, **origin))

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hwkit import files
 from hwkit.files import is_leftover
-from hwkit.language import marked, say
+from hwkit.language import listing, marked, say
 
 SIDE = 28
 LARGEST = 2**30  # bytes that a .zip or .gz may unpack to: MNIST has 55 million
@@ -224,4 +224,4 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
 
 def listed(names: Collection[str]) -> str:
     """The first three."""
-    return (", ".join(list(names)[:3]) or say("nothing")) + ", …" * (len(names) > 3)
+    return listing(names, 3) or say("nothing")
