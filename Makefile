@@ -61,7 +61,7 @@ test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefac
 	$(BIN)/python -m pytest tests/browser/test_slider.py
 
 test-page: $(BIN)/.installed-node # the page on which the network runs; needs node and asks npm's registry
-	$(BIN)/python -m pytest tests/browser/test_page.py tests/browser/test_page_in_node.py
+	$(BIN)/python -m pytest tests/browser/test_page*.py
 
 soak: $(BIN)/.installed-tests
 	$(BIN)/python tests/soak.py --kills $(or $(KILLS),25)

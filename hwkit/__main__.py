@@ -52,6 +52,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "out": (Path, None, "the folder to write into; by default in the run, beside the images, or (data) data/"),
     "dpi": (int, 150, "of the figures; 300 for print"),
     "onnx": (bool, False, "the network as an ONNX file too, float32, for programs without Python"),
+    "webgpu": (bool, False, "for browsers that have it, a runtime for the graphics card too: 4 MB more"),
     "html": (Path, None, "the file, which needs no network; by default figures/slider.html in the run"),
     "ddpm": (bool, False, "DDPM over all T as well"),
     "folders": (conf.Positional[tuple[Path, ...]], (), "folders of images; by default the run's generate/"),
@@ -188,13 +189,13 @@ class Commands:
         write_text(html, slider_html(frames, f"From noise to digits: {run.resolve().name}"))
         print(f"Slider: {html} ({html.stat().st_size / 1e6:.1f} MB)")
 
-    def page(run, checkpoint, out):
+    def page(run, checkpoint, out, webgpu):
         """Writes a site on which the network runs in the browser. Example: python -m hwkit page --out site"""
         from hwkit.runs.checkpoint import load
         from hwkit.show.page import write_page
 
         out = out or run / "page"
-        size = write_page(load(checkpoint), out, run.resolve().name)
+        size = write_page(load(checkpoint), out, run.resolve().name, webgpu)
         print(f"Page: {out} ({size / 1e6:.1f} MB). To see it: python -m http.server --bind 127.0.0.1 --directory {out}")
 
     def export(run, checkpoint, out, onnx):

@@ -1,5 +1,6 @@
 """What the tests share: real digits, small networks, a trained run, and a fence around the kit's data/ and runs/."""
 
+import contextlib
 import functools
 import http.server
 import os
@@ -135,15 +136,16 @@ def in_float64(scheduler):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """The system's Chromium."""
+def browser(request):
+    """The system's Chromium; without a GPU, unless the module of the tests has other FLAGS."""
     from playwright.sync_api import sync_playwright
 
     ARTEFACTS.mkdir(exist_ok=True)
     path = shutil.which("chromium")
     assert path, "these tests need the command chromium: make test-browser installs it"
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
     flags += ["--disable-sync", "--no-first-run", "--disable-quic"]
+    flags += getattr(request.module, "FLAGS", ["--disable-gpu"])
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
@@ -165,11 +167,18 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
-def address(site):
-    """Where a plain static host, on this machine, shows that page."""
-    handler = functools.partial(QuietHandler, directory=site)
+@contextlib.contextmanager
+def served(folder: Path):
+    """The address at which a plain static host, on this machine, shows a folder."""
+    handler = functools.partial(QuietHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Where that page is shown."""
+    with served(site) as address:
+        yield address

@@ -97,8 +97,9 @@ def ort(tmp_path, monkeypatch) -> Path:
     """Stand-ins for the runtime's two files, which nothing runs here."""
     folder = tmp_path / "package" / "dist"
     folder.mkdir(parents=True)
-    (folder / page.SCRIPT).write_text("export {}")
-    (folder / page.WASM).write_bytes(b"\0asm" + bytes(1000))
+    for script, wasm in (page.PLAIN, page.WEBGPU):
+        (folder / script).write_text("export {}")
+        (folder / wasm).write_bytes(b"\0asm" + bytes(1000))
     monkeypatch.setenv("HWKIT_ORT", str(tmp_path / "package"))
     monkeypatch.setattr(page, "OTHERS", ())
     return folder
@@ -119,7 +120,10 @@ def test_the_page_is_a_folder_of_files_that_name_each_other(vivid_checkpoint, tm
     images = np.frombuffer((out / "data" / facts["digits"]["file"]).read_bytes(), np.uint8).reshape(-1, 28, 28)
     assert sorted(facts["digits"]["labels"]) == facts["digits"]["labels"] == [*np.repeat(range(10), page.DIGITS_EACH)]
     assert len(images) == 10 * page.DIGITS_EACH and images.max(axis=(1, 2)).min() > 128
-    assert gzip.decompress((out / "runtime" / facts["runtime"]["wasm"]).read_bytes()) == (ort / page.WASM).read_bytes()
+    assert (
+        gzip.decompress((out / "runtime" / facts["runtime"]["wasm"]).read_bytes()) == (ort / page.PLAIN[1]).read_bytes()
+    )
+    assert "webgpu" not in facts["runtime"] and not list(out.rglob("*jspi*"))
 
 
 def test_the_page_asks_nobody_else(tmp_path):
@@ -147,13 +151,27 @@ def archive(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+CONTENT = (b"script", b"\0asm", b"script that waits", b"\0asm that waits")
+PACKAGE = {f"package/dist/{name}": data for name, data in zip((*page.PLAIN, *page.WEBGPU), CONTENT, strict=True)}
+
+
 def test_the_runtime_is_taken_from_npms_package(tmp_path, monkeypatch):
-    files = {f"package/dist/{page.SCRIPT}": b"script", f"package/dist/{page.WASM}": b"\0asm"}
-    (tmp_path / "ort.tgz").write_bytes(archive(files))
+    (tmp_path / "ort.tgz").write_bytes(archive(PACKAGE))
     monkeypatch.setenv("HWKIT_ORT", str(tmp_path / "ort.tgz"))
     files, facts = page.runtime()
-    assert files[f"runtime/{page.SCRIPT}"] == b"script"
+    assert files[f"runtime/{facts['runtime']['script']}"] == b"script"
     assert gzip.decompress(files[f"runtime/{facts['runtime']['wasm']}"]) == b"\0asm"
+    assert len(files) == 2
+
+
+def test_the_runtime_for_webgpu_is_taken_too_where_it_is_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "ort.tgz").write_bytes(archive(PACKAGE))
+    monkeypatch.setenv("HWKIT_ORT", str(tmp_path / "ort.tgz"))
+    files, facts = page.runtime(webgpu=True)
+    plain, more = facts["runtime"], facts["runtime"]["webgpu"]
+    assert {f"runtime/{each[part]}" for each in (plain, more) for part in ("script", "wasm")} == set(files)
+    assert files[f"runtime/{more['script']}"] == b"script that waits"
+    assert gzip.decompress(files[f"runtime/{more['wasm']}"]) == b"\0asm that waits"
 
 
 @pytest.mark.parametrize(
@@ -180,10 +198,9 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_runtime_is_kept_once_it_was_fetched(cache, monkeypatch):
-    package = archive({f"package/dist/{page.SCRIPT}": b"script", f"package/dist/{page.WASM}": b"\0asm"})
-    monkeypatch.setattr(page, "_download", lambda: package)
+    monkeypatch.setattr(page, "_download", lambda: archive(PACKAGE))
     first = page.runtime()
-    assert sorted(path.name for path in cache.iterdir()) == sorted([page.SCRIPT, page.WASM])
+    assert sorted(path.name for path in cache.iterdir()) == sorted(page.PLAIN)
     monkeypatch.setattr(page, "_download", lambda: pytest.fail("it is there already"))
     assert page.runtime() == first
 
@@ -198,7 +215,7 @@ def test_without_a_network_one_sentence_says_what_to_fetch(cache, monkeypatch):
 
 
 def test_other_bytes_than_npms_are_refused(cache, tmp_path, monkeypatch):
-    (tmp_path / "ort.tgz").write_bytes(archive({f"package/dist/{page.SCRIPT}": b"", f"package/dist/{page.WASM}": b""}))
+    (tmp_path / "ort.tgz").write_bytes(archive(PACKAGE))
     monkeypatch.setattr(page, "ORT_URL", (tmp_path / "ort.tgz").as_uri())
     with pytest.raises(FileNotFoundError, match="what came are other bytes"):
         page.runtime()

@@ -32,7 +32,8 @@ SOURCES = Path(__file__).with_name("page")
 ORT = "onnxruntime-web-1.30.0"
 ORT_URL = f"https://registry.npmjs.org/onnxruntime-web/-/{ORT}.tgz"
 ORT_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm has it
-SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"  # in the package's dist/
+PLAIN = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")  # script and WebAssembly, in the package's dist/
+WEBGPU = ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm")
 OTHERS = (CPU.model, ORIGINAL.model)  # networks that students train, and may drop on the page
 DIGITS_EACH = 4  # of each class, for the reader to begin with
 
@@ -46,13 +47,14 @@ class PageClassifier(features.DigitClassifier):
         return self.head(found.reshape(-1, 3, 128).mean(dim=1))
 
 
-def write_page(content: Mapping, out: Path, name: str) -> int:
+def write_page(content: Mapping, out: Path, name: str, webgpu: bool = False) -> int:
     """Writes the page for a loaded checkpoint into the folder `out`; `name` is the run's. Returns its size in bytes.
 
+    With `webgpu` it has a second runtime, for browsers that may compute on a graphics card.
     Raises as `runtime` and `onnx_model` do, before anything is written. Other files in the folder are left alone.
     """
     files, facts = {path.name: path.read_bytes() for path in SOURCES.iterdir() if path.is_file()}, {"name": name}
-    for more, known in (runtime(), digits(), classifier(), networks(checkpoints.recipe_of(content).model)):
+    for more, known in (runtime(webgpu), digits(), classifier(), networks(checkpoints.recipe_of(content).model)):
         files, facts = files | more, facts | known
     for file, data in files.items():
         write_bytes(out / file, data)
@@ -94,32 +96,41 @@ def digits() -> tuple[dict[str, bytes], dict]:
 # The runtime
 
 
-def runtime() -> tuple[dict[str, bytes], dict]:
+def runtime(webgpu: bool = False) -> tuple[dict[str, bytes], dict]:
     """ONNX Runtime Web's script and its WebAssembly, compressed: many a static host does not compress on its way.
 
-    From the file or folder that HWKIT_ORT names, else from the user's cache, else from npm's registry. Raises
-    FileNotFoundError where it is nowhere to be had, ValueError where a file is something else.
+    With `webgpu` those that use WebGPU too. From the file or folder that HWKIT_ORT names, else from the user's cache,
+    else from npm's registry. Raises FileNotFoundError where they are nowhere to be had, ValueError where a file is
+    something else.
     """
-    script, wasm = _runtime_files()
-    names = {"script": SCRIPT, "wasm": f"{WASM}.gz"}
-    files = {f"runtime/{names['script']}": script, f"runtime/{names['wasm']}": gzip.compress(wasm, 9, mtime=0)}
-    return files, {"runtime": {"package": ORT, **names}}
+    names = (*PLAIN, *WEBGPU) if webgpu else PLAIN
+    files = {}
+    for name, data in zip(names, _of_package(names), strict=True):
+        file, data = (f"{name}.gz", gzip.compress(data, 9, mtime=0)) if name.endswith(".wasm") else (name, data)
+        files[f"runtime/{file}"] = data
+    facts = {"package": ORT, **_named(PLAIN)} | ({"webgpu": _named(WEBGPU)} if webgpu else {})
+    return files, {"runtime": facts}
 
 
-def _runtime_files() -> tuple[bytes, bytes]:
+def _named(pair: tuple[str, str]) -> dict[str, str]:
+    return {"script": pair[0], "wasm": f"{pair[1]}.gz"}
+
+
+def _of_package(names: tuple[str, ...]) -> list[bytes]:
+    """Files of the package's dist/."""
     if named := os.environ.get("HWKIT_ORT"):
         place = expanded(named)
         if place.is_file():
-            return _unpacked(place.read_bytes(), str(place))
+            return _unpacked(place.read_bytes(), str(place), names)
         for folder in (place, place / "dist", place / "package" / "dist", place / "node_modules/onnxruntime-web/dist"):
-            if (folder / SCRIPT).is_file() and (folder / WASM).is_file():
-                return (folder / SCRIPT).read_bytes(), (folder / WASM).read_bytes()
-        raise FileNotFoundError(f"HWKIT_ORT names {place}, which has no {SCRIPT} and {WASM}: fetch {ORT_URL}.")
+            if all((folder / name).is_file() for name in names):
+                return [(folder / name).read_bytes() for name in names]
+        raise FileNotFoundError(f"HWKIT_ORT names {place}, which has no {' and '.join(names)}: fetch {ORT_URL}.")
     cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hwkit" / ORT
-    if not ((cache / SCRIPT).is_file() and (cache / WASM).is_file()):
-        for file, data in zip((SCRIPT, WASM), _unpacked(_download(), ORT_URL), strict=True):
-            write_bytes(cache / file, data)
-    return (cache / SCRIPT).read_bytes(), (cache / WASM).read_bytes()
+    if not all((cache / name).is_file() for name in names):
+        for name, data in zip(names, _unpacked(_download(), ORT_URL, names), strict=True):
+            write_bytes(cache / name, data)
+    return [(cache / name).read_bytes() for name in names]
 
 
 def _download() -> bytes:
@@ -137,9 +148,9 @@ def _download() -> bytes:
         ) from error
 
 
-def _unpacked(archive: bytes, where: str) -> tuple[bytes, bytes]:
+def _unpacked(archive: bytes, where: str, names: tuple[str, ...]) -> list[bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
-            return tuple(files.extractfile(f"package/dist/{name}").read() for name in (SCRIPT, WASM))
+            return [files.extractfile(f"package/dist/{name}").read() for name in names]
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError) as error:
         raise ValueError(f"{where} is not the npm package {ORT} ({error}): fetch {ORT_URL}.") from error

@@ -12,9 +12,9 @@ const read = async path => {
 }
 const site = JSON.parse(new TextDecoder().decode(await read("data/site.json")))
 const ort = await import(`${process.env.HWKIT_SITE}/runtime/${site.runtime.script}`)
-await start(site, read, ort)
+const runtime = await start(site.runtime, read, ort)
 const weights = await read(`data/${site.weights}`)
-const denoiser = await load_denoiser(ort, site, read, weights)
+const denoiser = await load_denoiser(runtime, site, read, weights)
 
 const worst = (found, expected) => expected.reduce((most, value, i) => Math.max(most, Math.abs(found[i] - value)), 0)
 
@@ -52,7 +52,7 @@ test("an image is the same alone and among others", async () => {
 })
 
 test("the classifier says what Python's says", { skip: !site.classifier && "this site has none" }, async () => {
-  const classifier = await Classifier.load(ort, site, read)
+  const classifier = await Classifier.load(runtime, site, read)
   for (const { x0_hat, class: expected } of cases.inputs) {
     const [found] = await classifier.classify(Float32Array.from(x0_hat))
     assert.equal(found.indexOf(Math.max(...found)), expected)
@@ -61,7 +61,8 @@ test("the classifier says what Python's says", { skip: !site.classifier && "this
 })
 
 test("what is broken or foreign is refused", async () => {
-  const refused = (buffer, key) => assert.rejects(load_denoiser(ort, site, read, buffer), error => error.key === key)
+  const refused = (buffer, key) =>
+    assert.rejects(load_denoiser(runtime, site, read, buffer), error => error.key === key)
   await refused(weights.slice(0, weights.byteLength / 2), "broken")
   await refused(new ArrayBuffer(0), "broken")
   await refused(new TextEncoder().encode("I am a text, and long enough for a header.").buffer, "broken")
@@ -98,7 +99,7 @@ test("what is broken or foreign is refused", async () => {
     "broken",
   )
   await load_denoiser(
-    ort,
+    runtime,
     site,
     read,
     header(() => {}),

@@ -7,17 +7,16 @@ import gzip
 import io
 import json
 import re
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import ARTEFACTS, KIT, vivid_unet
+from conftest import ARTEFACTS, vivid_unet
+from person import MINUTE, move, of_python, opened, pictures, same, sampled, until
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from hwkit.mnist.batches import to_uint8
 from hwkit.mnist.sources import SAMPLE, read_source
@@ -26,26 +25,7 @@ from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.sampling import Sampler, trajectory
 
-MINUTE = 60_000  # milliseconds; a busy machine may need several of them
 DONE = re.compile(r"^(?!.*…)(?!t = \d+$).+")  # no "at work …", no time on the way
-
-
-expect.set_options(timeout=MINUTE)
-
-# What a person does, and sees
-
-
-def opened(browser: Browser, address: str, **options) -> Page:
-    """The page, when its first images are there; `page.errors` and `page.asked` go on being filled."""
-    context = browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
-    page = context.new_page()
-    page.set_default_timeout(2 * MINUTE)
-    page.errors, page.asked = [], []
-    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    context.on("request", lambda request: page.asked.append(request.url))  # of the worker too
-    page.goto(address)
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -58,48 +38,6 @@ def page(browser, address):
     assert page.errors == [] and len(asked) > 20
     assert {url.split("/")[2] for url in asked} == {address.split("/")[2]}, "it asked another host"
     page.context.close()
-
-
-def pictures(page: Page, selector: str) -> list[np.ndarray]:
-    """What canvases show: uint8 (28, 28, 3) each."""
-    script = "canvases => canvases.map(c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data])"
-    drawn = page.locator(f"{selector} canvas" if not selector.endswith("canvas") else selector).evaluate_all(script)
-    return [np.array(data, np.uint8).reshape(28, 28, 4)[..., :3] for data in drawn]
-
-
-def same(a: np.ndarray, b: np.ndarray, levels: int = 0) -> bool:
-    return bool((np.abs(a.astype(int) - b.astype(int)) <= levels).all())
-
-
-def until(found, what: str, seconds: float = 180):
-    """The first truthy thing that found() gives."""
-    deadline = time.monotonic() + seconds
-    while not (it := found()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-    return it
-
-
-def move(page: Page, slider: str, value) -> None:
-    page.locator(slider).fill(str(value))
-
-
-def sampled(page: Page, **choices) -> None:
-    """Samples with these choices, to the end."""
-    for name, value in choices.items():
-        field = page.locator(f"#sample-{name.replace('_', '-')}")
-        (field.select_option if field.evaluate("e => e.tagName") == "SELECT" else field.fill)(str(value))
-    page.locator("#sample-run").click()
-    expect(page.locator("#sample-pause")).to_be_enabled()
-    expect(page.locator("#sample-pause")).to_be_disabled(timeout=3 * MINUTE)
-
-
-def of_python(name: str, steps: int, number: int, eta: float | None = None, seed: int = 0) -> list:
-    """The same image's frames by the kit: (x_t, x̂_0) as the canvases show them. The page has no guide."""
-    denoise = load_denoiser(KIT / "data" / "pretrained" / checkpoint.EXPORTED)
-    with torch.no_grad():
-        frames = list(trajectory(denoise, Sampler(name, steps, eta, guidance=1.0), seed, [number]))
-    return [[to_uint8(x)[0].permute(1, 2, 0).numpy() for x in (frame.x_t, frame.x0_hat)] for frame in frames]
 
 
 # Sample
@@ -144,8 +82,13 @@ def test_pause_stops_anywhere_and_goes_on(page):
     page.locator("#sample-pause").click()
     until(lambda: int(page.locator("#sample-t").input_value()) >= 4, "it does not go on")
     assert not same(pictures(page, "#sample-a")[0], first)
+    move(page, "#sample-t", 1)
+    at, said = int(page.locator("#sample-t").input_value()), page.locator("#sample-said")
+    until(lambda: int(re.search(r"step (\d+)", said.inner_text())[1]) > 12, "it does not work on")
+    assert int(page.locator("#sample-t").input_value()) == at == 1, "what the reader looks at stays"
     sampled(page, steps="5")  # 830 steps are dropped at once
     expect(page.locator("#sample-numbers")).to_contain_text("t = 0 / 830")
+    expect(said).to_have_text(re.compile(r"left one for: .+ \(\d+\s%\), and the right one for: .+ \(\d+\s%\)"))
 
 
 # Fork
@@ -269,6 +212,19 @@ def test_a_picture_of_ones_own(page, tmp_path):
     expect(page.locator("#draw-said")).to_contain_text("a.txt cannot be read as a picture")
 
 
+def test_a_picture_on_nothing_keeps_its_form(page):
+    x = np.zeros((200, 300, 4), np.uint8)  # black and transparent
+    x[10:190, 135:165, 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(x).save(buffer, "png")
+    page.locator("#draw-file").set_input_files(
+        [{"name": "ink.png", "mimeType": "image/png", "buffer": buffer.getvalue()}]
+    )
+    until(lambda: pad_pixel(page, 14, 13) > 200, "the picture does not arrive")
+    assert pad_pixel(page, 14, 6) == pad_pixel(page, 14, 22) == 0, "ink, and no ground"
+    assert pad_pixel(page, 7, 13) > 200 and pad_pixel(page, 2, 13) == pad_pixel(page, 25, 13) == 0, "180 of 300 high"
+
+
 def pad_pixel(page: Page, row: int, column: int) -> int:
     return page.locator("#pad").evaluate(f"c => c.getContext('2d').getImageData({column}, {row}, 1, 1).data[0]")
 
@@ -363,6 +319,8 @@ def test_ones_own_export_takes_over_and_a_broken_one_does_not(browser, address, 
     page = opened(browser, address)
     expect(page.locator("body[data-first]")).to_be_attached(timeout=3 * MINUTE)
     kits = pictures(page, "#sample-a")
+    page.locator("#walk-run").click()
+    until(lambda: pictures(page, "#walk-strip")[0].any(), "no walk begins")
     broken = {"name": "mine.safetensors", "mimeType": "", "buffer": other_export.read_bytes()[:100_000]}
     page.locator("#own-file").set_input_files([broken])
     expect(page.locator("#own-said")).to_contain_text("mine.safetensors is broken")
@@ -378,6 +336,7 @@ def test_ones_own_export_takes_over_and_a_broken_one_does_not(browser, address, 
     *_, last = trajectory(denoise, Sampler("ddim", 10), 0, [1])
     assert same(pictures(page, "#sample-a")[0], to_uint8(last.x_t)[0].permute(1, 2, 0).numpy(), 2)
     assert page.locator("#draw-t").get_attribute("max") == "60"
+    assert page.locator("#walk-said").inner_text() == "" and not pictures(page, "#walk-strip")[0].any(), "not its own"
     assert page.errors == []
     page.context.close()
 
@@ -455,6 +414,42 @@ def test_less_motion_shows_only_the_end(browser, address):
     assert page.locator("#sample-numbers").inner_text() == numbers and same(pictures(page, "#sample-a")[0], before[0])
     sampled(page, steps="5")
     assert not same(pictures(page, "#sample-a")[0], before[0])
+    for section in ("walk", "fork", "mistakes"):
+        if section == "fork":
+            move(page, "#fork-t", 0)
+        page.locator(f"#{section}-run").click()
+        seen, said, canvases = set(), page.locator(f"#{section}-said"), f"#{section} .stage:last-of-type > :last-child"
+        over = None
+        while not over:
+            shown, over = pictures(page, canvases)[-1], DONE.match(said.inner_text() or "…")
+            seen |= set() if over else {shown.tobytes()}
+        assert len(seen) <= 2, f"{section} moves"  # of the two rows of mistakes, one ends first
+        assert pictures(page, canvases)[-1].any()
+    page.context.close()
+
+
+def test_on_a_phone_by_finger_and_without_a_network(browser, address):
+    page = opened(browser, address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    expect(page.locator("body[data-first]")).to_be_attached(timeout=3 * MINUTE)
+    page.context.set_offline(True)
+    page.locator("#draw-clear").tap()
+    pad = page.locator("#pad")
+    pad.scroll_into_view_if_needed()
+    box, top = pad.bounding_box(), page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    for k in range(12):
+        point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * (0.2 + 0.05 * k)}
+        kind = "touchMove" if k else "touchStart"
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    drawn = pictures(page, "#pad canvas")[0][..., 0]
+    assert drawn[8:18, 13:15].min() == 255 and not drawn[:, :8].any(), "a stroke from top to bottom"
+    assert page.evaluate("scrollY") == top, "the page does not scroll away under the finger"
+    move(page, "#draw-t", 200)
+    guess(page)
+    page.locator("#draw-run").tap()
+    expect(page.locator("#draw-result")).to_have_text(re.compile(r"Before: .*After: "), timeout=3 * MINUTE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360 and page.errors == []
     page.context.close()
 
 
@@ -473,13 +468,20 @@ def test_without_webassembly_a_sentence_says_so(browser, address):
 
 
 @pytest.mark.parametrize(
-    "file", ["data/ema_latest.safetensors", "data/site.json", "runtime/ort-wasm-simd-threaded.wasm.gz"]
+    "file",
+    [
+        "data/ema_latest.safetensors",
+        "data/site.json",
+        "runtime/ort-wasm-simd-threaded.wasm.gz",
+        "runtime/ort.wasm.bundle.min.mjs",
+        "worker.js",
+    ],
 )
 def test_a_missing_file_is_named(browser, address, file):
     page = browser.new_context().new_page()
     page.context.route(f"**/{file}", lambda route: route.fulfill(status=404, body="none"))
     page.goto(address)
-    expect(page.locator("#status")).to_contain_text(re.compile(rf"{Path(file).stem}\S*: 404"), timeout=2 * MINUTE)
+    expect(page.locator("#status")).to_contain_text(re.compile(re.escape(Path(file).name)), timeout=2 * MINUTE)
     page.context.close()
 
 

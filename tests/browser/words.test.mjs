@@ -30,7 +30,7 @@ test("both put the same values in", () => {
 })
 
 test("what is Chinese is Chinese, and Taiwan's", () => {
-  const plain = new Set(["other_language", "dpm", "error_picture"])
+  const plain = new Set(["other_language", "dpm", "error_picture", "colon"])
   for (const [key, words] of Object.entries(WORDS.zh)) if (!plain.has(key)) assert.match(words, /\p{Script=Han}/u, key)
   assert.doesNotMatch(Object.values(WORDS.zh).join(), /[网络噪声样张图这个们时样]|噪聲|網絡|圖像|採樣|采样|信噪/u)
 })

@@ -1,6 +1,6 @@
 /** Section "bend": another schedule for the same network, which is told the time at which its own has as much noise. */
 
-import { Curve, Picture, digit, element, number, pictures, tell } from "./show.js"
+import { Curve, Picture, calm, digit, element, number, pictures, tell } from "./show.js"
 import { SCHEDULES } from "./schedule.js"
 import { ImageNoise } from "./noise.js"
 import { q_sample } from "./steps.js"
@@ -63,21 +63,27 @@ export class BendSection {
 
   /** One noise, by the network's own schedule and by the bent one. */
   run() {
-    this.jobs.forEach(job => job.stop())
+    this.forget()
     const seed = this.seed++,
       bent = this.bent()
-    this.results.forEach(picture => picture.clear())
-    this.label()
     this.jobs = [undefined, bent].map((schedule, side) => {
       const steps = Math.min(20, schedule?.T ?? this.page.T)
       const request = { sampler: { name: "ddim", steps, eta: 0 }, seed, numbers: [1], bent: schedule }
       const job = this.page.engine.ask("sample", request, frame => {
+        if (calm() && !frame.last) return
         this.results[side].draw(frame.x_t)
         const word = say(side ? "bent_schedule" : "own_schedule")
-        this.results[side].say(frame.last ? `${word}: ${digit(frame.classes[0])}` : word)
+        this.results[side].say(frame.last ? `${word}${say("colon")}${digit(frame.classes[0])}` : word)
       })
       job.done.catch(error => this.page.trouble(error))
       return job
     })
+  }
+
+  /** Drops what was made. */
+  forget() {
+    this.jobs.forEach(job => job.stop())
+    this.results.forEach(picture => picture.clear())
+    this.label()
   }
 }

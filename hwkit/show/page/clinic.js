@@ -1,6 +1,6 @@
 /** Section "mistakes": what is done right, and below it the same noise with mistakes, switched on one by one. */
 
-import { element, likeliest, number, pictures, rms, tell } from "./show.js"
+import { calm, doing, element, hush, likeliest, number, pictures, rms, tell } from "./show.js"
 import { MISTAKES } from "./mistakes.js"
 import { say } from "./words.js"
 
@@ -49,17 +49,28 @@ export class MistakeSection {
       job.done.catch(error => this.page.trouble(error))
       this.jobs[side] = job
     }
-    tell("mistakes-said", "working")
+    doing("mistakes-said", say("working"))
   }
 
   /** @param {number} side @param {any} frame */
   took(side, frame) {
+    if (calm() && !frame.last) return
     this.rows[side].forEach((picture, n) => picture.draw(frame.x_t, n))
     if (!frame.last) return
     this.last[side] = frame
     this.label()
     const [right, wrong] = this.last
     if (!right || !wrong) return
-    tell("mistakes-said", "mistakes_result", { rms: rms(right.x_t, wrong.x_t).toFixed(3), t: frame.t })
+    tell("mistakes-said", "mistakes_result", { rms: rms(right.x_t, wrong.x_t).toFixed(3), t: wrong.t })
+  }
+
+  /** Drops what another network made. */
+  forget() {
+    this.key = ""
+    this.jobs.forEach(job => job?.stop())
+    this.last = [null, null]
+    for (const picture of this.rows.flat()) picture.clear()
+    hush("mistakes-said")
+    this.label()
   }
 }

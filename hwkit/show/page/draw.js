@@ -1,6 +1,6 @@
 /** Section "draw": a digit of the reader's own, noised to any t, guessed back, and run back to 0. */
 
-import { Picture, digit, element, number, pictures, rms, tell } from "./show.js"
+import { Picture, calm, digit, doing, element, hush, number, pictures, rms, tell } from "./show.js"
 import { ImageNoise } from "./noise.js"
 import { q_sample } from "./steps.js"
 import { say } from "./words.js"
@@ -12,6 +12,26 @@ const SIDE = 28,
 /** Digit `place` as ink. @param {Uint8Array} images @param {number} place */
 function of_mnist(images, place) {
   return Float32Array.from(images.subarray(place * PIXELS, (place + 1) * PIXELS), value => value / 255)
+}
+
+/** A picture as ink: whole, in the middle; light on dark, dark on light, or on nothing. @param {ImageBitmap} bitmap */
+function ink_of(bitmap) {
+  const scale = SIDE / Math.max(bitmap.width, bitmap.height),
+    [width, height] = [bitmap.width * scale, bitmap.height * scale]
+  const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d")
+  if (!context) throw new Error("no canvas")
+  context.imageSmoothingQuality = "high"
+  context.drawImage(bitmap, (SIDE - width) / 2, (SIDE - height) / 2, width, height)
+  const { data } = context.getImageData(0, 0, SIDE, SIDE)
+  const alpha = new Float32Array(PIXELS),
+    light = new Float32Array(PIXELS) // where it is opaque
+  for (let i = 0; i < PIXELS; i++) {
+    alpha[i] = data[4 * i + 3] / 255
+    light[i] = (alpha[i] * (data[4 * i] + data[4 * i + 1] + data[4 * i + 2])) / 765
+  }
+  const [opaque, lit] = [alpha, light].map(values => values.reduce((a, b) => a + b))
+  if (opaque < (width * height) / 2) return alpha // the ink alone
+  return lit > opaque / 2 ? alpha.map((value, i) => value - light[i]) : light // on paper, or on black
 }
 
 export class DrawSection {
@@ -55,8 +75,8 @@ export class DrawSection {
     this.shown.xt.say("xₜ")
     this.shown.x0.say("x̂₀")
     this.shown.error.say(say("error_picture"))
-    this.back[0].say(`${say("way_back")}: xₜ`)
-    this.back[1].say(`${say("way_back")}: x̂₀`)
+    this.back[0].say(`${say("way_back")}${say("colon")}xₜ`)
+    this.back[1].say(`${say("way_back")}${say("colon")}x̂₀`)
   }
 
   /**
@@ -90,20 +110,7 @@ export class DrawSection {
   async upload(file) {
     if (!file) return
     try {
-      const bitmap = await createImageBitmap(file)
-      const canvas = new OffscreenCanvas(SIDE, SIDE),
-        context = canvas.getContext("2d", { willReadFrequently: true })
-      if (!context) return
-      context.fillRect(0, 0, SIDE, SIDE)
-      context.drawImage(bitmap, 0, 0, SIDE, SIDE)
-      const { data } = context.getImageData(0, 0, SIDE, SIDE)
-      const grey = Float32Array.from(
-        { length: PIXELS },
-        (_, i) => (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 765,
-      )
-      const light = grey.reduce((a, b) => a + b) / PIXELS > 0.5 // ink on paper
-      this.take(light ? grey.map(value => 1 - value) : grey)
-      element("draw-said").textContent = ""
+      this.take(ink_of(await createImageBitmap(file)))
     } catch {
       tell("draw-said", "no_image", { file: file.name })
     }
@@ -221,18 +228,25 @@ export class DrawSection {
     const t = number("draw-t")
     if (!t) return tell("draw-result", "draw_zero")
     this.job?.stop()
-    tell("draw-result", "working")
+    doing("draw-result", say("working"))
     const sampler = { name: element("draw-sampler").value, steps: 20, eta: 0 }
     const before = this.page.engine.ask("classify", { x: this.x_0() }).done
     const request = { sampler, seed: this.seed, numbers: [1], x_t: this.x_t(), from: t }
     this.job = this.page.engine.ask("sample", request, async frame => {
+      if (calm() && !frame.last) return
       this.back[0].draw(frame.x_t)
       this.back[1].draw(frame.x0_hat)
-      element("draw-result").textContent = `t = ${frame.t}`
-      if (!frame.last) return
+      if (!frame.last) return doing("draw-result", `t = ${frame.t}`)
       const was = (await before)?.classes[0]
       tell("draw-result", "draw_result", { before: digit(was), after: digit(frame.classes[0]) })
     })
     this.job.done.catch(error => this.page.trouble(error))
+  }
+
+  /** Drops what another network made. */
+  forget() {
+    this.job?.stop()
+    hush("draw-result")
+    for (const picture of this.back) picture.clear()
   }
 }

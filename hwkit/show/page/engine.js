@@ -21,7 +21,7 @@ export class Engine {
     this.worker.onmessage = ({ data }) => this.#heard(data)
     this.worker.onerror = event => {
       event.preventDefault()
-      for (const { reject } of this.waiting.values()) reject(new Trouble("failed", event.message ?? ""))
+      for (const { reject } of this.waiting.values()) reject(new Trouble("failed", event.message ?? "worker.js"))
       this.waiting.clear()
     }
   }

@@ -1,6 +1,6 @@
 /** Section "fork": eight continuations of the state on the screen, and how many of them agree. */
 
-import { Picture, element, likeliest, number, pictures, tell } from "./show.js"
+import { Picture, calm, doing, element, hush, likeliest, number, pictures, tell } from "./show.js"
 import { say } from "./words.js"
 
 const COUNT = 8
@@ -15,13 +15,13 @@ export class ForkSection {
     /** @type {import("./engine.js").Job | null} */
     this.job = null
     element("fork-run").onclick = () => this.run()
-    element("fork-t").oninput = (/** @type {any} */ event) => this.page.sample.show(Number(event.target.value), false)
+    element("fork-t").oninput = (/** @type {any} */ event) => this.page.sample.show(Number(event.target.value))
     this.label()
   }
 
   label() {
     const frame = this.page.sample?.state()
-    this.origin.say(frame ? `${say("fork_state")}: xₜ, t = ${frame.t}` : "xₜ")
+    this.origin.say(frame ? `${say("fork_state")}${say("colon")}xₜ, t = ${frame.t}` : "xₜ")
   }
 
   /** The state on the screen above. @param {any} frame */
@@ -51,13 +51,14 @@ export class ForkSection {
       classify: true,
     }
     if (request.sampler.name === "ddim") request.sampler.eta = 0
-    tell("fork-said", "working")
+    doing("fork-said", say("working"))
     this.job = this.page.engine.ask("sample", request, found => this.took(found, frame.t))
     this.job.done.catch(error => this.page.trouble(error))
   }
 
   /** @param {any} found @param {number} from */
   took({ t, x0_hat, classes, last }, from) {
+    if (calm() && !last) return
     const best = classes.map(likeliest)
     const name = (/** @type {number} */ each) => (each === 10 ? say("no_digit") : String(each))
     this.pictures.forEach((picture, n) => {
@@ -68,6 +69,14 @@ export class ForkSection {
     for (const each of best) counts.set(each, (counts.get(each) ?? 0) + 1)
     const [winner, agree] = [...counts].sort((a, b) => b[1] - a[1])[0]
     const words = { agree, of: COUNT, digit: name(winner), from, t }
-    tell("fork-said", last ? "fork_result" : "fork_so_far", words)
+    if (last) tell("fork-said", "fork_result", words)
+    else doing("fork-said", say("fork_so_far", words))
+  }
+
+  /** Drops what another network made. */
+  forget() {
+    this.job?.stop()
+    hush("fork-said")
+    for (const picture of this.pictures) picture.forget()
   }
 }

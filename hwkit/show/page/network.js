@@ -1,6 +1,6 @@
 /**
  * The networks in the page: torch.onnx wrote their graphs, their weights come as safetensors, and ONNX Runtime Web
- * computes, in one thread of WebAssembly.
+ * computes, in one thread of WebAssembly or on the graphics card.
  */
 
 import { SCHEDULES } from "./schedule.js"
@@ -10,8 +10,9 @@ import { predict_with } from "./mistakes.js"
  * @typedef {import("./steps.js").Values} Values
  * @typedef {import("./schedule.js").Schedule} Schedule
  * @typedef {{file: string, tensors: [string, number[]][], model?: any, weights?: string}} Graph
- * @typedef {{name: string, weights: string, runtime: {package: string, script: string, wasm: string},
- *   networks: Graph[], classifier: Graph, digits: {file: string, labels: number[]}}} Site what site.json holds
+ * @typedef {{script: string, wasm: string}} Files those of a runtime
+ * @typedef {{name: string, weights: string, runtime: Files & {package: string, webgpu?: Files}, networks: Graph[],
+ *   classifier: Graph, digits: {file: string, labels: number[]}}} Site what site.json holds
  * @typedef {(path: string) => Promise<ArrayBuffer>} Read gives a file of the site
  */
 
@@ -24,12 +25,43 @@ export class Trouble extends Error {
   }
 }
 
-/** The runtime, ready for networks. @param {Site} site @param {Read} read @param {any} ort its module */
-export async function start(site, read, ort) {
+/** ONNX Runtime Web, ready for networks, which take turns. */
+export class Runtime {
+  /** @param {any} ort its module @param {"wasm" | "webgpu"} provider what computes */
+  constructor(ort, provider) {
+    this.ort = ort
+    this.provider = provider
+    this.last = Promise.resolve()
+  }
+
+  /** Begins a task when those before it have ended. @template T @param {() => Promise<T>} task @returns {Promise<T>} */
+  next(task) {
+    const found = this.last.then(task)
+    this.last = found.then(
+      () => {},
+      () => {},
+    )
+    return found
+  }
+}
+
+/**
+ * The runtime of these files.
+ * @param {Files} files @param {Read} read @param {any} ort its module @param {"wasm" | "webgpu"} [provider]
+ */
+export async function start({ wasm }, read, ort, provider = "wasm") {
   ort.env.wasm.numThreads = 1
   ort.env.logLevel = "error"
-  ort.env.wasm.wasmBinary = await unzipped(await read(`runtime/${site.runtime.wasm}`))
-  return ort
+  ort.env.wasm.wasmBinary = await unzipped(await read(`runtime/${wasm}`))
+  return new Runtime(ort, provider)
+}
+
+/** Whether networks can run by WebGPU: on a graphics card, by WebAssembly that can wait for it (JSPI). */
+export async function has_webgpu() {
+  const { gpu } = /** @type {any} */ (navigator)
+  if (!gpu || !("Suspending" in WebAssembly)) return false
+  const adapter = await gpu.requestAdapter().catch(() => null)
+  return Boolean(adapter) && !adapter.info.isFallbackAdapter // a processor in its place is slower than plain WebAssembly
 }
 
 /** A file without its gzip, which some hosts take off themselves. @param {ArrayBuffer} buffer */
@@ -95,20 +127,19 @@ function all_finite(values) {
   return Number.isFinite(sum)
 }
 
-/** A graph with weights, ready to run: one evaluation after another. */
+/** A graph with weights, ready to run. */
 export class Network {
-  /** @param {any} ort @param {any} session */
-  constructor(ort, session) {
-    this.ort = ort
+  /** @param {Runtime} runtime @param {any} session */
+  constructor(runtime, session) {
+    this.runtime = runtime
     this.session = session
-    this.last = Promise.resolve()
   }
 
   /**
-   * @param {any} ort @param {ArrayBuffer} graph @param {Graph} wants
+   * @param {Runtime} runtime @param {ArrayBuffer} graph @param {Graph} wants
    * @param {Map<string, {shape: number[], values: Float32Array}>} tensors
    */
-  static async create(ort, graph, wants, tensors) {
+  static async create(runtime, graph, wants, tensors) {
     const size = wants.tensors.reduce((sum, [name]) => sum + (tensors.get(name)?.values.length ?? 0), 0)
     const block = new Float32Array(size)
     let offset = 0
@@ -118,25 +149,24 @@ export class Network {
       block.set(values, offset)
       offset += values.length
     }
-    const externalData = [{ path: "weights", data: new Uint8Array(block.buffer) }]
-    // What ORT would fuse makes these small networks no quicker, and takes it a second at the start.
-    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled", externalData }
-    return new Network(ort, await ort.InferenceSession.create(new Uint8Array(graph), options))
+    const options = {
+      executionProviders: [runtime.provider],
+      externalData: [{ path: "weights", data: new Uint8Array(block.buffer) }],
+      graphOptimizationLevel: "disabled", // what ORT would fuse makes them no quicker, and takes a second at the start
+      logSeverityLevel: 3, // errors
+    }
+    const create = () => runtime.ort.InferenceSession.create(new Uint8Array(graph), options)
+    return new Network(runtime, await runtime.next(create))
   }
 
   /** @param {Record<string, any>} inputs @param {string} output @returns {Promise<Float32Array>} */
-  run(inputs, output) {
-    const found = this.last.then(() => this.session.run(inputs))
-    this.last = found.then(
-      () => {},
-      () => {},
-    )
-    return found.then(outputs => outputs[output].data)
+  async run(inputs, output) {
+    const outputs = await this.runtime.next(() => this.session.run(inputs))
+    return outputs[output].data
   }
 
-  async release() {
-    await this.last
-    await this.session.release()
+  release() {
+    return this.runtime.next(() => this.session.release())
   }
 }
 
@@ -159,7 +189,7 @@ export class Denoiser {
    * @param {{told?: number, alpha_bar_t?: number, made?: import("./mistakes.js").Mistake[]}} [how]
    */
   async denoise(x_t, t, { told = t, alpha_bar_t = this.schedule.alpha_bar[t], made = [] } = {}) {
-    const { Tensor } = this.network.ort,
+    const { Tensor } = this.network.runtime.ort,
       count = x_t.length / this.size
     const x = new Tensor("float32", Float32Array.from(x_t), [count, ...this.shape])
     const times = new Tensor(
@@ -175,16 +205,16 @@ export class Denoiser {
 /**
  * The denoiser that a .safetensors file of the kit holds. Trouble where it is broken, foreign, or of a shape whose
  * graph the page does not have.
- * @param {any} ort @param {Site} site @param {Read} read @param {ArrayBuffer} buffer
+ * @param {Runtime} runtime @param {Site} site @param {Read} read @param {ArrayBuffer} buffer
  */
-export async function load_denoiser(ort, site, read, buffer) {
+export async function load_denoiser(runtime, site, read, buffer) {
   const { facts, tensors } = read_safetensors(buffer)
   const { T, schedule, prediction } = facts.recipe ?? {}
   const known = ["epsilon", "x0", "v"].includes(prediction) && SCHEDULES[schedule] && T >= 1 && T <= 100_000
   if (!known) throw new Trouble("foreign")
   const graph = site.networks.find(({ tensors: wanted }) => fits(wanted, tensors))
   if (!graph) throw new Trouble("shape", JSON.stringify(facts.recipe.model))
-  const network = await Network.create(ort, await read(`data/${graph.file}`), graph, tensors)
+  const network = await Network.create(runtime, await read(`data/${graph.file}`), graph, tensors)
   const recipe = { ...facts.recipe, model: graph.model }
   return new Denoiser(network, SCHEDULES[schedule](T), prediction, { ...facts, recipe })
 }
@@ -203,11 +233,11 @@ function fits(wanted, tensors) {
 
 /** The kit's digit classifier: which digit an image holds, 10 for "no digit". */
 export class Classifier {
-  /** @param {any} ort @param {Site} site @param {Read} read */
-  static async load(ort, site, read) {
+  /** @param {Runtime} runtime @param {Site} site @param {Read} read */
+  static async load(runtime, site, read) {
     const { file, weights } = site.classifier
     const [graph, buffer] = await Promise.all([read(`data/${file}`), read(`data/${weights}`)])
-    const network = await Network.create(ort, graph, site.classifier, read_safetensors(buffer).tensors)
+    const network = await Network.create(runtime, graph, site.classifier, read_safetensors(buffer).tensors)
     return new Classifier(network)
   }
 
@@ -219,7 +249,7 @@ export class Classifier {
   /** The eleven probabilities of each RGB image. @param {Values} x @returns {Promise<number[][]>} */
   async classify(x) {
     const count = x.length / 2352
-    const input = new this.network.ort.Tensor("float32", Float32Array.from(x), [count, 3, 28, 28])
+    const input = new this.network.runtime.ort.Tensor("float32", Float32Array.from(x), [count, 3, 28, 28])
     const logits = await this.network.run({ x: input }, "logits")
     return Array.from({ length: count }, (_, n) => softmax(Array.from(logits.slice(11 * n, 11 * n + 11))))
   }

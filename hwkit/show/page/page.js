@@ -39,7 +39,7 @@ export class Page {
     this.known = { ...known, name }
     this.schedule = SCHEDULES[known.schedule](known.T)
     element("draw-t").max = String(this.T)
-    this.mistakes.key = "" // its right row is another network's
+    for (const section of [this.fork, this.draw, this.bend, this.mistakes, this.walk]) section.forget()
     this.sample.offer()
     this.sample.run()
     this.draw.noise()
@@ -48,21 +48,23 @@ export class Page {
   }
 
   about() {
-    const { name, T, schedule, prediction, parameters } = this.known
+    const { name, T, schedule, prediction, parameters, provider } = this.known
     const signs = /** @type {Record<string, string>} */ ({ x0: "x̂₀", epsilon: "ε̂", v: "v̂" })
     const size = { millions: (parameters / 1e6).toFixed(1), ten_thousands: Math.round(parameters / 1e4) }
-    tell("status", "about", { name, T, schedule: say(schedule), predicts: signs[prediction], ...size })
+    tell("status", "about", {
+      name,
+      T,
+      schedule: say(schedule),
+      predicts: signs[prediction],
+      where: say(provider),
+      ...size,
+    })
     element("status").classList.remove("warning")
   }
 
   /** The state of the left sampler changed. @param {any} frame */
   state(frame) {
     this.fork.state(frame)
-  }
-
-  /** What a section is at. @param {string} section @param {string} words */
-  busy(section, words) {
-    element(`${section}-said`).textContent = words
   }
 
   /** The first images are there. */
@@ -79,7 +81,7 @@ export class Page {
   relabel() {
     for (const section of [this.sample, this.draw, this.fork, this.bend, this.mistakes, this.walk]) section.label()
     this.bend.show()
-    if (this.sample.state()) this.sample.show(this.sample.at, this.sample.following)
+    if (this.sample.state()) this.sample.show(this.sample.at, this.sample.follows)
     this.sample.offer()
     if (!element("status").classList.contains("warning")) this.about()
   }

@@ -1,6 +1,6 @@
 /** Section "sample": two samplers from one noise, side by side; pause anywhere, and scrub back. */
 
-import { Curve, Picture, calm, element, number, three } from "./show.js"
+import { Curve, Picture, calm, digit, doing, element, number, tell, three } from "./show.js"
 import { ETA } from "./sampling.js"
 import { say } from "./words.js"
 
@@ -18,10 +18,11 @@ export class SampleSection {
     this.jobs = []
     this.at = 0
     this.paused = false
-    this.following = true
+    /** Which new frames are shown: none, once the reader has chosen one. @type {"all" | "last" | "none"} */
+    this.follows = "all"
     element("sample-run").onclick = () => this.run()
     element("sample-pause").onclick = () => this.pause(!this.paused)
-    element("sample-t").oninput = (/** @type {any} */ event) => this.show(Number(event.target.value), false)
+    element("sample-t").oninput = (/** @type {any} */ event) => this.show(Number(event.target.value))
     for (const name of ["sampler-a", "sampler-b", "steps", "eta", "seed", "image"]) {
       element(`sample-${name}`).onchange = () => this.run()
     }
@@ -53,7 +54,7 @@ export class SampleSection {
     this.frames = [[], []]
     this.at = 0
     this.paused = false
-    this.following = !calm()
+    this.follows = calm() ? "last" : "all"
     this.label()
     const seed = number("sample-seed"),
       numbers = [number("sample-image")]
@@ -77,23 +78,26 @@ export class SampleSection {
     range.max = String(frame.of - 1)
     const both = Math.min(this.frames[0].length, this.frames[1].length)
     if (!both && this.frames[side].length > 1) return
-    if (this.following || frame.last) this.show(Math.max(both, 1) - 1, this.following)
-    this.page.busy("sample", say("step", { step: this.frames[side].length, of: frame.of }))
+    if (this.follows === "all" || (this.follows === "last" && frame.last)) {
+      this.show(Math.max(both, 1) - 1, this.follows)
+    }
+    doing("sample-said", say("step", { step: this.frames[side].length, of: frame.of }))
   }
 
   ended() {
-    if (this.frames.every(frames => frames[frames.length - 1]?.last)) {
-      this.buttons(false)
-      this.page.busy("sample", "")
-      this.page.showed()
-    }
+    const ends = this.frames.map(frames => frames[frames.length - 1])
+    if (!ends.every(frame => frame?.last)) return
+    this.buttons(false)
+    const [left, right] = ends.map(frame => digit(frame.classes[0]))
+    tell("sample-said", "sample_result", { left, right })
+    this.page.showed()
   }
 
   /** @param {boolean} on */
   pause(on) {
     this.paused = on
     for (const job of this.jobs) on ? job.pause() : job.go()
-    if (!on) this.following = true
+    if (!on) this.follows = "all"
     this.label()
   }
 
@@ -102,9 +106,9 @@ export class SampleSection {
     element("sample-pause").disabled = !working
   }
 
-  /** Shows frame `at` of both. @param {number} at @param {boolean} following whether the next one is shown too */
-  show(at, following) {
-    this.following = following
+  /** Shows frame `at` of both. @param {number} at @param {"all" | "last" | "none"} [follows] */
+  show(at, follows = "none") {
+    this.follows = follows
     const known = Math.min(...this.frames.map(frames => Math.max(frames.length, 1))) - 1
     this.at = Math.min(at, known)
     this.frames.forEach((frames, side) => {

@@ -19,7 +19,21 @@ const told = new Map()
  */
 export function tell(id, key, values = {}) {
   told.set(id, [key, values])
+  element(id).removeAttribute("aria-busy")
   element(id).textContent = say(key, values)
+}
+
+/** Says how far work is: assistive technology waits for the next `tell`. @param {string} id @param {string} words */
+export function doing(id, words) {
+  told.delete(id)
+  element(id).setAttribute("aria-busy", "true")
+  element(id).textContent = words
+}
+
+/** Takes back what was said. @param {string} id */
+export function hush(id) {
+  doing(id, "")
+  element(id).removeAttribute("aria-busy")
 }
 
 /** Says all of it again, in the other language. */
@@ -81,6 +95,12 @@ export class Picture {
 
   clear() {
     this.canvas.getContext("2d")?.clearRect(0, 0, 28, 28)
+  }
+
+  /** As before anything was drawn and said. */
+  forget() {
+    this.clear()
+    this.say("")
   }
 }
 
@@ -166,7 +186,7 @@ export class Curve {
 /** The digit that an image is taken for, as words: "3 (98 %)". @param {number[]} probabilities */
 export function digit(probabilities) {
   const best = probabilities.indexOf(Math.max(...probabilities))
-  return `${best === 10 ? say("no_digit") : best} (${Math.round(100 * probabilities[best])} %)`
+  return `${best === 10 ? say("no_digit") : best} (${Math.round(100 * probabilities[best])}\u00a0%)`
 }
 
 /** The root mean square difference. @param {Float32Array} a @param {Float32Array} b */

@@ -1,6 +1,6 @@
 /** Section "walk": from one noise to another, and the images on the way. */
 
-import { Picture, digit, element, likeliest, number, pictures, tell } from "./show.js"
+import { Picture, calm, digit, doing, element, hush, likeliest, number, pictures, tell } from "./show.js"
 import { ImageNoise, between } from "./noise.js"
 import { say } from "./words.js"
 
@@ -42,7 +42,7 @@ export class WalkSection {
 
   run() {
     this.job?.stop()
-    tell("walk-said", "working")
+    doing("walk-said", say("working"))
     const seed = number("walk-seed"),
       kind = element("walk-kind").value
     const [a, b] = ["walk-a", "walk-b"].map(id => new ImageNoise(seed, [number(id)], 2352).draw())
@@ -50,13 +50,23 @@ export class WalkSection {
     for (let n = 0; n < COUNT; n++) x_t.set(between(a, b, n / (COUNT - 1), kind), n * a.length)
     const request = { sampler: { name: "ddim", steps: 15, eta: 0 }, seed, numbers: [1], x_t, from: this.page.T }
     this.job = this.page.engine.ask("sample", request, frame => {
+      if (calm() && !frame.last) return
       this.frame = frame
       this.strip.forEach((picture, n) => picture.draw(frame.x_t, n))
       this.label()
       if (frame.last) tell("walk-said", "walk_result", { changes: changes(frame.classes) })
-      else element("walk-said").textContent = `t = ${frame.t}`
+      else doing("walk-said", `t = ${frame.t}`)
     })
     this.job.done.catch(error => this.page.trouble(error))
+  }
+
+  /** Drops what another network made. */
+  forget() {
+    this.job?.stop()
+    this.frame = null
+    for (const picture of [this.big, ...this.strip]) picture.clear()
+    hush("walk-said")
+    this.label()
   }
 }
 

@@ -9,7 +9,9 @@ export const WORDS = {
     other_language: "中文",
     loading: "Loading the network, about 10 MB …",
     about:
-      "{name}: {millions} million weights, predicts {predicts}, {schedule} schedule with T = {T}. It runs here, in one thread.",
+      "{name}: {millions} million weights, predicts {predicts}, {schedule} schedule with T = {T}. It runs here, {where}.",
+    wasm: "in one thread",
+    webgpu: "on the graphics card (WebGPU)",
     no_wasm:
       "This browser cannot run the network: it has no WebAssembly, or cannot unpack a file. A current Firefox, Chrome, Edge or Safari can.",
     trouble_fetch:
@@ -41,12 +43,14 @@ export const WORDS = {
     step: "step {step} of {of}",
     working: "The network is at work …",
     no_digit: "no digit",
+    colon: ": ",
 
     sample: "Sample",
     sample_predict:
       "Both sides begin with the same noise. Will they end with the same digit? And when will x̂₀, the network's guess, look like a digit: long before xₜ does, or together with it?",
     sample_see:
       "x̂₀ is a blurred digit while xₜ is still noise: the mean of all digits that xₜ may become. DDIM goes straight on; DDPM adds fresh noise in every step, so the two part, and the more so the earlier. With η = 1, DDIM adds as much noise as DDPM.",
+    sample_result: "The classifier takes the left one for: {left}, and the right one for: {right}.",
     sample_hint: "Image k of a seed is the same picture as in the notebooks and in generate/.",
 
     draw: "Draw, noise, denoise",
@@ -142,7 +146,9 @@ export const WORDS = {
     intro: "這個小小的神經網路會把雜訊變成手寫數字，而且就在你的瀏覽器裡執行。你畫的、載入的東西都不會離開這台裝置。",
     other_language: "English",
     loading: "正在載入神經網路，約 10 MB …",
-    about: "{name}：{ten_thousands} 萬個權重，預測 {predicts}，{schedule}排程，T = {T}。它就在這裡以單一執行緒執行。",
+    about: "{name}：{ten_thousands} 萬個權重，預測 {predicts}，{schedule}排程，T = {T}。它就在這裡{where}執行。",
+    wasm: "以單一執行緒",
+    webgpu: "用顯示卡（WebGPU）",
     no_wasm:
       "這個瀏覽器無法執行神經網路：它沒有 WebAssembly，或無法解壓縮檔案。請改用新版的 Firefox、Chrome、Edge 或 Safari。",
     trouble_fetch: "這個網頁有一個檔案沒有載入（{detail}）。請重新整理；如果還是不行，請重新建立網站。",
@@ -172,12 +178,14 @@ export const WORDS = {
     step: "第 {step} 步，共 {of} 步",
     working: "神經網路計算中 …",
     no_digit: "不是數字",
+    colon: "：",
 
     sample: "取樣",
     sample_predict:
       "兩邊從同一份雜訊開始。最後會得到同一個數字嗎？神經網路猜的 x̂₀ 會比 xₜ 早很多就看得出數字，還是和 xₜ 一起？",
     sample_see:
       "xₜ 還是雜訊的時候，x̂₀ 已經是模糊的數字：它是 xₜ 可能變成的所有數字的平均。DDIM 直直往前走；DDPM 每一步都加入新的雜訊，所以兩邊會分開，越早分開差得越多。η = 1 時，DDIM 加的雜訊和 DDPM 一樣多。",
+    sample_result: "分類器認為左邊是：{left}，右邊是：{right}。",
     sample_hint: "同一個種子的第 k 張影像，和筆記本、generate/ 裡的是同一張。",
 
     draw: "畫圖、加雜訊、去雜訊",

@@ -3,7 +3,7 @@
  * two evaluations the worker looks for messages: so jobs take turns, and one that is cancelled ends at once.
  */
 
-import { Classifier, Denoiser, Trouble, load_denoiser, product, start } from "./network.js"
+import { Classifier, Denoiser, Trouble, has_webgpu, load_denoiser, product, start } from "./network.js"
 import { ImageNoise } from "./noise.js"
 import { needs_noise, POWER, sample, step_of, times } from "./sampling.js"
 import { step_with, times_with } from "./mistakes.js"
@@ -25,8 +25,7 @@ import { SCHEDULES } from "./schedule.js"
  * @property {boolean} [classify] whether each x̂_0 is classified
  */
 
-/** @type {{ort: any, site: Site, denoiser: Denoiser,
- *   classifier: () => Promise<Classifier>}} */
+/** @type {{site: Site, denoiser: Denoiser, classifier: () => Promise<Classifier>}} */
 let loaded
 
 /** The jobs at work, by number. @type {Map<number, Job>} */
@@ -38,22 +37,16 @@ const KINDS = {
   async load({ base }) {
     const read = (/** @type {string} */ path) => fetched(new URL(path, base))
     const site = JSON.parse(new TextDecoder().decode(await read("data/site.json")))
-    const ort = await import(new URL(`runtime/${site.runtime.script}`, base).href)
-    const [, weights, digits] = await Promise.all([
-      start(site, read, ort),
-      read(`data/${site.weights}`),
-      read(`data/${site.digits.file}`),
-    ])
-    const denoiser = await load_denoiser(ort, site, read, weights)
+    const [denoiser, digits] = await Promise.all([begun(site, read, base), read(`data/${site.digits.file}`)])
     let found = /** @type {Promise<Classifier> | null} */ (null)
-    loaded = { ort, site, denoiser, classifier: () => (found ??= Classifier.load(ort, site, read)) }
+    loaded = { site, denoiser, classifier: () => (found ??= Classifier.load(denoiser.network.runtime, site, read)) }
     return { ...facts(), name: site.name, digits: { images: new Uint8Array(digits), labels: site.digits.labels } }
   },
 
   /** Takes other weights of the kit; where they are refused, those from before stay. */
   async weights({ buffer, base }, job) {
     const read = (/** @type {string} */ path) => fetched(new URL(path, base))
-    const denoiser = await load_denoiser(loaded.ort, loaded.site, read, buffer)
+    const denoiser = await load_denoiser(loaded.denoiser.network.runtime, loaded.site, read, buffer)
     for (const other of jobs.values()) if (other !== job) stop(other)
     await loaded.denoiser.network.release()
     loaded.denoiser = denoiser
@@ -107,6 +100,32 @@ const KINDS = {
   },
 }
 
+/**
+ * The site's own network: by WebGPU where the site has a runtime for it and the browser a card that proves to work.
+ * @param {Site} site @param {import("./network.js").Read} read @param {string} base
+ */
+async function begun(site, read, base) {
+  const weights = read(`data/${site.weights}`)
+  const begin = async (
+    /** @type {import("./network.js").Files} */ files,
+    /** @type {"wasm" | "webgpu"} */ provider,
+  ) => {
+    const ready = imported(new URL(`runtime/${files.script}`, base)).then(ort => start(files, read, ort, provider))
+    const [runtime, buffer] = await Promise.all([ready, weights])
+    return load_denoiser(runtime, site, read, buffer)
+  }
+  if (site.runtime.webgpu && (await has_webgpu())) {
+    try {
+      const denoiser = await begin(site.runtime.webgpu, "webgpu")
+      const [x0_hat] = await denoiser.denoise(new Float32Array(denoiser.size), denoiser.schedule.T)
+      if (x0_hat.every(Number.isFinite)) return denoiser
+    } catch (error) {
+      console.warn(`WebGPU does not work here, so WebAssembly computes: ${error}`)
+    }
+  }
+  return begin(site.runtime, "wasm")
+}
+
 /** The eleven probabilities of each image. @param {Float32Array} x */
 async function classes_of(x) {
   return (await loaded.classifier()).classify(x)
@@ -118,6 +137,7 @@ function facts() {
     denoiser: {
       schedule,
       prediction,
+      network,
       facts: { recipe, epoch, loss, images_seen },
     },
     site,
@@ -130,6 +150,7 @@ function facts() {
     loss,
     images_seen,
     recipe: recipe.name,
+    provider: network.runtime.provider,
     parameters: site.networks
       .find(({ model }) => model === recipe.model)
       ?.tensors.reduce((sum, [, shape]) => sum + product(shape), 0),
@@ -143,6 +164,13 @@ async function fetched(url) {
   })
   if (!answer.ok) throw new Trouble("fetch", `${url.pathname}: ${answer.status}`)
   return answer.arrayBuffer()
+}
+
+/** @param {URL} url */
+function imported(url) {
+  return import(url.href).catch(error => {
+    throw new Trouble("fetch", `${url.pathname}: ${error.message}`)
+  })
 }
 
 /** Lets messages in. */
