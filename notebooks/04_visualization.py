@@ -176,9 +176,10 @@ notebook.keep(run)
 print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
-# **And where the network itself runs in the browser?** `make page`, or `python -m hwkit page --out site`, builds such a
-# page from your run: draw a digit and noise it, fork any state, bend the schedule, or drop your
-# `ema_latest.safetensors` on it (`python -m hwkit export` makes that file). The folder works on any static host.
+# **And where the network itself runs in the browser?** Try [the kit's page](https://OWNER.github.io/hwkit/index.html), where your
+# course has published it: draw a digit and noise it, fork any state, bend the schedule, or drop your
+# `ema_latest.safetensors` on it (`python -m hwkit export` makes that file). `make page`, or
+# `python -m hwkit page --out site`, builds such a page from your run; the folder works on any static host.
 
 # %% [markdown]
 # ## Act 3 · What the network believes

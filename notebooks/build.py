@@ -5,7 +5,7 @@ Those in solutions/ hold the worked answers to the exercises, and are treated as
 python notebooks/build.py sync                     # both of a pair hold the same cells, the newer one's
 python notebooks/build.py execute [01 03 …]        # fresh kernel, top to bottom, outputs saved; solutions/01 is one too
 python notebooks/build.py execute --language zh-TW [01 06:15 …]  # the Chinese ones, for their figures; 06 to cell 15 only
-python notebooks/build.py badges owner/name [REF]  # badge and clone address point there; REF is main
+python notebooks/build.py badges owner/name [REF]  # badge, clone address and the page's link lead there; REF is main
 python notebooks/build.py smoke FOLDER             # copies with small sizes, for `make test`
 
 What `sync` and `execute` replace is kept beside it, as NAME.before-sync.ipynb, where it holds cells of its own.
@@ -212,18 +212,23 @@ def tags(cell) -> list[str]:
 
 
 def badges(repository: str, ref: str = "main") -> None:
-    """Rewrites owner/name and the ref in badge and clone address of every pair, and makes the student edition anew."""
+    """Rewrites owner/name and the ref in badge and clone address of every pair, and makes the student edition anew.
+
+    So it does with the link to the page on GitHub Pages, which stands in translations and READMEs, too.
+    """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         sys.exit(f"{repository!r} is not of the form owner/name.")
     if not re.fullmatch(r"[\w./-]+", ref):
         sys.exit(f"{ref!r} is no branch or tag.")
-    pairs = (path for source in sources() for path in (source, source.with_suffix(".ipynb")))
-    for path in filter(Path.exists, pairs):
+    pairs = [path for source in sources() for path in (source, source.with_suffix(".ipynb"))]
+    for path in filter(Path.exists, [*pairs, *HERE.rglob("*.po"), *HERE.glob("README*.md")]):
         text = path.read_text("utf-8")
         page = r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+/blob/[\w./-]+(/notebooks/)"
         text = re.sub(page, rf"\g<1>{repository}/blob/{ref}\2", text)
         clone = r"(git clone -q -b )[\w./-]+( https://github\.com/)[\w.-]+/[\w.-]+"
         text = re.sub(clone, rf"\g<1>{ref}\g<2>{repository}", text)
+        owner, name = repository.split("/")
+        text = re.sub(r"https://[\w.-]+\.github\.io/[\w.-]+/(?=index\.html)", f"https://{owner}.github.io/{name}/", text)
         path.write_text(text, "utf-8")
     subprocess.run([sys.executable, HERE / "editions.py"], check=True)  # their badges are made of these
 
