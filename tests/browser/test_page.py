@@ -442,7 +442,7 @@ def test_on_a_phone_by_finger_and_without_a_network(browser, address):
         kind = "touchMove" if k else "touchStart"
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    drawn = pictures(page, "#pad canvas")[0][..., 0]
+    drawn = pictures(page, "#draw canvas")[0][..., 0]
     assert drawn[8:18, 13:15].min() == 255 and not drawn[:, :8].any(), "a stroke from top to bottom"
     assert page.evaluate("scrollY") == top, "the page does not scroll away under the finger"
     move(page, "#draw-t", 200)
