@@ -126,6 +126,14 @@ def test_the_page_is_a_folder_of_files_that_name_each_other(vivid_checkpoint, tm
     assert "webgpu" not in facts["runtime"] and not list(out.rglob("*jspi*"))
 
 
+@pytest.mark.parametrize("flags", [[], ["--webgpu"]], ids=["plain", "webgpu"])
+def test_the_runtime_for_webgpu_is_a_flag(flags, vivid_checkpoint, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(page, "write_page", lambda content, out, name, webgpu: asked.append(webgpu) or 1)
+    assert main(["page", "--checkpoint", str(vivid_checkpoint), "--out", str(tmp_path), *flags]) == 0
+    assert asked == [bool(flags)]
+
+
 def test_the_page_asks_nobody_else(tmp_path):
     """Its policy lets nothing in but its own files, and none of them names another host but for words to read."""
     html = (page.SOURCES / "index.html").read_text("utf-8")
