@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import ctypes
 import hashlib
 import html
 import io
@@ -235,6 +236,7 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
             except (*BROKEN, Refused) as error:
                 said = "A part of the examination broke off ({part}: {why})."
                 work.files.problems.append(say(said, part=step.__name__, why=reason(error)))
+            give_back()
         traces = work.traces()
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
@@ -242,6 +244,12 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
     if facts.get("untried"):
         found = replace(found, key="")  # it is tried again the next time
     return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
+
+
+def give_back() -> None:
+    """Hands free memory back to the system, where the C library can: it would keep what each step took."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @dataclass

@@ -9,7 +9,6 @@ rubric only computes points.
 """
 
 import contextlib
-import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -41,7 +40,6 @@ from hwkit.runs import checkpoint
 MINUTES = {"digits": 20.0, "inception": 180.0}  # for one submission
 MEMORY = 4 * 2**30  # bytes of data that a process may hold: far more than any takes (see benchmarks/)
 DEFAULTS = Settings()
-M_MMAP_THRESHOLD, LARGE = -3, 2**20  # memory for blocks of so many bytes goes back to the system when they are freed
 START = 180.0  # seconds that a process may take to begin
 
 
@@ -234,8 +232,6 @@ def serve(pipe, settings: Settings, state: Path, train: str, ours: Mapping[str, 
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-        with contextlib.suppress(AttributeError):  # of another C library
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
     torch.set_num_threads(1)
     bench = Bench(settings, (train, np.load(Path(settings.cache) / TRAIN, mmap_mode="r")))
     with contextlib.suppress(EOFError, OSError), contextlib.closing(bench):  # till the parent ends
