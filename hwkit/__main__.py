@@ -111,12 +111,14 @@ class Commands:
         if first and n > 64 and not (run / "generate").exists():  # something to look at in the first minute
             denoise = checkpoint.load_denoiser(checkpoint.best_of(run), device)
             sheet = figures.sample_sheet(images(denoise, Sampler(sampler, steps), 0, range(1, 65), device), columns=16)
-            print("The first 64 digits:", figures.save(sheet, run / "figures" / "first_digits.png", dpi))
+            path = figures.save(sheet, run / "figures" / "first_digits.png", dpi)
+            print(say("The first 64 digits: {path}", path=path))
         call("sample", run=run, n=n, sampler=sampler, steps=steps, device=device)
         if first:
             call("figures", run=run, dpi=dpi, device=device)
             call("fid", run=run, protocol="digits")
-            print("The report:", *filter(None, report.write_report(run, title, author, conclusion)))
+            pages = filter(None, report.write_report(run, title, author, conclusion))
+            print(say("The report: {pages}", pages=" ".join(map(str, pages))))
 
     def data(source, split, out):
         """Prepares MNIST as folders of RGB PNGs. Example: python -m hwkit data --source ~/mnist"""
@@ -144,7 +146,7 @@ class Commands:
         for _ in runner.train(recipe, images, run, device, not fresh, weights, draw, save_minutes, compile):
             pass  # the records are in history.jsonl, and what a person wants of them is printed
         guide.train_guide(run, images, device)
-        print(f"Trained: {run}")
+        print(say("Trained: {run}", run=run))
 
     def guide(run, source, device):
         """Trains the small network that guides a run's samples, as train does. Example: python -m hwkit guide"""
@@ -155,7 +157,7 @@ class Commands:
         run = run or newest()
         images = load_folder(processes.processes(device).on_first(lambda: prepare(source)))
         guide.train_guide(run, images, device)
-        print(f"Guided: {run}")
+        print(say("Guided: {run}", run=run))
 
     # fmt: off
     def sample(
@@ -168,16 +170,16 @@ class Commands:
         from hwkit.sampling import Sampler
 
         sampler, folder = Sampler(sampler, steps, eta, variance, guidance, power), folder or run / "generate"
-        print(f"Sampling from {checkpoint}")
+        print(say("Sampling from {checkpoint}", checkpoint=checkpoint))
         made = generate(checkpoint, folder, n, sampler, seed, batch, device, device_noise, precision)
-        print(f"Images: {n:,} in {folder} ({made:,} new)")
+        print(say("Images: {n:,} in {folder} ({made:,} new)", n=n, folder=folder, made=made))
 
     def figures(run, checkpoint, out, seed, dpi, device):
         """Draws diffusion grids, loss curve, samples and schedules. Example: python -m hwkit figures --dpi 300"""
         from hwkit.show.report import draw_figures
 
         for path in draw_figures(run, checkpoint, out or run / "figures", seed, dpi, device):
-            print(f"Figure: {path}")
+            print(say("Figure: {path}", path=path))
 
     def slider(run, checkpoint, html, seed, device):
         """Writes one HTML file in which a slider moves t. Example: python -m hwkit slider --html slider.html"""
@@ -187,7 +189,7 @@ class Commands:
         html = html or run / "figures" / "slider.html"
         frames = slider_frames(load_denoiser(checkpoint, device), seed, device)
         write_text(html, slider_html(frames, f"From noise to digits: {run.resolve().name}"))
-        print(f"Slider: {html} ({html.stat().st_size / 1e6:.1f} MB)")
+        print(say("Slider: {file} ({size:.1f} MB)", file=html, size=html.stat().st_size / 1e6))
 
     def page(run, checkpoint, out, webgpu):
         """Writes a site on which the network runs in the browser. Example: python -m hwkit page --out site"""
@@ -196,7 +198,8 @@ class Commands:
 
         out = out or run / "page"
         size = write_page(load(checkpoint), out, run.resolve().name, webgpu)
-        print(f"Page: {out} ({size / 1e6:.1f} MB). To see it: python -m http.server --bind 127.0.0.1 --directory {out}")
+        way = f"python -m http.server --bind 127.0.0.1 --directory {out}"
+        print(say("Page: {out} ({size:.1f} MB). To see it: {way}", out=out, size=size / 1e6, way=way))
 
     def export(run, checkpoint, out, onnx):
         """Writes weights to hand on, at half the size. Example: python -m hwkit export --run runs/mine --out gift"""
@@ -208,11 +211,11 @@ class Commands:
             from hwkit.runs.onnx_export import export_onnx
 
             export_onnx(content, network := file.with_name("network.onnx"))
-            print(f"Network: {network} ({network.stat().st_size / 1e6:.1f} MB)")
+            print(say("Network: {file} ({size:.1f} MB)", file=network, size=network.stat().st_size / 1e6))
         export(content, file)
         if history.is_file():
             write_bytes(file.with_name(history.name), history.read_bytes())
-        print(f"Weights: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+        print(say("Weights: {file} ({size:.1f} MB)", file=file, size=file.stat().st_size / 1e6))
 
     def fid(folders, run, protocol, reference, floor, train, weights, allow_small, quick, out, device):
         """Measures images: FID, KID, precision, recall, copies. Example: python -m hwkit fid runs/cpu/generate"""
@@ -222,7 +225,8 @@ class Commands:
         by_default = "inception" if device == "cuda" or weights or os.environ.get("HWKIT_INCEPTION") else "digits"
         inception, sets = (protocol or by_default) == "inception", [score.load_images(path) for path in folders]
         if inception and not allow_small and (fewest := min(map(len, sets))) < score.TOO_FEW:
-            raise ValueError(f"FID by Inception needs {score.TOO_FEW:,} images, not {fewest:,} (or --allow-small).")
+            text = "FID by Inception needs {needed:,} images, not {count:,} (or --allow-small)."
+            raise ValueError(say(text, needed=score.TOO_FEW, count=fewest))
         inception = features.InceptionFeatures(weights, device) if inception else None
         for number, (paths, images) in enumerate(parts := score.groups(folders, sets), 1):
             place = (out / str(number) if len(parts) > 1 else out) if out else score.results_of(paths[0])
@@ -235,9 +239,9 @@ class Commands:
             figures.save(histogram, place / "digit_histogram.png")
             scores = [found] + ([score.score(inception, paths, images, reference, floor)] if inception else [])
             for found in scores:
-                print(*paths, *found.words(), f"  written: {found.write(place)}", sep="\n")
+                print(*paths, *found.words(), say("  written: {path}", path=found.write(place)), sep="\n")
         if not inception:
-            print("FID by Inception, as the original has it, was not asked for: add --protocol inception.")
+            print(say("FID by Inception, as the original has it, was not asked for: add --protocol inception."))
 
     def fid_curve(run, checkpoint, n, ddpm, seed, batch, out, device):
         """Draws digit-FID against network evaluations. Example: python -m hwkit fid-curve --run runs/cpu --n 500"""
@@ -247,9 +251,11 @@ class Commands:
         out = out or run / "figures"
         for so_far in curve(checkpoint, out / "fid_curve.json", n, ddpm, seed, batch, device):
             point = so_far.points[-1]
-            print(f"{point.sampler}: digit-FID {point.value:.2f} ± {point.error:.2f}, {point.seconds:.0f} s")
+            facts = {"sampler": point.sampler, "value": point.value, "error": point.error, "seconds": point.seconds}
+            print(say("{sampler}: digit-FID {value:.2f} ± {error:.2f}, {seconds:.0f} s", **facts))
         path = save(fid_curve_figure(so_far), out / "fid_curve.png")
-        print(f"{n:,} images a point, floor (as many real test digits) {so_far.floor:.2f}: {path}")
+        text = "{n:,} images a point, floor (as many real test digits) {floor:.2f}: {path}"
+        print(say(text, n=n, floor=so_far.floor, path=path))
 
     def check(folders, run, n, train):
         """Checks images before you hand them in; exit code 1 for faults. Example: python -m hwkit check ~/generate"""

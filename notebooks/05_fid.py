@@ -60,7 +60,7 @@ SOURCE = None
 # The weights, as in notebooks 3 and 4, and the statistics of MNIST's 60,000 training digits, which come with the kit. Then a
 # sentence on the time, so that you can choose `IMAGES`: both experiments together ask the network about 500 times for each image.
 
-# %%
+# %% tags=["texts"]
 from hwkit.measure.features import DigitFeatures, reference
 from hwkit.runs.checkpoint import best_of, load_denoiser
 from hwkit.runs.speed import best_device

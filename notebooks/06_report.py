@@ -269,7 +269,7 @@ result_part = report.Part("Result analysis", (), numbers, pictures, answers=answ
 # from the top again after you have typed (Runtime → Run all): images and numbers are kept, so only the figures take their minutes again. Save your notebooks before the
 # last cell: what is packed is what stands in the files.
 
-# %%
+# %% tags=["texts"]
 names = {"AUTHOR": AUTHOR, "STUDENT_NUMBER": STUDENT_NUMBER}
 missing = handin.unfinished(names, {"CONCLUSION": CONCLUSION, **ANSWERS})
 found = [f"The check above found a fault: {row.what}." for row in faults]
@@ -280,7 +280,7 @@ print(*missing or found or ["All is written, and the check passes."], sep="\n")
 # The page. The HTML holds its pictures inside, so it can be mailed; the PDF is the same in A4, printed by Chromium. Colab has no Chromium:
 # there open the HTML in your own browser and print it.
 
-# %%
+# %% tags=["texts"]
 conclusion = report.Part("Conclusion", CONCLUSION.split("\n\n") if CONCLUSION else ())
 parts = [model_part, training_part, result_part, conclusion]
 if len(others) > 1:
@@ -299,7 +299,7 @@ print(warning)
 # `run.json`, which says what made the images (hash of the weights, recipe, sampler, seed, history). So whoever marks it can make some of
 # the images again. On Colab the browser then asks where to save it.
 
-# %%
+# %% tags=["texts"]
 if missing:
     print("Nothing is packed before this is mended:", *missing, sep="\n")
 else:

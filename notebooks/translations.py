@@ -28,7 +28,7 @@ import jupytext
 import po
 from chinese import problems
 from po import Message
-from said import Sayings
+from said import SENTENCE, Sayings
 
 HERE = Path(__file__).resolve().parent
 CATALOGUES = HERE / "locale" / "zh_TW"
@@ -37,7 +37,7 @@ LANGUAGE = "zh-TW"
 OF_ENGLISH = "english_outputs"  # in a cell's metadata: a hash of the English outputs beside which it was run
 BEFORE = ".before-sync"
 TASK = re.compile(r"(### BEGIN SOLUTION )(\d+\.\d+): (.+)")
-LITERAL = re.compile(r'(f?")([^"\\\n]* [^"\\\n]*[.?}] ?)(?=")')
+LITERAL = re.compile(r'(f?")([^"\\\n]* [^"\\\n]*[.:?}] ?)(?=")')
 HEAD = re.compile(r"\[!\[Open in Colab\].*?\n(?=# )", re.S)  # badge and switch of language, above the title
 
 
@@ -242,7 +242,7 @@ def out_in_chinese(out, sayings: Sayings, library: dict[tuple, str]) -> bool:
     said = alt_in_chinese(english, library)
     about |= {"alt": said} if english else {}
     data |= {"text/plain": said} if english and data.get("text/plain") == english else {}
-    return said != english
+    return said != english or any(sayings.of(line)[1] >= SENTENCE for line in english.split("\n"))
 
 
 def pictures(outputs: list) -> list:
