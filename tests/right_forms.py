@@ -209,11 +209,12 @@ def draw_by_numpy(x_0, T):
 
 def update_with_zero_grad_last(model, ema, optimizer, loss, clip=1.0, decay=0.999):
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=clip)
+    length = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     for p, q in zip(ema.parameters(), model.parameters(), strict=True):
         p.data = decay * p.data + (1 - decay) * q.data
+    return length
 
 
 def update_clipped_by_hand(model, ema, optimizer, loss, clip=1.0, decay=0.999):
@@ -225,7 +226,7 @@ def update_clipped_by_hand(model, ema, optimizer, loss, clip=1.0, decay=0.999):
     optimizer.step()
     new, old = model.state_dict(), ema.state_dict()
     ema.load_state_dict({name: old[name] + (1 - decay) * (new[name] - old[name]) for name in old})
-    return loss.item()
+    return norm
 
 
 @torch.enable_grad()
@@ -233,11 +234,12 @@ def update_by_autograd(model, ema, optimizer, loss, clip=1.0, decay=0.999):
     weights = list(model.parameters())
     for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
         weight.grad = gradient
-    nn.utils.clip_grad_norm_(weights, clip)
+    length = nn.utils.clip_grad_norm_(weights, clip)
     optimizer.step()
     with torch.no_grad():
         for average, weight in zip(ema.parameters(), weights, strict=True):
             average.mul_(decay).add_(weight, alpha=1 - decay)
+    return length
 
 
 def predict_by_cases(output, x_t, alpha_bar_t, prediction):

@@ -417,6 +417,7 @@ EVEN = dict.fromkeys(range(10), 90)
         (EVEN | {4: 0, 7: 0}, 0, "missing: 4, 7; 0: 90"),
         (EVEN | {2: 3}, 0, "far too seldom: 2; 0: 90"),
         (EVEN | {1: 300}, 0, "far too often: 1; 0: 90"),
+        (dict.fromkeys(range(10), 25) | {4: 0}, 0, "missing: 4; 0: 25"),  # of few images, too
         (EVEN | {4: 0, 1: 350}, 90, "90 of 1,160 look like no digit; missing: 4; far too often: 1; 0: 90"),
     ],
 )
@@ -424,6 +425,12 @@ def test_each_fault_of_the_digits_has_words_of_its_own(tmp_path, counts, spots, 
     pictures = some(counts, spots)
     row = found(write(pictures, tmp_path / "g"), "all ten digits", len(pictures))
     assert row.passed is False and row.found.startswith(words)
+
+
+def test_few_images_may_hold_a_digit_seldom(tmp_path):
+    """What chance can do is no fault: a digit less than half as often as it should be, among 240."""
+    pictures = some(dict.fromkeys(range(10), 26) | {4: 6})
+    assert found(write(pictures, tmp_path / "g"), "all ten digits", len(pictures)).passed
 
 
 def test_the_faults_of_the_digits_in_chinese(tmp_path):

@@ -411,9 +411,9 @@ def test_every_kind_of_bad_return_gets_a_sentence(name):
     assert not result and said in text and "Traceback" not in text
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task.name != "update_weights"], ids=str)
+@pytest.mark.parametrize("task", TASKS, ids=str)
 def test_no_bad_return_raises_or_passes_in_any_task(task):
-    """A third of them in each task; of `update_weights` nothing is asked to be returned."""
+    """A third of them in each task."""
     signature = task.signature.split("(", 1)[1]
     for name in list(BAD_RETURNS)[TASKS.index(task) % 3 :: 3]:
         make, _ = BAD_RETURNS[name]
@@ -438,6 +438,9 @@ def test_no_bad_return_raises_or_passes_in_any_task(task):
         (lambda T, steps: [T, 0], "3.6", "shape"),
         (lambda a, b, c, d: complex(BY_NAME["frechet_distance"].answer(a, b, c, d)), "5.2", "complex"),
         (lambda x_0, T: (torch.rand(len(x_0)) * T, torch.randn_like(x_0)), "2.7", "whole numbers"),
+        (lambda *a, **k: BY_NAME["update_weights"].answer(*a, **k) and None, "2.8", "update 1 returns is None"),
+        (lambda *a, **k: BY_NAME["update_weights"].answer(*a, **k).item(), "2.8", ".item()"),
+        (lambda *a, **k: BY_NAME["update_weights"].answer(*a, **k).clamp(max=0.5), "2.8", "returns is wrong"),
         (lambda c_in, c_out, time_dim: lambda x, emb: x, "2.5", "nn.Module"),
         (lambda c_in, c_out, time_dim: nn.Linear(1, 1), "2.5", ""),
         (lambda m, s, p, clip=True: lambda x, t: m(x, t), "3.2", "(5,)"),

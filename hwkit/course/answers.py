@@ -26,15 +26,19 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def update_weights(model: nn.Module, ema: nn.Module, optimizer, loss: Tensor, clip=1.0, decay=0.999) -> None:
-    """One descent on a loss (scalar): the gradient's norm is at most `clip`; the average keeps `decay` of itself."""
+def update_weights(model: nn.Module, ema: nn.Module, optimizer, loss: Tensor, clip=1.0, decay=0.999) -> Tensor:
+    """One descent on a loss (scalar), by a gradient of length `clip` at most; the average keeps `decay` of itself.
+
+    Returns the gradient's length before clipping, a scalar.
+    """
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    length = nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     with torch.no_grad():
         for average, weight in zip(ema.parameters(), model.parameters(), strict=True):
             average.lerp_(weight, 1 - decay)
+    return length
 
 
 def ddpm_mean_eps(x_t: Tensor, eps_hat: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> Tensor:

@@ -139,11 +139,15 @@ def skip_second(h, skip):
     return torch.cat([h, skip], dim=1)
 
 
-def way_with(coarse=skip_second, fine=skip_second):
-    """The U-Net's forward by the names of notebook 2, with the two tensors of a level joined in another order."""
+def join_images(h, skip):
+    return torch.cat([h, skip])
+
+
+def way_with(coarse=skip_second, fine=skip_second, embedded=lambda unet, t: unet.time(t)):
+    """The U-Net's forward by the names of notebook 2, with the two tensors of a level joined in another way."""
 
     def changed(unet, x, t):
-        emb = unet.time(t)
+        emb = embedded(unet, t)
         large = unet.down1(unet.stem(F.pixel_unshuffle(x, unet.patch)), emb)
         small = unet.down2(unet.shrink(large), emb)
         h = unet.up2(coarse(unet.middle(small, emb), small), emb)
@@ -391,6 +395,11 @@ MISTAKES = bank(
          "asked for ε?",
          "Both factors are right. Look at what stands between the two terms.",
          "Noise is added. With your sign the network would have to predict −ε."),
+        ("a number added", tuple(lambda x_0, alpha_bar_t, eps, power=power:
+            alpha_bar_t**0.5 * x_0 + 1 - alpha_bar_t**power * eps for power in (0.5, 1)),
+         "Let x_0 and ε both be 0. What should x_t be then, and what is yours?",
+         "Something is added to every pixel, though eq. 4 has only two terms, each with a picture in it.",
+         "Python multiplies before it subtracts: which part of your line needs parentheses?"),
         torch_root_of(q_sample),
     ],
     target=[
@@ -555,6 +564,11 @@ MISTAKES = bank(
          "Are the two halves of your embedding different?",
          "Many angles have the same sine. A second, different value tells them apart.",
          "The second half needs another function of the same angles."),
+        ("t without an axis", lambda t, dim: t * torch.arange(dim // 2),
+         "Which shape has t, which have your frequencies, and which are the angles to have?",
+         "Each time meets each frequency: that is a table with a row for each time and a column for each frequency.",
+         "A column times a row is a table in torch. t is to be the column, and needs an axis more.",
+         "size of tensor a .* must match the size of tensor b"),
     ],
     ResBlock=[
         ("last convolution not at zero", NotZero,
@@ -587,6 +601,17 @@ MISTAKES = bank(
          "Which shape has what the layer `time` puts out, and which has h?",
          "`time` gives a number for each channel. But torch lines shapes up from the right, where the pixels of h are.",
          "Behind the axis of the channels the time needs two more of length 1, one for each axis of the picture."),
+        ("input not fitted", block_with(lambda b, x, emb: x + inner(b, x, emb)),
+         "Where c_in and c_out differ: how many channels has x at the end, and how many has the correction?",
+         "It is right where the number of channels stays. Where it changes, x has to be brought to the new number.",
+         "One of the layers above is never called in your `forward`, and it is there for this sum."),
+        ("convolution before the norm", block_with(lambda b, x, emb: b.skip(x) + F.silu(b.norm2(b.conv2(
+            F.silu(b.norm1(b.conv1(x))) + b.time(emb)[:, :, None, None])))),
+         "For how many channels is each norm made, and how many has what you give it?",
+         "A norm is given another number of channels than it was made for. Which comes first in a half: norm, or "
+         "convolution?",
+         "`norm1` is made for what comes into the block, `norm2` for what the first convolution puts out.",
+         "Expected weight to be a vector of size"),
         ("no activation", block_with(lambda b, x, emb: b.skip(x) + inner(b, x, emb, act=lambda h: h)),
          "What are two convolutions one after the other, with nothing between?",
          "Norm and convolution are there. What bends the line is not.",
@@ -616,6 +641,17 @@ MISTAKES = bank(
          "A network could learn with either order. But the weights of the check, and of the kit, were made for one: "
          "what comes from below is first, the skip is second.",
          "Look at the joins of the way up: where the skip stands first, the two have to change places."),
+        ("skip not laid beside", tuple(way_with(*2 * (join,)) for join in (torch.add, join_images)),
+         "How many channels does the first block of the way up want, and how many has what you give it?",
+         "A skip is laid beside what comes up, so that there are twice as many channels. A sum does not do that, nor "
+         "does a join of the batch.",
+         "torch.cat joins along the first axis unless you name another one. Which axis are the channels?",
+         "Expected weight to be a vector of size"),
+        ("t for its embedding", way_with(embedded=lambda unet, t: t),
+         "What are the blocks told: t itself, or what a part of the network makes of it?",
+         "The blocks want many numbers for each image, and are given one whole number. What turns one into the other?",
+         "One of the parts takes t, and you never call it. All blocks are told what it puts out.",
+         "must have the same dtype, but got Long"),
         ("no middle", unet_with(middle=False),
          "How many parts has the network between the last level down and the first level up?",
          "`middle` is never called.",

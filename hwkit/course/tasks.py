@@ -287,7 +287,7 @@ def update_cases(g):
 
 
 def play_update(task, function, case):
-    """The weights and their average after two updates, from losses whose gradients are known."""
+    """The weights and their average after two updates, from losses whose gradients are known, and what is returned."""
     start, data = case.args
     model, ema = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False).requires_grad_(False)
     with torch.no_grad():
@@ -295,9 +295,10 @@ def play_update(task, function, case):
         ema.weight.copy_(-start)
     optimizer, seen = Descent(model.parameters(), lr=0.5), {}
     for count in (1, 2):
-        function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
+        length = function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
         seen |= {say("the model after update {count}", count=count): model.weight.detach().clone()}
         seen |= {say("the average after update {count}", count=count): ema.weight.detach().clone()}
+        seen |= {say("the gradient's length that update {count} returns", count=count): length}
     return seen | {say("whether the average keeps gradients"): int(ema.weight.requires_grad)}
 
 

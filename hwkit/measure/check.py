@@ -273,8 +273,9 @@ def _counted(counts: np.ndarray) -> tuple[list[str], str]:
     """What is wrong with how often each digit was found (the last of eleven: "no digit"), and what to do then."""
     digits, none, total = counts[:10], counts[10], counts.sum()
     expected = np.array(floors()["classes"][:10]) / sum(floors()["classes"]) * total
-    slack = 4 * np.sqrt(expected)  # what chance adds
-    few, many = digits < expected / 2 - slack, digits > 2 * expected + slack
+    # What chance adds or takes: the root of a count varies by a half, whether the count is large or small.
+    few = np.sqrt(digits) < np.sqrt(expected / 2) - 8**0.5
+    many = digits > 2 * expected + 4 * np.sqrt(expected)
     causes, todo = [], ""
     if digits.any() and (few | many).any():  # where no image is a digit, that is all there is to say
         found = {
