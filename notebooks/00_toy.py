@@ -394,8 +394,9 @@ figure
 
 # %% [markdown]
 # **What to notice.** DDPM's ways tremble, and most of their length is chance. DDIM's are smooth and short. Rings of
-# one colour are in the same place on both sides, and still the dots need not be. Look where the dots lie: in a heap,
-# or near one, though at the start every guess was between the heaps. Many small steps decide what one look cannot.
+# one colour are in the same place on both sides, and still the dots need not be. Look where the dots lie: nearly always
+# in a heap or close to one, though at the start every guess was between the heaps. Many small steps decide what one
+# look cannot.
 
 # %% [markdown]
 # Are the ends as they should be? Three numbers, for `POINTS` ends: how many lie more than $3s$ from every heap

@@ -352,9 +352,9 @@ figures.schedule_curves([linear(T), cosine(T)])
 # %% [markdown]
 # **What to notice.** Linear drops early: half-way about a third of the image is left ($t = 415$ in the lines above),
 # and from $t = 514$ on less than a fifth, for more than a third of all steps. Those steps work on little but noise, and
-# this is what Nichol & Dhariwal wanted to change. Cosine goes down almost evenly (left), and falls steeply only at its
-# very end (right). Both end near zero, and they must: the sampler starts from *pure* noise, and a network is no good on
-# inputs that it has never been trained on.
+# this is what Nichol & Dhariwal wanted to change. Cosine goes down almost evenly (left); on the right both fall steeply
+# at the start, and only cosine falls steeply again, at its very end. Both end near zero, and they must: the sampler
+# starts from *pure* noise, and a network is no good on inputs that it has never been trained on.
 
 # %% [markdown]
 # That last point is a trap. The $\beta$ of the linear schedule were chosen for $T = 1000$. With fewer steps and the

@@ -160,8 +160,8 @@ figure
 
 # %% [markdown]
 # **What to notice.** The dashed line is steep: the original's loss counts an error of $\hat x_0$ at $t = 1$, where
-# nobody sees the noise, ten thousand times more than the same error at $t = 250$, where the shape of the digit is
-# decided. Whether the cap helps, in a short training above all, is a question for an experiment: Act 5.
+# nobody sees the noise, ten thousand times more than the same error at $t = 250$, where image and noise are about
+# equally strong. Whether the cap helps, in a short training above all, is a question for an experiment: Act 5.
 
 # %% [markdown]
 # Put together this is the loss of algorithm 1 of Ho et al. (its line 5; the other lines draw $x_0$, $t$ and
@@ -752,7 +752,8 @@ figure
 # %% [markdown]
 # **What to notice.** Compare the right-hand columns, row by row: in which rows do both networks make the same digit of
 # the same noise? Usually in some and not in all. The way from noise to digit is learned, and moves as long as the
-# network learns. And compare how much the pictures changed with how much the loss did.
+# network learns. And compare how much the pictures changed with how much the loss did. (A run of less than an epoch has
+# drawn only one such picture: then you see it twice.)
 
 # %% [markdown]
 # The network is trained. Draw twenty-four images with the averaged weights of its best epoch; this is the picture from
@@ -993,7 +994,7 @@ figure
 #   The squared error comes from a bound on the likelihood; its weight over $t$ is a choice.
 # - For a sampler the three targets are the same. For a learner they are not: see your table.
 # - The network is two paths with skips, made of one residual block, which is also told the time.
-# - The loop is twenty lines, EMA and clipping among them. The rest makes it an evening without surprises: a run that
+# - The loop is some twenty lines, EMA and clipping among them. The rest makes it an evening without surprises: a run that
 #   was interrupted ends in the same weights, bit for bit.
 # - One change at a time, several seeds, and a look at the images: otherwise you do not know what helped.
 #

@@ -413,7 +413,7 @@ rows = {f"walk {k}": row for k, row in enumerate(between.x_t.split(10), 1)}
 figures.labelled_rows(rows, above=[f"{10 * k}°" for k in range(10)])
 
 # %% [markdown]
-# **What to notice.** No image is one digit laid over another, as a blend of the two ends would be. Look for two kinds
+# **What to notice.** Hardly any image is one digit laid over another, as a blend of the two ends would be. Look for two kinds
 # of change: strokes that bend a little from one image to the next, and places where one digit jumps into another.
 # Between the classes there are hardly any images in MNIST, so the model crosses that ground quickly.
 
@@ -443,7 +443,7 @@ figures.labelled_rows(rows)
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then twice the steps should halve the
 # distance to the exact solution: a method of *first order*. DPM-Solver++(2M) (Lu et al., 2022) also uses the guess
 # before the last, and is of *second order*: twice the steps, a quarter of the distance. UniPC (Zhao et al., 2023)
-# corrects each of its steps afterwards.
+# corrects each of its steps afterwards, and that makes it one of third order: an eighth.
 
 # %%
 from hwkit.solvers import dpm_solver_step, unipc_step
@@ -465,7 +465,8 @@ for name, step in solvers.items():
 # %% [markdown]
 # Three hundred steps are "exact" for us. All stop at $t = T/10$: the last step, to $t = 0$, returns the guess itself,
 # with every solver, and would hide the difference. Both axes are logarithmic, so that a power law is a straight line;
-# the dotted guides fall as 1/steps and 1/steps².
+# the dotted guides fall as 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its
+# order hides its guide.)
 
 # %%
 figure, axes = figures.plot(
@@ -484,8 +485,9 @@ figure
 
 # %% [markdown]
 # **What to notice.** Which solver needs how many evaluations for the same distance? Go from DDIM's last point to the
-# left, until you meet the other lines. But *distance to the exact solution* is not *quality*. The exact solution is the
-# exact image of an imperfect network. That brings us to the last question before the ten thousand images.
+# left, until you meet the other lines. An order holds where steps are small. With five or ten an image may still become
+# another digit, so the printed factors change with `SEED`, and lines bend. But *distance to the exact solution* is not
+# *quality*: it is the exact image of an imperfect network. That brings us to the last question before the ten thousand images.
 
 # %% [markdown]
 # **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M) (Lu et al., algorithm 2). It
@@ -557,9 +559,9 @@ for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
 
 # %% [markdown]
 # **What to notice.** Without noise (`ddim`, `dpm++`) the whole mistake arrives at the end. With noise (`ddpm`,
-# `dpm++sde`) next to nothing of it is left. The column "no mistake" should be 1.00. There `ddim` and `ddpm` are off, `ddpm`
-# by a tenth: both are methods of first order, and twenty steps are few for them. `dpm++sde` is both: DPM-Solver++(2M)
-# with fresh noise, of second order.
+# `dpm++sde`) next to nothing of it is left. The column "no mistake" should be 1.00. There `ddim` and `ddpm` are off most,
+# `ddpm` by a tenth: both are methods of first order, and twenty steps are few for them. `dpm++sde` corrects, and is off
+# less: it is DPM-Solver++(2M) with fresh noise, of second order.
 
 # %% [markdown]
 # This is its step from $t$ to $s$ (Lu et al., 2022, §6). With $\lambda = \tfrac12 \log \mathrm{SNR}$,
@@ -796,3 +798,5 @@ figures.sample_sheet(first, columns=12, title=f"The first {len(first)} images")
 #   prediction $v$.
 # - T. Karras et al., *Elucidating the Design Space of Diffusion-Based Generative Models*, 2022,
 #   [arXiv:2206.00364](https://arxiv.org/abs/2206.00364): §4, why fresh noise corrects.
+# - T. Karras et al., *Guiding a Diffusion Model with a Bad Version of Itself*, 2024,
+#   [arXiv:2406.02507](https://arxiv.org/abs/2406.02507): the guide.

@@ -339,9 +339,9 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# **What to notice.** Between which two times does the share rise most? There the class is decided, for most samples. Forks after
-# it still differ, but in the handwriting, not in the digit. Compare with the right-hand plot of Act 3, for $\eta = 1$: the
-# network's belief and the decision rise together, since what is believed pulls $x_t$ towards itself.
+# **What to notice.** From which time to which does the share rise from chance to nearly all? On that stretch the class of most
+# samples is decided. Forks after it still differ, but mostly in the handwriting, not in the digit. Compare with the right-hand
+# plot of Act 3, for $\eta = 1$: the network's belief and the decision rise together, since what is believed pulls $x_t$ towards itself.
 
 # %% [markdown]
 # ## Act 5 · An animation for your slides

@@ -219,13 +219,16 @@ figure
 # **What to notice.** Perfect images, and yet the value is not 0. It falls about as $1/N$: FID of few images is *too high*. By how much depends on
 # $N$ and on the images (Chong & Forsyth 2020), so values of different $N$ cannot be compared, and even at one $N$ small differences
 # between two models may be due to it. At the left the line does not aim at 0, partly as the 5,000 hold each digit equally often: MNIST does not.
+# (They are training digits, too, a part of what they are measured against. What that alone does you see in the two floors that Act 3 prints:
+# `test-vs-train` is of unseen digits, `train-subset` of training digits; for 10,000 of them 0.18 and 0.05.)
 
 # %% [markdown]
 # ## Act 3 · Your images
 #
 # Now the images that notebook 3 made (where it made none, `IMAGES` are made now). One call gives FID with its standard error; KID, the same
 # idea without the bias; precision, the share of your images that lie where real ones lie; and recall, the share of real ones that lie where yours do.
-# Beside each stands what real digits score.
+# Beside each stands what real digits score. (The worked notebook's saved outputs are of an earlier default: twenty even
+# steps without a guide.)
 
 # %%
 from hwkit.language import wrapped
@@ -309,8 +312,9 @@ figure
 
 # %% [markdown]
 # **What to notice.** Read the last column first. A difference of less than twice its ± is none, however the line runs: for how many points is that
-# so? (As all points share their noises, the true errors of the differences are somewhat smaller.) From where on do more steps bring nothing
-# that you can measure? There the network limits the images, not the sampler.
+# so? (As all points share their noises, the true errors of the differences are somewhat smaller.) From where on, on each line, do more steps
+# bring nothing that you can measure? There it is no longer the number of steps that limits the images, but the network's mistakes, and what the
+# sampler makes of them (notebook 3, Act 5).
 
 # %% [markdown]
 # ## Act 4 · Made, or remembered?
@@ -408,7 +412,8 @@ figures.labelled_rows(rows, "The same network, sampled right and wrong")
 # %% [markdown]
 # **What to notice.** Take the last column of the table first: a mistake whose difference is less than twice its ± was *not* seen by this number, with so many
 # images. Then look: can you see it in the picture? The wrong range makes strokes thinner and harder. The film of noise is faint to the eye, and these
-# features were trained on noisy digits too. $x_{784}$ holds next to no more signal than $x_{830}$, so the wrong times do little harm here.
+# features were trained on noisy digits too. The column *digits* is the classifier's word, and it is easily pleased: with the kit's weights and
+# `SEED = 0` it takes the M in the DDIM rows for a digit. $x_{784}$ holds next to no more signal than $x_{830}$, so the wrong times do little harm here.
 
 # %% [markdown]
 # And compare both *right* rows: two correct samplers may differ by more than a mistake costs. So a lower FID does not prove that code is right,

@@ -226,10 +226,11 @@ def test_without_noise_a_mistake_arrives_and_with_noise_it_is_corrected():
         assert left_of_a_mistake(name, 415) == pytest.approx(0.2, abs=1e-6)
     for name in ("ddpm", "dpm++sde"):
         assert left_of_a_mistake(name, 415) < 0.02
-    says("03", "There `ddim` and `ddpm` are off, `ddpm` by a tenth")
+    says("03", "There `ddim` and `ddpm` are off most, `ddpm` by a tenth", "`dpm++sde` corrects, and is off less")
     assert 0.02 < abs(spreads("ddim", 415)[0] - 1) < 0.08
     assert spreads("ddpm", 415)[0] == pytest.approx(0.9, abs=0.02)
-    assert spreads("dpm++sde", 415)[0] == pytest.approx(1, abs=0.05)
+    off = {name: abs(spreads(name, 415)[0] - 1) for name in ("ddim", "ddpm", "dpm++sde")}
+    assert off["dpm++sde"] < min(off["ddim"], off["ddpm"])
     says("03", "6: 13 %")
     assert left_of_a_mistake("dpm++sde", 119) == pytest.approx(0.13, abs=0.01)
 

@@ -51,8 +51,11 @@ CHAPTERS = {  # by their headings, as the notebooks have them too
                "“FID by pytorch-fid” takes Inception’s features, as the homework asks for. “digit-FID” takes "
                "those of a small classifier of digits, and has a scale of its own: the two numbers cannot be "
                "compared, and a bound on one (such as “FID under 30”) says nothing about the other. Each is to be"
-               " read beside what as many real digits score (its floor), since no model can be told from real "
-               "digits below that."),
+               " read beside what as many real digits score (its floor: test-vs-train of unseen digits, "
+               "train-subset of training digits), since no model can be told from real digits below that.\n"
+               "The sampler of the images is named with its evaluations of the network: dpm++sde is DPM-Solver++ "
+               "with fresh noise (Lu et al. 2022). Guided, it is led away from the guesses of a smaller network "
+               "(Karras et al. 2024), by the weight that is named."),
         {
             "diffusion_grid_ddpm": marked("DDPM, all T steps: eight samples (rows) at eight equally spaced times"
                                            " (columns), both ends included, from noise to digit."),
