@@ -82,10 +82,11 @@ def test_the_linear_schedule_lingers():
     assert SHARE[415] == pytest.approx(1 / 3, abs=0.02)
     assert SHARE[513] > 0.2 > SHARE[514] and (T - 514) / T > 1 / 3, "for more than a third of all steps"
     falls = cosine(T).alpha_bar.sqrt().diff().abs()
-    says("01", "Cosine goes down almost evenly (left), and falls steeply only at its very end (right)")
+    says("01", "Cosine goes down almost evenly (left); on the right both fall steeply at the start, and only cosine falls")
     assert falls[T // 10 :].max() < 2 * falls[T // 2 :].min(), "no step of the left curve is twice another"
-    snr = cosine(T).snr.log10().diff()
-    assert snr[-1] < -1 and snr[T // 10 : -T // 10].min() > -0.02, "decades a step"
+    snr, of_linear = (schedule(T).snr[1:].log10().diff() for schedule in (cosine, linear))
+    assert max(snr[0], of_linear[0]) < -0.2, "decades a step"
+    assert snr[-1] < -1 and snr[T // 10 : -T // 10].min() > -0.02 and of_linear[T // 10 :].min() > -0.02
 
 
 def test_what_is_left_at_the_end():
