@@ -105,9 +105,9 @@ def listing(items, most: int | None = None) -> str:
 
 
 def labelled(what: str, text: str, indent: int = 4) -> str:
-    """'what:', and below it the text, each of its clauses on a line of its own."""
-    between = "\n" + " " * indent
-    return say("{what}:", what=what) + between + text.replace("; ", ";" + between).replace("；", "；" + between)
+    """'what:', and below it the text: each of its clauses begins a line, and no line is too wide for a notebook."""
+    each = re.split("(?<=; )|(?<=；)", text)
+    return "\n".join([say("{what}:", what=what), *(wrapped(" " * indent + clause, 104, indent) for clause in each)])
 
 
 def filled(text: str, width: int) -> str:

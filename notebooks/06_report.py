@@ -292,7 +292,7 @@ pdf = report.write_pdf(page)
 notebook.keep(run)
 print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 print(f"{pdf}: {pdf.stat().st_size / 1e6:.1f} MB" if pdf else "No PDF: print the HTML.")
-print(warning)
+print(wrapped(warning, indent=4))
 
 # %% [markdown]
 # Last, one zip with all that is asked for: the images in a flat folder, the report, the figures, your notebooks, the weights, and

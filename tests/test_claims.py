@@ -82,7 +82,7 @@ def test_the_linear_schedule_lingers():
     assert SHARE[415] == pytest.approx(1 / 3, abs=0.02)
     assert SHARE[513] > 0.2 > SHARE[514] and (T - 514) / T > 1 / 3, "for more than a third of all steps"
     falls = cosine(T).alpha_bar.sqrt().diff().abs()
-    says("01", "Cosine goes down almost evenly (left); on the right both fall steeply at the start, and only cosine falls")
+    says("01", "Cosine goes down almost evenly (left); on the right both fall steeply at the start, and only cosine")
     assert falls[T // 10 :].max() < 2 * falls[T // 2 :].min(), "no step of the left curve is twice another"
     snr, of_linear = (schedule(T).snr[1:].log10().diff() for schedule in (cosine, linear))
     assert max(snr[0], of_linear[0]) < -0.2, "decades a step"
