@@ -379,7 +379,7 @@ def test_points_are_given_by_inceptions_bands(few, tmp_path, inception):
     assert [found[name]["quality"] for name in (first, second, third)] == ["25", "15", "0"]
     page = "".join(Page((tmp_path / "out" / "feedback" / f"{second}.html").read_text("utf-8")).said)
     assert f"FID is {expected[second]:.2f} ±" in page and f"The next band begins at {limits[0]:g}" in page
-    assert "FID: KID × 1000" in page and "digit-FID: KID × 1000" in page
+    assert all(f"{label}: {what}" in page for label in ("FID", "digit-FID") for what in ("KID × 1000", "Precision"))
     overview = Page((tmp_path / "out" / "class.html").read_text("utf-8"))
     said = "".join(overview.said)
     assert "By FID" in said and said.index(f"{expected[first]:.2f} ±") < said.index(f"{expected[third]:.2f} ±")

@@ -284,6 +284,7 @@ def measure_rows(result: Result, facts: Class, protocol: str) -> list[tuple[str,
             rows.append((f"{LABELS[name]}: KID × 1000", kid, middle(known, "kid", 1000), "0"))
             for what, label in (("precision", say("Precision")), ("recall", say("Recall"))):
                 real = f"{numbers[f'floor_{what}']:.2f}" if f"floor_{what}" in numbers else "–"
+                label = f"{LABELS[name]}: {label}" if len(result.found.numbers) > 1 else label
                 rows.append((label, f"{numbers[what]:.2f}", middle(known, what), real))
     if result.found.near_copies is not None:
         share = f"{100 * result.found.near_copies:.2f} %"
