@@ -511,6 +511,8 @@ def test_its_numbers_and_pictures_are_the_english_ones_where_the_library_is_sile
             plain = copy.deepcopy([english.outputs, said.outputs])
             for out in [out for outputs in plain for out in outputs]:
                 out.pop("metadata", None)
+                if translations.OF_ENGLISH in said.metadata:  # a figure that was drawn beside these very outputs
+                    out.get("data", {}).pop("image/png", None)
             assert plain[0] == plain[1]
 
 
