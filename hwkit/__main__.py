@@ -23,7 +23,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu or smoke"),
     "minutes": (float, None, "train so long; by default the recipe's time"),
     "from_scratch": (bool, False, "train by the recipe that suits the machine, whatever weights are there"),
-    "source": (Path, None, "MNIST: IDX files, PNGs, an .npz or .zip; or the word download or sample; else what is found"),
+    "source": (Path, None, "MNIST: IDX files, PNGs, .npz or .zip; or the word download or sample; else what is found"),
     "split": (Literal["train", "test", "both"], "both", "which digits to prepare"),
     "weights": (Path, None, "a checkpoint or run's folder to go on from; its minutes and epochs count too"),
     "fresh": (bool, False, "start over; what stands in the run's folder is discarded once the new run has begun"),
