@@ -257,6 +257,7 @@ def build(folder: Path):
 def test_badges_are_rewritten_in_all_notebooks_and_again(tmp_path, monkeypatch):
     """Of the pairs each time; the other editions are made of these, which takes long, the last time only."""
     copy = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setenv("PYTHONPATH", str(KIT))  # the copy has no library beside it
     addresses = re.compile(
         r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/(.+?)/notebooks/(?:zh-TW/)?(?:student/)?\d"
         r"|git clone -q -b (\S+) https://github\.com/([\w.-]+/[\w.-]+)"
