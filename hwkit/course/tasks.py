@@ -459,7 +459,7 @@ TASKS = [
     Task("2.8", "update_weights(model, ema, optimizer, loss, clip=1.0, decay=0.999)", "02_training",
          "a step of descent, with clipping and EMA", "Ho et al. 2020, algorithm 1 and appendix B",
          answers.update_weights, update_cases, play=play_update,
-         verified="two updates, with a gradient above the clip and one below; the average follows the new weights"),
+         verified="two updates, gradients above and below the clip; the average follows the weights"),
     Task("3.1", "predict_x0_eps(output, x_t, alpha_bar_t, prediction)", "03_sampling",
          "x̂_0 and ε̂, whatever the network predicts", "Ho et al. 2020, eq. 15; Salimans & Ho 2022, §4",
          diffusion.predict_x0_eps, predict_cases, returns=("x̂_0", "ε̂"), parts=("output", "x_t"), tolerance=1e-3,
