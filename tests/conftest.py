@@ -68,6 +68,14 @@ def fenced(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr(checkpoint, "PRETRAINED", folder / "pretrained")
 
 
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, and puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fence_around_what_is_shared(tmp_path_factory):
     """For the fixtures that tests share, which are made before a test's own fence stands."""

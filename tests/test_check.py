@@ -438,7 +438,7 @@ def test_the_faults_of_the_digits_in_chinese(tmp_path):
     folder = write(pictures, tmp_path / "g")
     with speaking("zh-TW"):
         row = next(row for row in rows(folder, len(pictures)) if row.key == "all ten digits")
-    words = "1,073 張裡有 90 張看起來不像數字；缺少：4；太少：2；太多：1；0: 90、"
+    words = "1,073 張裡有 90 張看起來不像數字；缺少：4；太少：2；太多：1；0：90、"
     assert row.found.startswith(words)
 
 

@@ -87,14 +87,6 @@ def test_the_same_command_gives_the_same_bytes(make, sampler):
     assert files(make("once", 8, sampler)) == files(make("again", 8, sampler))
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of torch's threads, and puts it back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_the_number_of_cores_changes_no_byte(make, sampler, threads):
     for count in (1, 3):

@@ -433,10 +433,10 @@ def run_of_ones_own(trained_run, tmp_path) -> Path:
     return shutil.copytree(trained_run, tmp_path / "runs" / "mine")
 
 
-def test_images_are_made_after_a_word_on_the_time_and_kept_on_the_way(run_of_ones_own, monkeypatch, capsys):
+def test_images_are_made_after_a_word_on_the_time_and_kept_on_the_way(run_of_ones_own, monkeypatch, capsys, threads):
     kept = []
     monkeypatch.setattr(notebook, "keep", lambda run, minutes=0: kept.append(len(list(run.glob("generate/*.png")))))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    threads(2)
     folder = notebook.make_images(run_of_ones_own, 450, Sampler("dpm++sde", 2))
     shown = capsys.readouterr().out
     assert re.search(r"450 of 450 images are to be made by dpm\+\+sde: about \d+ s on this cpu", shown)
