@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hwkit import language
+from hwkit.course import selfcheck
 from hwkit.mnist import sources
 from hwkit.mnist.sources import SAMPLE
 from hwkit.recipe import SMOKE
@@ -66,6 +67,9 @@ def fenced(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setenv("HWKIT_RUNS", str(folder / "runs"))
     patch.setattr(sources, "PREPARED", folder / "data")
     patch.setattr(checkpoint, "PRETRAINED", folder / "pretrained")
+    # The ticks of the self-check, and the folder on Drive that a notebook's first cell tells it to keep them in.
+    for name in ("also_kept", "ticks", "failures"):
+        patch.setattr(selfcheck, name, type(getattr(selfcheck, name))())
 
 
 @pytest.fixture

@@ -109,10 +109,7 @@ def test_rows_of_the_checks_table(both, tmp_path):
     assert "✓ 十種數字都有" in both(table) or "✗ 十種數字都有" in both(table)
 
 
-def test_checks_progress_data_and_warnings(both, digits_npz, tmp_path, monkeypatch):
-    monkeypatch.setenv("HWKIT_RUNS", str(tmp_path / "runs"))  # there the ticks are kept
-    for memory in ("ticks", "failures"):
-        monkeypatch.setattr(selfcheck, memory, {})
+def test_checks_progress_data_and_warnings(both, digits_npz, tmp_path):
     for task in TASKS:
         both(lambda task=task: print(selfcheck.check(task.answer, task.number).text))
     both(selfcheck.progress)
