@@ -38,6 +38,7 @@ RUBRIC = f"""# For the class of twelve: {N} images each, of which FID is high wh
 [measure]
 images = {N}
 again = 6
+kit_seeds = 3
 
 [bands]
 digits = [[150.0, 1.0], [1000.0, 0.5]]

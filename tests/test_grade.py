@@ -25,7 +25,17 @@ from make_class import KITS, RUBRIC, papers, put, synthetic
 
 from hwkit.__main__ import main
 from hwkit.grade import evidence, feedback, grading
-from hwkit.grade.examine import Bench, Settings, examine, hashes, is_moved, strokes, thumbnails, words_of
+from hwkit.grade.examine import (
+    Bench,
+    Settings,
+    examine,
+    hashes,
+    is_moved,
+    likely_seeds,
+    strokes,
+    thumbnails,
+    words_of,
+)
 from hwkit.grade.grading import Worker, grade, keep
 from hwkit.grade.provenance import Again, History, Weights
 from hwkit.grade.roster import Entry
@@ -34,6 +44,7 @@ from hwkit.grade.submission import Part, Submission, Task, Traces
 from hwkit.measure.check import Row
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs import checkpoint
+from hwkit.sampling import Sampler
 
 # Points as a person gives them by the rubric. B01 has all. B02 lacks 5 images: 10 for their number, 4 for the names; it
 # has no weights and no log (20) either. B03: 4 for the names. B04: 5 for the mode. B07: 20 for the copies. B10: half of
@@ -687,7 +698,7 @@ def test_a_sampler_that_there_is_not_hides_no_copies(tmp_path, bench, monkeypatc
     facts = {"images": {"made_by": {"sampler": {"name": "ddim", "steps": -3}, "seed": 0, "checkpoint_sha256": ""}}}
     (folder / "run.json").write_text(json.dumps(facts))
     with_kit = Bench(replace(bench.settings, kit=str(KITS)))
-    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed: synthetic(9, 2))
+    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed, count: synthetic(9, 2))
     assert [kind for *_, kind in look(folder, with_kit).known] == ["training digits"]
 
 
@@ -780,10 +791,24 @@ def test_mirrored_real_digits_and_kits_images_are_flagged(tmp_path, bench, monke
     found = flags_of(tmp_path / "2", {"a": one_equal}, digits=[known])
     assert [flag.said.split(" are")[0].split(" of")[0] for flag in found] == ["1", "39"]
     kits = small(synthetic(9, 10))
-    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed: kits[:4])
+    monkeypatch.setattr(Bench, "kits_images", lambda self, sampler, seed, count: kits[:4])
     put(np.roll(kits[..., ::-1], 1, -1), tmp_path / "kit" / "generate")
     known = look(tmp_path / "kit", Bench(replace(bench.settings, kit=str(KITS)))).known
     assert {kind for *_, kind in known} == {"kit's images"} and known[0][0].startswith("4 of 4 images")
+
+
+@pytest.mark.parametrize("seed, student", [(2, "ann"), (8042, "B11208042")])
+def test_images_of_the_kits_weights_are_found_under_likely_seeds_that_nobody_names(seed, student, bench, tmp_path):
+    kits = Bench(replace(bench.settings, kit=str(KITS), kit_seeds=3))
+    put(kits.kits_images(Sampler("dpm++sde"), seed, 10), tmp_path / "generate")
+    found, _ = examine(Entry(student, "x", tmp_path), kits)
+    ((said, pictures, kind),) = found.known
+    assert kind == "kit's images" and f"seed {seed}) are in it" in said and len(pictures) == 4
+
+
+def test_the_last_digits_of_a_student_number_are_likely_seeds():
+    assert likely_seeds("B11208042_late") == [42, 8042, 208042, 11208042]
+    assert likely_seeds("7") == [7] and likely_seeds("王小明") == []
 
 
 def small(stack: np.ndarray) -> np.ndarray:

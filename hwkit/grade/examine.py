@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached, load_npz
@@ -48,7 +49,7 @@ LARGEST_TEXT, LARGEST_PNG = 64 * 2**20, 2**20  # bytes
 COMPARED, PDFS = 2_000_000, 3  # letters of all reports, or of all code, that are compared with others; and PDFs
 WORDS, TOKENS = 6, 12  # in a row, of a report and of code: what two students do not write alike by chance
 DEFAULTS = (Sampler("dpm++sde"), Sampler("unipc", 15), Sampler("ddim", 50))  # of the kit's commands
-SEVERAL = 3  # images like those of the kit's weights, from which on it is said
+SEVERAL, FEW = 3, 4  # images like those of the kit's weights, from which on it is said; as many are made of a seed
 DIM, LEVELS = 32, 16  # from which on a pixel is bright; levels of grey that tell an image from all others, at least
 SHEET, GAP = 30, 128  # images shown of each submission, and the grey between them, on light and dark pages
 INCEPTION_BATCH, REFERENCE, TRAIN = 8, "inception_reference.npz", "training_images.npy"
@@ -61,6 +62,7 @@ class Settings:
 
     images: int = 10_000  # asked for
     again: int = 20
+    kit_seeds: int = 100  # 0, 1, …, with which images of the kit's weights are made to compare with
     protocol: str = "digits"
     train: str | None = None  # as `memorisation.training_images` takes it
     reference: str | None = None  # of Inception, as `features.reference` takes it
@@ -111,19 +113,29 @@ class Bench:
         if "isolated" in self.__dict__:
             self.isolated.close()
 
-    def kits_images(self, sampler: Sampler, seed: int) -> np.ndarray:
+    def kits_images(self, sampler: Sampler, seed: int, count: int) -> np.ndarray:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
         denoise = self.kit[0]
-        numbers = np.linspace(1, self.settings.images, self.settings.again).round().astype(int).tolist()
+        numbers = np.linspace(1, self.settings.images, count).round().astype(int).tolist()
         sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
         most = max(2, provenance.EVALUATIONS // sampler.steps)
         key = f"{digest(self.settings.kit)} {sampler} {seed} {numbers[:most]}"
-        name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{sampler.guidance:g}_{seed}.npz"
+        name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{sampler.guidance:g}_{seed}_{count}.npz"
 
         def make() -> dict[str, np.ndarray]:
             return {"images": provenance.remake(denoise, sampler, seed, numbers[:most])}
 
         return cached(Path(self.settings.cache) / name, key, make)["images"]
+
+
+def kits_images(settings: Settings) -> int:
+    """Makes the images of the kit's weights that all submissions are compared with; returns how many kinds."""
+    bench = Bench(settings, train=("", np.zeros((0, 28, 28), np.uint8)))
+    kinds = [(sampler, 0, settings.again) for sampler in DEFAULTS]
+    kinds += [(DEFAULTS[0], seed, FEW) for seed in range(1, settings.kit_seeds)]
+    for kind in tqdm(kinds, unit="seed", desc="the kit's own images", delay=1, leave=False):
+        bench.kits_images(*kind)
+    return len(kinds)
 
 
 def inception_reference(settings: Settings) -> dict[str, np.ndarray]:
@@ -228,7 +240,7 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
         said = sentences(say("It holds no file that could be read."), *files.problems[:5])
         return replace(found, failed=said, seconds=time.monotonic() - started), traces
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # for weights, which are read from a file
-        work = Work(fingerprint, bench, files, Path(scratch), layout(files))
+        work = Work(entry.id, fingerprint, bench, files, Path(scratch), layout(files))
         facts: dict = {}
         for step in (work.pictures, work.quality, work.parts, work.provenance, work.functions, work.recognised):
             try:
@@ -256,6 +268,7 @@ def give_back() -> None:
 class Work:
     """A submission while it is examined: each method gives some of the facts."""
 
+    id: str
     fingerprint: str
     bench: Bench
     files: Files
@@ -478,19 +491,23 @@ class Work:
         return ((say(said, far=far), (), "kit's weights"),)
 
     def kits_pictures(self) -> tuple:
-        """Images that the kit's weights make, with the seed that the submission names and with the kit's default."""
-        T, found = self.bench.kit[0].schedule.T, []
-        guided = self.bench.kit[0].guide is not None
-        kinds = [(sampler.resolve(T, guided), 0) for sampler in DEFAULTS]
+        """Images that the kit's weights make: as the submission says, by the kit's defaults, or with likely seeds."""
+        T, guided = self.bench.kit[0].schedule.T, self.bench.kit[0].guide is not None
+        settings, kinds, found = self.bench.settings, {}, []
         if self.made.sampler:
             with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
-                kinds.insert(0, (self.made.sampler.resolve(T, guided), self.made.seed))
+                kinds[self.made.sampler.resolve(T, guided), self.made.seed] = settings.again
+        usual, *others = (sampler.resolve(T, guided) for sampler in DEFAULTS)
+        for sampler in (usual, *others):
+            kinds.setdefault((sampler, 0), settings.again)
+        for seed in (*range(settings.kit_seeds), *likely_seeds(self.id)):
+            kinds.setdefault((usual, seed), FEW)
         if not len(self.looked.stack):
             return ()
         own = thumbnails(self.looked.stack)
         places = {value: j for j, value in enumerate(strokes(self.looked.stack).tolist()) if value}
-        for sampler, seed in dict.fromkeys(kinds):
-            kits = self.bench.kits_images(sampler, seed)
+        for (sampler, seed), count in kinds.items():
+            kits = self.bench.kits_images(sampler, seed, count)
             likely = enumerate(zip(closest(thumbnails(kits), own), strokes(kits).tolist(), strict=True))
             pairs = [(i, places.get(value, near)) for i, (near, value) in likely]
             pairs = [(i, j) for i, j in pairs if any(fit(kits[i], self.looked.stack[j]) for fit in (alike, is_moved))]
@@ -572,8 +589,14 @@ def thumbnails(stack: np.ndarray) -> np.ndarray:
 
 def closest(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """For each thumbnail of (N, 49) the index of the nearest in (M, 49)."""
-    x, y = rows.astype(np.float32), others.astype(np.float32)
-    return np.array([int(((y - row) ** 2).sum(axis=1).argmin()) for row in x], int)
+    x, y = rows.astype(np.float32), others.astype(np.float32)  # exact: no sum of 49 squares exceeds 24 bits
+    return ((y**2).sum(axis=1) - 2 * (x @ y.T)).argmin(axis=1)
+
+
+def likely_seeds(student: str) -> list[int]:
+    """The seeds that a student number suggests: its last 2, 3, 4, 5 and 6 digits, and the whole."""
+    digits = max(re.findall(r"[0-9]+", student), key=len, default="")
+    return list(dict.fromkeys(int(digits[-count:]) for count in (2, 3, 4, 5, 6, 18) if digits))
 
 
 def alike(image: np.ndarray, other: np.ndarray) -> bool:

@@ -29,7 +29,16 @@ from tqdm.auto import tqdm
 import hwkit
 from hwkit.files import only_process, whole_file, write_json, write_npz, write_text
 from hwkit.grade import evidence, feedback
-from hwkit.grade.examine import BROKEN, REFERENCE, TRAIN, Bench, Settings, examine, inception_reference
+from hwkit.grade.examine import (
+    BROKEN,
+    REFERENCE,
+    TRAIN,
+    Bench,
+    Settings,
+    examine,
+    inception_reference,
+    kits_images,
+)
 from hwkit.grade.intake import Refused, fingerprint
 from hwkit.grade.roster import Entry, entries, read_roster
 from hwkit.grade.rubric import Rubric, read_rubric
@@ -96,6 +105,8 @@ def grade(
         jobs_todo = pending(found, settings, bench, state, against)
         done = len([entry for entry in found if entry.path]) - len(jobs_todo)
         yield f"{len(found):,} students; {len(jobs_todo):,} submissions to examine, {done:,} are done."
+        if jobs_todo and Path(settings.kit).is_file():
+            aside(kits_images, settings)
         with tqdm(total=len(jobs_todo), unit="submission", desc="grading", disable=not jobs_todo) as bar:
             seconds = 60 * (minutes or MINUTES[settings.protocol])
             for _ in examined(jobs_todo, settings, state, jobs or cores(), seconds, bench.train[0]):

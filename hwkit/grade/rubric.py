@@ -191,7 +191,7 @@ def read_rubric(path: Path | None = None) -> Rubric:
                 raise ValueError(f"{path}, [{table}]: there is no {shown(name)!r}, but {', '.join(tables[table])}.")
             check_value(f"{path}, [{table}] {name}", table, value)
             tables[table][name] = value
-    least = {"images": 1, "again": 0}
+    least = {"images": 1, "again": 0, "kit_seeds": 0}
     for name, value in tables["measure"].items():
         if type(value) is not int or not least[name] <= value <= 99_999:
             raise ValueError(f"{path}, [measure] {name} is {value}, but must be a whole number up to 99,999.")
