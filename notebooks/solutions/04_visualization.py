@@ -27,9 +27,10 @@
 # %%
 import os, sys
 
-if "google.colab" in sys.modules and os.system("[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"):
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath("../.."), os.path.abspath("../../.."), "/content/hwkit"]
+sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
 from hwkit import notebook
 
 notebook.start("solutions/04_visualization", drive=False)
