@@ -24,9 +24,9 @@
 # times. That is all of the training. The rest of this notebook is about asking the question well, and about losing
 # nothing on the way.
 #
-# *About 80 minutes for you. The computer needs 10 minutes for the run of Act 4 (without a GPU), and for the experiment
-# of Act 5 half an hour or more on two CPU cores (an estimate; where these outputs were saved, on busy cores, 3 h 35 min).
-# It says how long before it starts. **Before it** you should know
+# *About 80 minutes for you. The computer needs 12 minutes for the run of Act 4 and its guide (without a GPU), and about
+# 40 for the experiment of Act 5, on the two CPU cores where these outputs were saved. It says how long it takes on yours
+# before it starts. **Before it** you should know
 # notebook 1, and have trained some network in PyTorch. **After it** you can write the network, the loss and the
 # training loop of a DDPM, and know which of the choices in them you have measured.*
 
@@ -596,8 +596,8 @@ def small_network(seed, channels=3):
 
 # %% [markdown]
 # Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
-# measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from a machine that was busy with
-# other work: there this fit took nine minutes, and the run of Act 4 saw a fifth of the images of the one in the README.)
+# measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from two cores without AVX-512.
+# There the run of Act 4 sees a third of the images that the same run saw for the README, on a quicker machine.)
 
 # %%
 import time

@@ -17,7 +17,8 @@ from hwkit.measure.features import floors
 from hwkit.mnist import sources
 from hwkit.mnist.folder import load_folder
 
-MANY = 800  # pairs for each picture, from which on all are compared in full at once
+TRIED = 8  # pairs for each picture, the nearest by their coarse parts, are compared in full first
+MANY = 800  # further ones, from which on all are compared in full at once
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,13 @@ def nearest(images: np.ndarray, reference: np.ndarray, others: bool = False) -> 
     images, reference = (np.ascontiguousarray(a).reshape(len(a), -1) for a in (images, reference))
     parts, rank = np.array_split(reference, max(1, len(reference) // 3_000)), 2 if others else 1
     short, found = torch.cat([coarse(part) for part in parts]), []
+    lengths = half_lengths(short)
     for start in tqdm(range(0, len(images), 125), unit="batch", desc="nearest training images", delay=1, leave=False):
         block = images[start : start + 125]
         x = coarse(block)
-        nearness = half_products(x, short)  # (B, M): ½|x|² − ½|x − y|² of the coarse parts
-        first = nearness.topk(rank, dim=1).indices.numpy()
-        most = np.stack([half_square(block, reference[first[:, k]]) for k in range(rank)]).max(axis=0)
+        nearness = half_products(x, short, lengths)  # (B, M): ½|x|² − ½|x − y|² of the coarse parts
+        first = nearness.topk(min(TRIED, len(reference)), dim=1).indices.T.numpy()
+        most = np.sort([half_square(block, reference[column]) for column in first], axis=0)[rank - 1]
         least = (x**2).sum(dim=1) / 2 - torch.from_numpy(most * (1 + 1e-5) + 1e-3)  # but for rounding
         hits = np.flatnonzero((nearness >= least[:, None]).numpy())
         if len(hits) > MANY * len(block):  # pictures that are near to nothing, such as noise
@@ -109,7 +111,7 @@ def coarse(pictures: np.ndarray) -> Tensor:
     cosines[:, 0] /= np.sqrt(2)
     x = scaled(pictures)
     low = x @ torch.from_numpy(np.kron(cosines, cosines).astype(np.float32))  # (784, 144)
-    rest = ((x**2).sum(dim=1) - (low**2).sum(dim=1)).clamp(min=0).sqrt()
+    rest = (2 * (half_lengths(x) - half_lengths(low))).clamp(min=0).sqrt()
     return torch.cat([low, rest[:, None]], dim=1)
 
 
@@ -118,9 +120,14 @@ def scaled(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures.astype(np.float32)) / 255
 
 
-def half_products(x: Tensor, y: Tensor) -> Tensor:
-    """½|x|² − ½|x − y|² of all rows of (B, D) and (M, D): the larger, the nearer."""
-    return torch.addmm((y**2).sum(dim=1) / 2, x, y.T, beta=-1)
+def half_products(x: Tensor, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """½|x|² − ½|x − y|² of all rows of (B, D) and (M, D): the larger, the nearer. lengths: ½|y|², where it is known."""
+    return torch.addmm(half_lengths(y) if lengths is None else lengths, x, y.T, beta=-1)
+
+
+def half_lengths(y: Tensor) -> Tensor:
+    """½|y|² of the rows of (M, D)."""
+    return (y * y).sum(dim=1) / 2
 
 
 def steps(rows: np.ndarray) -> range:
@@ -131,7 +138,7 @@ def steps(rows: np.ndarray) -> range:
 def half_square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """½|x − y|² of the rows of uint8 (N, 784), in [0, 1]: by difference, so that a copy has exactly 0."""
     apart = x.astype(np.float32) - y
-    return (apart * apart).sum(axis=1) / (2 * 255**2)
+    return np.einsum("ij,ij->i", apart, apart) / (2 * 255**2)
 
 
 def training_images(source: Path | str | None = None) -> tuple[str, np.ndarray]:
