@@ -586,7 +586,9 @@ for t in (50, 208, 415, 622):
 #
 #    <details><summary>Hint</summary>
 #
-#    Only one line of `overfit` has to move. Average more than a hundred steps, as the loss jumps now.
+#    Draw the points before the loop, and times and noises in it; `draw_batch` shows how. Take one generator for all
+#    steps: one that begins anew in each would draw the same again. Average more than a hundred steps, as the loss jumps
+#    now.
 #
 #    </details>
 

@@ -436,8 +436,8 @@ print(f"100 steps for ten images: {seconds:.1f} s, {10 * seconds:.0f} ms a step"
 figures.labelled_rows(rows)
 
 # %% [markdown]
-# **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give grey
-# shapes; with five some images are not yet what they become with a hundred. Further down the rows differ in fine points
+# **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give soft, grey
+# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down the rows differ in fine points
 # only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can be measured.
 
 # %% [markdown]
@@ -465,8 +465,8 @@ for name, step in solvers.items():
 
 # %% [markdown]
 # Three hundred steps are "exact" for us. All stop at $t = T/10$: the last step, to $t = 0$, returns the guess itself,
-# with every solver, and would hide the difference. Both axes are logarithmic, so that a power law is a straight line;
-# the dotted guides fall as 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its
+# with every solver, and would hide the difference. The distance is an *RMS*, the root of the mean square, here of all
+# pixels' differences. Both axes are logarithmic, so that a power law is a straight line; the dotted guides fall as 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its
 # order hides its guide.)
 
 # %%
@@ -624,8 +624,8 @@ figures.labelled_rows(rows) if trained.guide else None
 
 # %% [markdown]
 # **What to notice.** All rows began in the same noise and got the same noise on the way, so they may be compared column by
-# column. A little guidance mends some strokes, not all; too much of it makes them thick and hard. `dpm++sde` takes 1.3 where the
-# weights have a guide, and 1 where they have none.
+# column. A little guidance mends some strokes, not all. Too much of it makes some digits thick and hard, and turns some
+# into others. `dpm++sde` takes 1.3 where the weights have a guide, and 1 where they have none.
 
 # %% [markdown]
 # One thing more before the long work: it may be interrupted at any time. Called again, `generate` makes only what is

@@ -360,8 +360,8 @@ selfcheck.progress()
 #    </details>
 #
 # 3. *(code, 15 minutes)* Report a control, as the original did. With a GPU train `original` and `original-t1000`;
-#    without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000` (10 minutes of waiting for
-#    each). Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
+#    without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000` (each trains for 10
+#    minutes, and its guide for 2 more). Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
 #    control), and run this notebook again. What may you say of the two numbers?
 #
 #    <details><summary>Hint</summary>
