@@ -24,10 +24,10 @@
 # training, DDPM, DDIM. It is so small that a network trains in seconds, and the right answer is a formula. So you can
 # see not only *that* it works, but what each part does, and who is to blame where it does not.
 #
-# *About 30 minutes, two of them waiting, no GPU (an estimate). Nothing is to be filled in or handed in. **Before it**
-# you should know what a normal distribution is, and have trained some network in PyTorch. **After it** you can say what
-# each part of a diffusion model is for, test training code before you train, and tell a mistake of the network from one
-# of the sampler.*
+# *About 30 minutes, 2 to 9 of them waiting (an estimate for two CPU cores, free or busy), no GPU. Nothing is to be
+# filled in or handed in. **Before it** you should know what a normal distribution is, and have trained some network in
+# PyTorch. **After it** you can say what each part of a diffusion model is for, test training code before you train, and
+# tell a mistake of the network from one of the sampler.*
 
 # %% [markdown]
 # ## Where this leads

@@ -437,8 +437,9 @@ figures.labelled_rows(rows)
 
 # %% [markdown]
 # **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give soft, grey
-# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down the rows differ in fine points
-# only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can be measured.
+# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down the
+# rows differ in fine points only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can
+# be measured.
 
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then twice the steps should halve the
@@ -466,8 +467,8 @@ for name, step in solvers.items():
 # %% [markdown]
 # Three hundred steps are "exact" for us. All stop at $t = T/10$: the last step, to $t = 0$, returns the guess itself,
 # with every solver, and would hide the difference. The distance is an *RMS*, the root of the mean square, here of all
-# pixels' differences. Both axes are logarithmic, so that a power law is a straight line; the dotted guides fall as 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its
-# order hides its guide.)
+# pixels' differences. Both axes are logarithmic, so that a power law is a straight line; the dotted guides fall as
+# 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its order hides its guide.)
 
 # %%
 figure, axes = figures.plot(
