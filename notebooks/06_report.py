@@ -244,7 +244,8 @@ for name, value in others:
     print(labelled(name, value))
 
 # %% [markdown]
-# All figures of this chapter, with captions that can stand alone: many readers look at the figures first.
+# All figures of this chapter, with captions. Many readers look at the figures first, so each caption should be understood
+# alone: where one says too little, write more.
 
 # %% tags=["texts"]
 steps = "eight samples (rows) at eight times (columns), from noise to digit."
@@ -268,7 +269,7 @@ result_part = report.Part("Result analysis", (), numbers, pictures, answers=answ
 #
 # Is everything written? Where a name, an answer or the conclusion is missing, it is named here, and nothing is packed. Run the cells
 # from the top again after you have typed (Runtime → Run all): images and numbers are kept, so only the figures take their minutes again. Save your notebooks before the
-# last cell: what is packed is what stands in the files.
+# cell that packs: what is packed is what stands in the files.
 
 # %% tags=["texts"]
 names = {"AUTHOR": AUTHOR, "STUDENT_NUMBER": STUDENT_NUMBER}
