@@ -444,8 +444,8 @@ figures.labelled_rows(rows)
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then twice the steps should halve the
 # distance to the exact solution: a method of *first order*. DPM-Solver++(2M) (Lu et al., 2022) also uses the guess
-# before the last, and is of *second order*: twice the steps, a quarter of the distance. UniPC (Zhao et al., 2023)
-# corrects each of its steps afterwards, and that makes it one of third order: an eighth.
+# before the last, and is of *second order*: twice the steps, a quarter of the distance. UniPC-2 (Zhao et al., 2023)
+# takes the same steps, of order 2, and corrects each afterwards, which makes it a method of third order: an eighth.
 
 # %%
 from hwkit.solvers import dpm_solver_step, unipc_step
