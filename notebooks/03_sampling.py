@@ -487,9 +487,11 @@ figure
 
 # %% [markdown]
 # **What to notice.** Which solver needs how many evaluations for the same distance? Go from DDIM's last point to the
-# left, until you meet the other lines. An order holds where steps are small. With five or ten an image may still become
-# another digit, so the printed factors change with `SEED`, and lines bend. But *distance to the exact solution* is not
-# *quality*: it is the exact image of an imperfect network. That brings us to the last question before the ten thousand images.
+# left, until you meet the other lines. An order says what happens when steps become smaller and smaller; it is no
+# promise for each of these points. With five or ten an image may still become another digit, so the printed factors
+# change with `SEED`, and lines bend; that of UniPC-2 may become flatter at its right end, too. But *distance to the
+# exact solution* is not *quality*: it is the exact image of an imperfect network. That brings us to the last question
+# before the ten thousand images.
 
 # %% [markdown]
 # **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M) (Lu et al., algorithm 2). It
