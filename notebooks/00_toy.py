@@ -24,10 +24,10 @@
 # training, DDPM, DDIM. It is so small that a network trains in seconds, and the right answer is a formula. So you can
 # see not only *that* it works, but what each part does, and who is to blame where it does not.
 #
-# *About 30 minutes, two of them waiting, no GPU (an estimate). Nothing is to be filled in or handed in. **Before it**
-# you should know what a normal distribution is, and have trained some network in PyTorch. **After it** you can say what
-# each part of a diffusion model is for, test training code before you train, and tell a mistake of the network from one
-# of the sampler.*
+# *About 30 minutes, 2 to 9 of them waiting (an estimate for two CPU cores, free or busy), no GPU. Nothing is to be
+# filled in or handed in. **Before it** you should know what a normal distribution is, and have trained some network in
+# PyTorch. **After it** you can say what each part of a diffusion model is for, test training code before you train, and
+# tell a mistake of the network from one of the sampler.*
 
 # %% [markdown]
 # ## Where this leads
@@ -586,7 +586,9 @@ for t in (50, 208, 415, 622):
 #
 #    <details><summary>Hint</summary>
 #
-#    Only one line of `overfit` has to move. Average more than a hundred steps, as the loss jumps now.
+#    Draw the points before the loop, and times and noises in it; `draw_batch` shows how. Take one generator for all
+#    steps: one that begins anew in each would draw the same again. Average more than a hundred steps, as the loss jumps
+#    now.
 #
 #    </details>
 

@@ -436,15 +436,16 @@ print(f"100 steps for ten images: {seconds:.1f} s, {10 * seconds:.0f} ms a step"
 figures.labelled_rows(rows)
 
 # %% [markdown]
-# **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give grey
-# shapes; with five some images are not yet what they become with a hundred. Further down the rows differ in fine points
-# only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can be measured.
+# **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give soft, grey
+# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down the
+# rows differ in fine points only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can
+# be measured.
 
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then twice the steps should halve the
 # distance to the exact solution: a method of *first order*. DPM-Solver++(2M) (Lu et al., 2022) also uses the guess
-# before the last, and is of *second order*: twice the steps, a quarter of the distance. UniPC (Zhao et al., 2023)
-# corrects each of its steps afterwards, and that makes it one of third order: an eighth.
+# before the last, and is of *second order*: twice the steps, a quarter of the distance. UniPC-2 (Zhao et al., 2023)
+# takes the same steps, of order 2, and corrects each afterwards, which makes it a method of third order: an eighth.
 
 # %%
 from hwkit.solvers import dpm_solver_step, unipc_step
@@ -465,9 +466,9 @@ for name, step in solvers.items():
 
 # %% [markdown]
 # Three hundred steps are "exact" for us. All stop at $t = T/10$: the last step, to $t = 0$, returns the guess itself,
-# with every solver, and would hide the difference. Both axes are logarithmic, so that a power law is a straight line;
-# the dotted guides fall as 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its
-# order hides its guide.)
+# with every solver, and would hide the difference. The distance is an *RMS*, the root of the mean square, here of all
+# pixels' differences. Both axes are logarithmic, so that a power law is a straight line; the dotted guides fall as
+# 1/steps from DDIM's second point, and as 1/steps² from DPM-Solver++'s. (A line that keeps its order hides its guide.)
 
 # %%
 figure, axes = figures.plot(
@@ -486,9 +487,11 @@ figure
 
 # %% [markdown]
 # **What to notice.** Which solver needs how many evaluations for the same distance? Go from DDIM's last point to the
-# left, until you meet the other lines. An order holds where steps are small. With five or ten an image may still become
-# another digit, so the printed factors change with `SEED`, and lines bend. But *distance to the exact solution* is not
-# *quality*: it is the exact image of an imperfect network. That brings us to the last question before the ten thousand images.
+# left, until you meet the other lines. An order says what happens when steps become smaller and smaller; it is no
+# promise for each of these points. With five or ten an image may still become another digit, so the printed factors
+# change with `SEED`, and lines bend; that of UniPC-2 may become flatter at its right end, too. But *distance to the
+# exact solution* is not *quality*: it is the exact image of an imperfect network. That brings us to the last question
+# before the ten thousand images.
 
 # %% [markdown]
 # **If you like: a step of your own.** Write one of second order, such as DPM-Solver++(2M) (Lu et al., algorithm 2). It
@@ -624,8 +627,8 @@ figures.labelled_rows(rows) if trained.guide else None
 
 # %% [markdown]
 # **What to notice.** All rows began in the same noise and got the same noise on the way, so they may be compared column by
-# column. A little guidance mends some strokes, not all; too much of it makes them thick and hard. `dpm++sde` takes 1.3 where the
-# weights have a guide, and 1 where they have none.
+# column. A little guidance mends some strokes, not all. Too much of it makes some digits thick and hard, and turns some
+# into others. `dpm++sde` takes 1.3 where the weights have a guide, and 1 where they have none.
 
 # %% [markdown]
 # One thing more before the long work: it may be interrupted at any time. Called again, `generate` makes only what is

@@ -245,7 +245,8 @@ for name, eta in (("DDIM", 0.0), ("DDIM, η = 1", 1.0)):
 
 # %% [markdown]
 # Draw them: the distances on the left, the share of samples whose guess is read as the digit of the end on the right. Time
-# runs from left to right, towards the image. The lines differ in colour and in style.
+# runs from left to right, towards the image. On the left the colour tells the sampler, and $x_t$ is dotted; on the right
+# the samplers differ in colour and in style.
 
 # %%
 from matplotlib.figure import Figure
@@ -383,7 +384,8 @@ what = "Eight samples of DDIM, two rows of four, on their way from noise to digi
 Picture(buffer.getvalue(), metadata={"alt": what})
 
 # %% [markdown]
-# **What to notice.** Most of the film shows noise. What you see happen in the last part was decided in the middle.
+# **What to notice.** For about half of the way you see next to nothing but noise. What you see happen in the last part was
+# decided in the middle.
 
 # %% [markdown]
 # ## Summary

@@ -244,7 +244,8 @@ for name, value in others:
     print(labelled(name, value))
 
 # %% [markdown]
-# All figures of this chapter, with captions that can stand alone: many readers look at the figures first.
+# All figures of this chapter, with captions. Many readers look at the figures first, so each caption should be understood
+# alone: where one says too little, write more.
 
 # %% tags=["texts"]
 steps = "eight samples (rows) at eight times (columns), from noise to digit."
@@ -268,7 +269,7 @@ result_part = report.Part("Result analysis", (), numbers, pictures, answers=answ
 #
 # Is everything written? Where a name, an answer or the conclusion is missing, it is named here, and nothing is packed. Run the cells
 # from the top again after you have typed (Runtime → Run all): images and numbers are kept, so only the figures take their minutes again. Save your notebooks before the
-# last cell: what is packed is what stands in the files.
+# cell that packs: what is packed is what stands in the files.
 
 # %% tags=["texts"]
 names = {"AUTHOR": AUTHOR, "STUDENT_NUMBER": STUDENT_NUMBER}
@@ -360,8 +361,8 @@ selfcheck.progress()
 #    </details>
 #
 # 3. *(code, 15 minutes)* Report a control, as the original did. With a GPU train `original` and `original-t1000`;
-#    without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000` (10 minutes of waiting for
-#    each). Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
+#    without one, the recipe `cpu` twice, as it is and with `--T 1000 --run runs/cpu-t1000` (each trains for 10
+#    minutes, and its guide for 2 more). Sample and measure both, write the name of *your* run into `RUN` (else the newest is taken: the
 #    control), and run this notebook again. What may you say of the two numbers?
 #
 #    <details><summary>Hint</summary>

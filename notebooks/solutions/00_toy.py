@@ -281,7 +281,7 @@ for seed in SEEDS:
 #
 # *The test of Act 2 with new times and noises in each step. To what does the loss go?*
 #
-# The 64 points stay; the line that draws times and noises moves into the loop.
+# The 64 points are drawn once, before the loop; times and noises are drawn in it, all from one generator.
 
 # %%
 for seed in SEEDS:

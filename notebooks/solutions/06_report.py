@@ -114,7 +114,7 @@ print("caption in the page:", caption in text, "· pictures:", count)
 #
 # *A control: the same with $T = 1000$. What may you say of the two numbers?*
 #
-# The commands are these, and the waiting is 10 minutes for each training:
+# The commands are these. Each training takes 10 minutes, and its guide 2 more:
 #
 # ```
 # python -m hwkit train cpu
