@@ -736,7 +736,7 @@ def flags_of(tmp_path: Path, stacks: dict[str, np.ndarray], seeds: dict[str, str
     for name, stack in stacks.items():
         put(stack, tmp_path / name / "generate")
         entries.append(Entry(name, name, tmp_path / name))
-    found = {name: Submission(id=name, seed=(seeds or {}).get(name, "")) for name in stacks}
+    found = {name: Submission(id=name, seed=(seeds or {}).get(name, ""), folder="generate/") for name in stacks}
     limits = read_rubric().flags
     return evidence.flags(entries, found, {name: traces(stack) for name, stack in stacks.items()}, digits, limits)
 

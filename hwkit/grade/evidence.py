@@ -116,7 +116,7 @@ def flags(
     limits: Mapping[str, float],
 ) -> list[Flag]:
     """All flags of a class, those of one submission first."""
-    pictures = Pictures(entries)
+    pictures = Pictures(entries, found)
     result = [Flag("name", (entry.id,), doubt) for entry in entries for doubt in entry.doubts]
     for name, submission in found.items():
         result += [Flag(kind, (name,), said, shown) for said, shown, kind in submission.known]
@@ -129,26 +129,29 @@ def flags(
 
 
 class Pictures:
-    """Images of submissions, read again for those few pairs that are shown."""
+    """Images of submissions, read again where two are compared or shown. The last archive stays open."""
 
-    def __init__(self, entries: Sequence[Entry]):
-        self.paths = {entry.id: entry.path for entry in entries}
+    def __init__(self, entries: Sequence[Entry], found: Mapping[str, Submission]):
+        self.paths, self.found = {entry.id: entry.path for entry in entries}, found
         self.last: tuple[str, Files] | None = None
         self.kept: dict[tuple[str, str], np.ndarray | None] = {}
 
+    def keep(self, names: Sequence[str], traces: Mapping[str, Traces]) -> None:
+        """Keeps the images by which submissions are looked for in all others: each archive is opened once for them."""
+        for name in names:
+            files = [traces[name].name(place) for place in spread(traces[name])]
+            self.kept |= {(name, file): self(name, file) for file in files}
+
     def __call__(self, name: str, file: str) -> np.ndarray | None:
         """An image as uint8 (3, 28, 28); None where it cannot be read any more."""
-        if (name, file) not in self.kept:
-            try:
-                if self.last is None or self.last[0] != name:
-                    self.last = (name, opened(self.paths[name]))
-                files = self.last[1]
-                plan = layout(files)
-                inside = next(n for n, below in plan.images.items() if below == file)
-                self.kept[name, file] = read_png(InMemory(file, files.read(inside)))
-            except (*DAMAGED, Refused, StopIteration):
-                self.kept[name, file] = None
-        return self.kept[name, file]
+        if (name, file) in self.kept:
+            return self.kept[name, file]
+        try:
+            if self.last is None or self.last[0] != name:
+                self.last = (name, opened(self.paths[name]))
+            return read_png(InMemory(file, self.last[1].read(self.found[name].folder + file)))
+        except (*DAMAGED, Refused, KeyError):
+            return None
 
 
 # Weights
@@ -222,7 +225,8 @@ def of_images(found: Mapping[str, Submission], traces: Mapping[str, Traces], lim
     result = equal_images(names, traces, pictures)
     result += moved_images(names, traces, pictures)
     done = {flag.ids for flag in result}
-    for a, b, places in near_pairs(names, traces):
+    pictures.keep(names, traces)
+    for a, b, places in near_pairs(names, traces):  # all a for one b, so that its archive stays open
         if (a, b) in done or (b, a) in done:
             continue
         same_seed = found[a].seed and found[a].seed == found[b].seed
