@@ -55,7 +55,7 @@ ENGLISH = Words(
         1: "1 task is yours to fill in",
         None: "{n} tasks are yours to fill in",
     },
-    rule="The library that these notebooks use holds most answers: if you look one up, say so in your report, "
+    rule="The library that these notebooks use holds the answers: if you look one up, say so in your report, "
     "and explain the line there in your own words.",
     task="Task {number}: {what}",
     answer="*Your answer:*",
@@ -63,7 +63,7 @@ ENGLISH = Words(
 CHINESE = Words(
     edition="*學生版：{todo}。{rule}*",
     to_fill_in={0: "這本沒有要填的空格", None: "這本有 {n} 題要由你完成"},
-    rule="這些筆記本用的程式庫裡就有大部分的答案：如果你去查了，請在報告裡說明，並用自己的話解釋那一行。",
+    rule="這些筆記本用的程式庫裡就有答案：如果你去查了，請在報告裡說明，並用自己的話解釋那一行。",
     task="題目 {number}：{what}",
     answer="*你的答案：*",
 )
