@@ -378,8 +378,9 @@ class Parts(nn.Module):
 
 
 # %% [markdown]
-# And the way through them. What was seen on the way down is kept (`fine`, `coarse`) and laid beside what comes up:
-# these are the **skips**. In the channels, what comes up is first, and the skip behind it. Without skips every fine
+# And the way through them. What was seen on the way down is kept (`fine` after `down1`, `coarse` after `down2`) and laid
+# beside what comes up (`coarse` before `up2`, `fine` before `up1`): these are the **skips**. In the channels, what comes up is
+# first, and the skip behind it. Without skips every fine
 # detail would have to pass through the small pictures. With `patch`, `F.pixel_unshuffle` folds before the stem, and
 # `F.pixel_shuffle` unfolds after the head.
 

@@ -508,6 +508,9 @@ figure
 # may leave it out.)
 
 # %%
+import math
+
+
 def second_order_step(
     x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=()
 ):

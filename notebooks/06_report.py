@@ -220,7 +220,7 @@ notebook.keep(run)
 # floor, and beside nothing else. A value, its error, its $N$, its features, its floor: a FID is five things.
 
 # %% [markdown]
-# Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks. The report prints question and
+# Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks, each on one line. The report prints question and
 # answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists. The last asks what you looked up: name the
 # tasks, and explain the lines in your own words; if you looked up nothing, say so. Name friends and programs that helped, too.
 

@@ -46,6 +46,16 @@ def vivid(vivid_checkpoint, tmp_path):
     return path
 
 
+def test_a_guide_whose_time_was_too_short_is_left_out_with_a_sentence(digits, tmp_path, capsys):
+    """On a busy machine one saw 896 images in two minutes; led away from it, samples get worse."""
+    run = tmp_path / "run"
+    list(train(replace(TINY, epochs=1, minutes=50.0, warmup=100), digits, run, device="cpu", quiet=True))
+    train_guide(run, digits, "cpu", quiet=True)
+    assert checkpoint.load_denoiser(run).guide is None
+    said = capsys.readouterr().out
+    assert "saw 96 images" in said and f"delete {run / 'guide'} and run `python -m hwkit guide --run {run}`" in said
+
+
 @pytest.mark.parametrize("recipe", [CPU, ORIGINAL])
 def test_a_guide_is_smaller_and_sees_less(recipe):
     guide = guide_recipe(recipe)

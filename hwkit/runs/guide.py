@@ -34,7 +34,8 @@ def train_guide(
     """Trains the guide of the run in a folder, in run/guide, and puts it into the run's weights; the guide's epochs.
 
     images, device and quiet: as `run.train` takes them; it stops and goes on as that does. A guide that is finished is
-    not trained again, and weights that hold it are not written again; nor are those that came with one. Raises as
+    not trained again, and weights that hold it are not written again; nor are those that came with one. One whose time
+    was over before its learning rate had risen is left out: led away from it, samples would get worse. Raises as
     `train` does, and FileNotFoundError where the folder holds no weights.
     """
     content, folder, device = checkpoint.load(run), run / "guide", device or best_device()
@@ -51,6 +52,13 @@ def train_guide(
 
     def hand_over() -> None:
         guide = checkpoint.load(folder / "ema_latest.pt")
+        if recipe.minutes and guide["images_seen"] < recipe.warmup * recipe.batch_size:
+            text = (
+                "The guide saw {seen:,} images in its time, too few to have learned much: it is left out. When this "
+                "machine is less busy, delete {folder} and run `python -m hwkit guide --run {run}`."
+            )
+            print(say(text, seen=guide["images_seen"], folder=folder, run=run))
+            return
         for file in (run / name for name in FILES):
             if file.is_file():
                 checkpoint.add_guide(file, guide)
