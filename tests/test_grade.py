@@ -1074,7 +1074,7 @@ def test_a_rubric_that_cannot_work_is_refused_in_a_sentence(text, said, tmp_path
 
 def test_the_rubric_of_the_class_asks_for_what_is_asked_of_it(tmp_path):
     (tmp_path / "r.toml").write_text(RUBRIC)
-    assert read_rubric(tmp_path / "r.toml").measure == {"images": make_class.N, "again": 6}
+    assert read_rubric(tmp_path / "r.toml").measure == {"images": make_class.N, "again": 6, "kit_seeds": 3}
 
 
 # What comes out
