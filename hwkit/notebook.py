@@ -225,23 +225,33 @@ def show_slider(frames: SliderFrames) -> None:
 def own_notebooks() -> list[Path]:
     """The student's notebooks, to be handed in; on Colab the copies that are saved in Drive. Says so where none is.
 
-    Elsewhere a file of the student edition of which a cell was run stands for that notebook.
+    Elsewhere a file of the student edition stands for that notebook if a cell of it was run, or if it is the only one.
     """
     here = KIT / "notebooks" / (spoken() if spoken() != "en" else "")
-    folder = kept_on[0].parent / "Colab Notebooks" if kept_on else here
-    names = [] if on_colab() and not kept_on else sorted(folder.glob("*0[1-6]_*.ipynb"))
-    found = [path for path in names if ".before-sync" not in path.name and not is_leftover(path.name)]
-    if not found:
+    if on_colab():
+        chosen = notebooks_in(kept_on[0].parent / "Colab Notebooks", "*0[1-6]_*.ipynb") if kept_on else []
         text = "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell."
-        loud(say(text))
-    student = (here / "student").glob("0[1-6]_*.ipynb")
-    begun = {path.name: path for path in student if re.search(r'"execution_count": \d', path.read_text("utf-8"))}
-    chosen = found if kept_on else [begun.get(path.name, path) for path in found]
+        none = say(text)
+    else:
+        student = {path.name: path for path in notebooks_in(here / "student", "0[1-6]_*.ipynb")}
+        begun = {n: path for n, path in student.items() if re.search(r'"execution_count": \d', path.read_text("utf-8"))}
+        worked = {path.name: path for path in notebooks_in(here, "*0[1-6]_*.ipynb")}
+        chosen = [path for _, path in sorted((student | worked | begun).items())]
+        text = "NONE OF YOUR NOTEBOOKS is in {folder}: save them there under their own names, then run this cell."
+        none = say(text, folder=here)
+    if not chosen:
+        loud(none)
     blank = [path.name for path in chosen if BLANK.search(path.read_text("utf-8"))]
     if blank:
         text = "STILL WITH BLANKS: {names}. If you have filled them in, save these notebooks, then run this cell again."
         loud(say(text, names=listing(blank)))
     return chosen
+
+
+def notebooks_in(folder: Path, pattern: str) -> list[Path]:
+    """Those of that name, without what this kit or other programs have put beside them."""
+    found = [path for path in sorted(folder.glob(pattern)) if not is_leftover(path.name)]
+    return [path for path in found if ".before-sync" not in path.name and ".new." not in path.name]
 
 
 def offer(file: Path) -> None:

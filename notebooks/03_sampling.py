@@ -508,7 +508,6 @@ figure
 # may leave it out.)
 
 # %%
-import math
 
 
 def second_order_step(

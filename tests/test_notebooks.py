@@ -601,6 +601,26 @@ def test_a_notebook_that_still_has_blanks_is_named_before_it_is_packed(tmp_path,
     assert "STILL WITH BLANKS: 03_sampling.ipynb. If you have filled them in, save" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("language", ["", "zh-TW"])
+def test_a_kit_of_which_the_worked_edition_was_taken_away_hands_in_the_students(
+    tmp_path, monkeypatch, capsys, language
+):
+    """As an instructor may hand it out; once such a kit packed none, and spoke of a Drive that there was not."""
+    monkeypatch.setattr(notebook, "KIT", tmp_path)
+    if language:
+        monkeypatch.setenv("HWKIT_LANG", language)
+    here = tmp_path / "notebooks" / language
+    here.mkdir(parents=True)
+    assert notebook.own_notebooks() == []
+    said = capsys.readouterr().out
+    assert str(here) in "".join(said.split("\n")) and "Drive" not in said
+    shutil.copytree(NOTEBOOKS / language / "student", here / "student")
+    shutil.copy(here / "student" / "01_data.ipynb", here / "student" / "01_data.new.ipynb")
+    found = notebook.own_notebooks()
+    assert found == [here / "student" / f"{name}.ipynb" for name in HOMEWORK]
+    assert "01_data.ipynb" in capsys.readouterr().out, "it still has blanks"
+
+
 def test_a_student_edition_that_was_begun_is_handed_in_for_its_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(notebook, "KIT", tmp_path)
     shutil.copytree(NOTEBOOKS / "student", tmp_path / "notebooks" / "student")
