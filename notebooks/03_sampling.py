@@ -425,7 +425,7 @@ figures.labelled_rows(rows, above=[f"{10 * k}°" for k in range(10)])
 # you run the cell, guess from which row on it is good enough for you.
 
 # %%
-import math, time
+import time
 
 rows = {}
 for steps in (2, 5, 10, 20, 50, 100):
@@ -508,6 +508,7 @@ figure
 # may leave it out.)
 
 # %%
+import math
 
 
 def second_order_step(
