@@ -130,8 +130,8 @@ def test_kid_agrees_with_torch_fidelity(clouds):
         torch.from_numpy(x), torch.from_numpy(y), kid_subsets=1, kid_subset_size=300, verbose=False
     )
     value, error = kernel_distance(x, y, subsets=3, size=300)
-    assert value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=2e-6)  # theirs is in float64
-    assert error < 2e-6 * abs(value)
+    assert value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
+    assert error < 1e-9 * abs(value)
 
 
 def test_the_error_of_kid_is_the_spread_over_subsets(clouds):

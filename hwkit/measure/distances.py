@@ -140,13 +140,11 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, subsets: int = 100,
         raise ValueError(say("KID needs at least 2 images on either side."))
     rng, values = np.random.default_rng(0), []
     for _ in tqdm(range(subsets), desc="KID", delay=2, leave=False):
-        # In float32, for speed: its rounding is of random sign, and the mean is over a million products.
-        x, y = (f[rng.choice(len(f), size, replace=False)].astype(np.float32) for f in (real, generated))
-        k_xx, k_yy, k_xy = (a @ b.T / np.float32(a.shape[1]) + np.float32(1) for a, b in ((x, x), (y, y), (x, y)))
+        x, y = (f[rng.choice(len(f), size, replace=False)].astype(np.float64) for f in (real, generated))
+        k_xx, k_yy, k_xy = (a @ b.T / a.shape[1] + 1 for a, b in ((x, x), (y, y), (x, y)))
         k_xx, k_yy, k_xy = (k * k * k for k in (k_xx, k_yy, k_xy))  # many times as quick as k**3
-        all_xx, all_yy, all_xy = (k.sum(dtype=np.float64) for k in (k_xx, k_yy, k_xy))
-        itself = sum(np.trace(k, dtype=np.float64) for k in (k_xx, k_yy))
-        values.append((all_xx + all_yy - itself) / (size * (size - 1)) - 2 * all_xy / size**2)
+        within = (k_xx.sum() - np.trace(k_xx) + k_yy.sum() - np.trace(k_yy)) / (size * (size - 1))
+        values.append(within - 2 * k_xy.mean())
     return float(np.mean(values)), float(np.std(values))
 
 
