@@ -25,7 +25,7 @@
 # nothing on the way.
 #
 # *About 80 minutes for you. The computer needs 12 minutes for the run of Act 4 and its guide (without a GPU), and about
-# 40 for the experiment of Act 5, on the two CPU cores where these outputs were saved. It says how long it takes on yours
+# 45 for the experiment of Act 5, on the two CPU cores where these outputs were saved. It says how long it takes on yours
 # before it starts. **Before it** you should know
 # notebook 1, and have trained some network in PyTorch. **After it** you can write the network, the loss and the
 # training loop of a DDPM, and know which of the choices in them you have measured.*

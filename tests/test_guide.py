@@ -47,7 +47,7 @@ def vivid(vivid_checkpoint, tmp_path):
 
 
 def test_a_guide_whose_time_was_too_short_is_left_out_with_a_sentence(digits, tmp_path, capsys):
-    """On a busy machine one saw 896 images in two minutes; led away from it, samples get worse."""
+    """On a busy machine one saw 896 images in two minutes."""
     run = tmp_path / "run"
     list(train(replace(TINY, epochs=1, minutes=50.0, warmup=100), digits, run, device="cpu", quiet=True))
     train_guide(run, digits, "cpu", quiet=True)
