@@ -35,7 +35,8 @@ def train_guide(
 
     images, device and quiet: as `run.train` takes them; it stops and goes on as that does. A guide that is finished is
     not trained again, and weights that hold it are not written again; nor are those that came with one. One whose time
-    was over before its learning rate had risen is left out: it has hardly begun to learn. Raises as `train` does, and FileNotFoundError where the folder holds no weights.
+    was over before its learning rate had risen is left out: it has hardly begun to learn. Raises as `train` does, and
+    FileNotFoundError where the folder holds no weights.
     """
     content, folder, device = checkpoint.load(run), run / "guide", device or best_device()
     first = processes(torch.device(device).type).rank == 0
