@@ -1,8 +1,9 @@
 # make report      everything: data, training (or the kit's weights), 10,000 images, figures, measurement, report.html
 # make lab         JupyterLab, in notebooks/
 # make figures     the figures of the run trained last
-# make test        the tests, and the notebooks in a small size; beyond them make test-course (grading, doctor, an evening
-#                  on Colab, worked answers), test-colab (Colab's versions), test-browser (the slider) and test-page
+# make test        the tests, and the notebooks in a small size; beyond them make test-crash (kills, several processes,
+#                  damaged files), test-course (grading, doctor, an evening on Colab, worked answers), test-colab (Colab's
+#                  branch and versions), test-browser (the slider) and test-page
 # make page        the page on which the network runs, in site/, and a server for it on this machine
 # make soak        kills training, sampling and data preparation 25 times, and compares
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
@@ -28,11 +29,14 @@ OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIP
 # The tests on all cores, file by file, in the order of tests/conftest.py.
 pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# What is killed at random moments, several processes on one run, files damaged in every way.
+CRASH := $(addprefix tests/test_,crash.py processes.py parsers.py)
+
 # What takes longer than all other tests together: an evening on Colab, a class to grade, images with every mistake, the
 # worked answers.
 COURSE := $(addprefix tests/test_,evening.py doctor.py own.py grade.py nbval_solutions.py) $(wildcard tests/test_grade_*.py)
 
-.PHONY: report lab figures page test test-course test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
+.PHONY: report lab figures page test test-crash test-course test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
 
 report: $(BIN)/.installed
 	$(BIN)/python -m hwkit report $(OPTIONS)
@@ -48,14 +52,16 @@ page: $(BIN)/.installed-page
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(or $(PORT),8000)
 
 test: $(BIN)/.installed-tests
-	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(COURSE))
+	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(CRASH) $(COURSE) tests/test_colab.py)
+
+test-crash: $(BIN)/.installed-tests
+	$(call pytest,$(BIN)) $(CRASH)
 
 test-course: $(BIN)/.installed-tests
 	$(call pytest,$(BIN)) $(COURSE)
 
-test-colab: $(COLAB)/.installed # what meets the student on Colab: widgets, figures, notebooks
-	$(call pytest,$(COLAB)) --disable-warnings tests/test_slider.py tests/test_figures.py \
-		tests/test_notebooks.py tests/test_nbval.py
+test-colab: $(COLAB)/.installed # what meets the student on Colab: its branch, widgets, figures, notebooks
+	$(call pytest,$(COLAB)) --disable-warnings $(addprefix tests/test_,slider.py figures.py notebooks.py colab.py nbval.py)
 
 test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/
 	$(BIN)/python -m pytest tests/browser/test_slider.py
