@@ -323,6 +323,8 @@ def call(name: str, words=(), **given) -> int | None:
                 other = "weights" if name == "train" else "checkpoint"
                 itself = f" (as a checkpoint it is --{other} {file})" if flag == "run" and other in flags else ""
                 raise ValueError(f"--{flag} {path}: {file} is a file, no folder: its folder is {file.parent}{itself}.")
+        if path and flag == "html" and path.is_dir():
+            raise ValueError(f"--html {path} is a folder: name a file in it, {path / 'slider.html'}.")
     for flag, least, most in (("n", 1, 99_999), ("batch", 1, 99_999), ("seed", 0, 2**63)):
         if not least <= flags.get(flag, least) <= most:
             raise ValueError(f"--{flag} is {flags[flag]}, but must be between {least} and {most:,}.")
@@ -399,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         language()  # where HWKIT_LANG names one that is not spoken, that is said first
         with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
-            if name not in ("--version", "-h", "--help"):
+            if name not in ("--version", "-h", "--help", "help"):
                 return call(one_of(name, COMMANDS, "command"), words) or 0
         print(f"hwkit {__version__}")
         for command, function in COMMANDS.items() if name != "--version" else ():

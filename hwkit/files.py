@@ -29,6 +29,7 @@ HINTS = {
     errno.ENOSPC: marked("the disk is full: free some space and run the same command again"),
     errno.EDQUOT: marked("the disk quota is used up: free some space and run the same command again"),
     errno.EFBIG: marked("the file would be larger than this system allows: choose another folder"),
+    errno.EISDIR: marked("that is a folder, not a file: choose another path"),
     errno.EROFS: marked("the file system is read-only: choose a folder that you can write to"),
     **dict.fromkeys((errno.EACCES, errno.EPERM), marked("writing is not permitted there: choose another folder")),
     **dict.fromkeys(

@@ -281,6 +281,11 @@ def test_broken_folders(folder, spoil, fails, named, mend):
     assert mend in "\n".join(row.mend for row in failed)
 
 
+def test_a_misspelt_folder_is_asked_after(folder):
+    (row,) = rows(folder.with_name("genrate"), N)
+    assert row.mend == f"did you mean {folder}?"
+
+
 def test_numbers_that_make_no_sense(folder):
     for n in (0, -1, 100_000):
         with pytest.raises(ValueError, match=f"--n is {n},"):

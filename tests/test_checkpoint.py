@@ -117,6 +117,9 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
         load(tmp_path / "none.pt")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load(tmp_path)
+    (tmp_path / "evening").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"none\.pt: did you mean {tmp_path / 'evening'}\?"):
+        load(tmp_path / "evning" / "none.pt")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9, 0.999])

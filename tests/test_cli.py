@@ -130,8 +130,9 @@ def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"hwkit {hwkit.__version__}\n"
 
 
-def test_the_list_of_commands_is_whole(capsys):
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_the_list_of_commands_is_whole(capsys, word):
+    assert main([word]) == 0
     listed = re.findall(r"^  (\S+)  +\S", capsys.readouterr().out, re.M)
     assert sorted(listed) == sorted(COMMANDS)
 
@@ -831,6 +832,12 @@ def test_a_place_that_cannot_be_is_refused_before_it_costs_time(refusal, command
     began = time.monotonic()
     assert flag in refusal(*commands[name](tmp_path / "file"))
     assert time.monotonic() - began < 2
+
+
+def test_a_folder_where_a_page_is_to_be_is_refused_before_it_costs_time(refusal, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwkit.show.slider.slider_frames", None)  # would be called first
+    said = refusal("slider", "--run", run, "--html", tmp_path)
+    assert f"--html {tmp_path} is a folder: name a file in it, {tmp_path / 'slider.html'}" in said
 
 
 @pytest.mark.parametrize("name", ["data", "train", "sample", "export"])

@@ -234,6 +234,9 @@ def test_a_reference_that_is_none_ends_in_a_sentence(tmp_path):
         reference(DigitFeatures(), tmp_path / "dict.npz")
     with pytest.raises(ValueError, match="wanted"):
         reference(DigitFeatures(), tmp_path / "half.npz")
+    np.savez(tmp_path / "features.npz", features=np.zeros((500, 128)))
+    with pytest.raises(ValueError, match=r"features float64 \(500, 128\).*an \.npz with mu \(D,\) and sigma \(D, D\)"):
+        reference(DigitFeatures(), tmp_path / "features.npz")
     with pytest.raises(FileNotFoundError, match="python -m hwkit data"):
         reference(Means())
     with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):

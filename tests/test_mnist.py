@@ -8,6 +8,7 @@ import importlib.util
 import io
 import multiprocessing
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -165,6 +166,7 @@ def test_a_folder_of_rgb_pngs_is_read(colored, digits, tmp_path):
     assert np.array_equal(read_source(write_pngs(tmp_path / "grey", grey_in_rgb)).images, digits)
 
 
+WORDS = ["zero", "One", "TWO", "three", "four", "five", "six", "seven", "eight", "nine"]
 PARTS = [
     ("train", "test"),
     ("training", "testing"),
@@ -187,16 +189,18 @@ def test_pngs_may_stand_in_train_and_test(digits, tmp_path, train, test):
 
 
 @pytest.mark.parametrize("train, test", [*PARTS, ("", None)], ids=[train or "." for train, _ in [*PARTS, ("", None)]])
-@pytest.mark.parametrize("named", ["{}", "class_{}", "Digit {}", "0{}"])
+@pytest.mark.parametrize("named", ["{}", "class_{}", "Digit {}", "0{}", "{} ", "{1}", "{0} - {1}"])
 def test_pngs_may_stand_in_a_folder_for_each_class(digits, tmp_path, train, test, named):
     for part, first in ((train, 0), (test, 64)):
         for digit in range(10 * (part is not None)):
-            write_pngs(tmp_path / part / named.format(digit), digits[first + digit : first + 30 + digit : 10])
+            folder = tmp_path / part / named.format(digit, WORDS[digit])
+            write_pngs(folder, digits[first + digit : first + 30 + digit : 10])
     write_pngs(tmp_path / ".ipynb_checkpoints" / "0", digits[:5])
     for split, first in (("train", 0), ("test", 64))[: 2 if test else 1]:
         found = read_source(tmp_path, split)
-        assert found.labels.tolist() == [digit for digit in range(10) for _ in range(3)]
-        assert np.array_equal(found.images, torch.cat([digits[first + d : first + 30 + d : 10] for d in range(10)]))
+        by_name = sorted(range(10), key=lambda digit: named.format(digit, WORDS[digit]))
+        assert found.labels.tolist() == [digit for digit in by_name for _ in range(3)]
+        assert np.array_equal(found.images, torch.cat([digits[first + d : first + 30 + d : 10] for d in by_name]))
 
 
 def test_what_lies_nearest_is_read(digits, pngs):
@@ -318,11 +322,12 @@ def test_a_range_that_could_be_anything_is_refused_with_the_line_that_converts(d
     assert np.array_equal(read_source(path, whole=True).images, upright)
 
 
-def test_values_that_are_no_numbers_are_refused(digits, tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_refused(digits, tmp_path, value):
     images = digits.numpy() / 255
-    images[5, 0, 3, 3] = np.nan
+    images[5, 0, 3, 3] = value
     np.savez(tmp_path / "m.npz", images=images)
-    with pytest.raises(ValueError, match="from nan to nan"):
+    with pytest.raises(ValueError, match=r"m\.npz holds images in which some values are NaN or infinite"):
         read_source(tmp_path / "m.npz")
 
 
@@ -602,13 +607,30 @@ def test_what_is_there_instead_of_mnist_is_said_and_the_way_on(digits, tmp_path,
 def test_the_line_for_a_csv_makes_mnist_of_it(digits, tmp_path):
     path, made = tmp_path / "mnist_train.csv", tmp_path / "mnist.npz"
     rows = np.hstack([np.arange(96)[:, None] % 10, digits.reshape(96, 784).numpy()])
-    for table, names in ((rows, ["label"]), (rows[:, 1:], [])):  # Kaggle's train.csv and test.csv
-        names = ",".join([*names, *(f"{k // 28}x{k % 28}" for k in range(784))])
-        np.savetxt(path, table, "%d", delimiter=",", header=names, comments="")
+    pixels = [f"{k // 28}x{k % 28}" for k in range(784)]
+    tables = [(rows, ["label", *pixels]), (rows[:, 1:], pixels)]  # Kaggle's train.csv and test.csv
+    tables += [(np.roll(rows, -1, axis=1), [*pixels, "class"]), (rows, []), (rows / 2, [])]  # OpenML's; without names
+    tables[-1][0][:, 1:] *= 2 / 255
+    for table, names in tables:
+        names = {"header": ",".join(names), "comments": ""} if names else {}
+        np.savetxt(path, table, "%g" if table.dtype.kind == "f" else "%d", delimiter=",", **names)
         with pytest.raises(ValueError) as refusal:
             read_source(tmp_path / "mnist_train.csv")
         exec(advice(refusal, made), {"np": np, "path": path})
         assert np.array_equal(read_source(made, whole=True).images, digits)
+
+
+@pytest.mark.parametrize("shape", [(-1, 784), (-1, 28, 28)])
+def test_the_line_for_a_pickle_makes_mnist_of_it(digits, tmp_path, shape):
+    """The mnist.pkl of deeplearning.net, of Python 2, and mnielsen's: training, validation and test, from 0 to 1."""
+    path, made, x = tmp_path / "mnist.pkl", tmp_path / "mnist.npz", (digits.numpy() / 255).astype(np.float32)
+    parts = [(part.reshape(shape), np.zeros(len(part))) for part in (x[:60], x[60:70], x[70:])]
+    path.write_bytes(pickle.dumps(tuple(parts), protocol=2))
+    with pytest.raises(ValueError, match="only if you trust its origin") as refusal:
+        read_source(tmp_path)
+    exec(advice(refusal, made), {"np": np, "pickle": pickle, "path": path})
+    for split, its_own in (("train", digits[:60]), ("test", digits[70:])):
+        assert np.array_equal(read_source(made, split).images, its_own)
 
 
 def test_the_line_for_a_parquet_file_makes_mnist_of_it(digits, tmp_path):
@@ -1143,6 +1165,9 @@ MENDED = {  # what a digit may have become → how the same digit, 28×28, comes
     "RGBA": lambda x: Image.fromarray(x).convert("RGBA"),
     "a palette": lambda x: Image.fromarray(x).convert("P"),
     "a palette and a border": lambda x: padded(x, 2).convert("P"),
+    "a grey frame of 4": lambda x: padded(x, 4, 128),
+    "a white frame of 1": lambda x: padded(x, 1, 255),
+    "a faint frame of 2": lambda x: padded(x, 2, 20),
     "doubled": lambda x: Image.fromarray(x.repeat(2, 0).repeat(2, 1)),
     "white on transparent": lambda x: Image.fromarray(np.dstack([*[np.full_like(x, 255)] * 3, x])),
 }
@@ -1159,6 +1184,15 @@ def test_the_advice_keeps_the_picture(digits, tmp_path, kind):
     for path in sorted(folder.iterdir()):
         exec(str(refusal.value).split(": ")[-1], {"Image": Image, "np": np, "path": path})
     assert torch.equal(load_folder(folder), digits[:5])
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+@pytest.mark.parametrize("side", [3, 8])
+def test_a_sheet_of_many_digits_is_not_resized(digits, gap, side):
+    """With a gap as torchvision's `save_image` draws it."""
+    cells = np.pad(digits[: side**2, 0].numpy(), ((0, 0), (gap, 0), (gap, 0))).reshape(side, side, gap + 28, gap + 28)
+    sheet = np.pad(cells.transpose(0, 2, 1, 3).reshape(side * (28 + gap), -1), ((0, gap), (0, gap)))
+    assert "many pictures" in mend(Image.fromarray(sheet)) and "resize" not in mend(Image.fromarray(sheet))
 
 
 def test_what_has_no_border_is_not_cut(digits):

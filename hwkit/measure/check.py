@@ -20,7 +20,7 @@ from hwkit.language import clauses, listing, marked, say
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import classify, digit_features, floors, logits
 from hwkit.measure.memorisation import Copies, Pairs, compare, training_images
-from hwkit.mnist.folder import File, file_name, files_in, listed, mend, open_png
+from hwkit.mnist.folder import File, file_name, files_in, listed, meant, mend, open_png
 
 FILES = (marked("every file opens"), "PNG", "RGB", "28×28")
 PICTURES = (
@@ -86,6 +86,8 @@ def rows(
     if not folder.is_dir():
         text = "{folder} is a file" if folder.exists() else "there is no {folder}"
         way = say("name the folder that holds the images; a .zip must be unpacked first")
+        if near := None if folder.exists() else meant(folder):
+            way = say("did you mean {near}?", near=near)
         yield Row(say("folder"), False, say(text, folder=folder), way, "folder")
         return
     if not isinstance(train, tuple):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hwkit.files import DAMAGED, cached, expanded, load_npz, read_json, write_bytes
-from hwkit.language import say
+from hwkit.language import say, sentences
 from hwkit.measure.distances import KEPT, read_statistics, spaced, statistics, statistics_in
 from hwkit.mnist import sources
 from hwkit.runs.checkpoint import digest
@@ -220,7 +220,13 @@ def reference(extractor, source: Path | str | None = None) -> Reference:
         arrays = load_npz(source)
         if {"mu", "sigma"} & set(arrays) or statistics_in(arrays):
             return Reference(source.name, *read_statistics(source, extractor.dims), None)
-    images = sources.read_source(source, "train", whole=True).images
+    try:
+        images = sources.read_source(source, "train", whole=True).images
+    except ValueError as error:
+        if source.suffix.lower() != ".npz":
+            raise
+        also = say("Statistics are taken as well: an .npz with mu (D,) and sigma (D, D).")
+        raise ValueError(sentences(str(error), also)) from error
 
     def make() -> dict[str, np.ndarray]:
         features = extractor(images)

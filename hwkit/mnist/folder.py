@@ -32,7 +32,14 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ".npz": marked("hwkit.mnist.sources.read_source(path, whole=True).images reads it"),
     ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
     ".csv": marked(
-        'make an .npz: np.savez("m.npz", images=np.loadtxt(path, np.uint8, delimiter=",", skiprows=1)[:, -784:])'
+        "make an .npz: named = any(map(str.isalpha, open(path).readline())); "
+        'x = np.loadtxt(path, "f4", delimiter=",", skiprows=named); '
+        'np.savez("m.npz", images=x[:, :784] if x[:, -1].any() else x[:, -784:])'
+    ),
+    ".pkl .pickle": marked(
+        "a pickle can run code, so only if you trust its origin make an .npz: "
+        '(x, _), *_, (t, _) = pickle.load(open(path, "rb"), encoding="latin1"); '
+        'np.savez("m.npz", x_train=x, x_test=t)'
     ),
     ".parquet": marked(
         "make an .npz: x = pandas.read_parquet(path).image; "
@@ -179,35 +186,53 @@ def mend(image: Image.Image) -> str:
             code = f'Image.alpha_composite(Image.new("RGBA", {image.size}, "{ground}"), {code}.convert("RGBA"))'
     code += '.convert("RGB")'
     if image.size != (SIDE, SIDE):
-        levels, small = np.asarray(image.convert("L"), int), image.resize((SIDE, SIDE), Image.NEAREST)
-        ink = abs(levels - levels[0, 0])
-        length = np.ptp(np.argwhere(ink > 64), axis=0).max() + 1 if (ink > 64).any() else 0
-        left, top = (round(np.average(range(len(line)), weights=line + 1e-9)) - 14 for line in (ink.sum(0), ink.sum(1)))
-        if min(image.size) >= SIDE and (np.asarray(small.resize(image.size, Image.NEAREST)) == pixels).all():
-            what, code = say("take one pixel of each block"), f"{code}.resize((28, 28), Image.NEAREST)"
-        elif abs(length - 20) < abs(length - 20 * max(image.size) / SIDE):  # MNIST's digits are 20 pixels long
-            even = left > 0 and image.size == (SIDE + 2 * left, SIDE + 2 * left)
-            what = say("cut off {left} pixels on each side", left=left) if even else say("cut out 28×28 pixels")
-            code += f".crop({(left, top, left + SIDE, top + SIDE)})"
-        else:
-            what, code = say("resize these"), f"{code}.resize((28, 28), Image.LANCZOS)"
+        what, fitted = _fit(image)
+        if not fitted:
+            return what
+        code += fitted
     return f"{what}: {code}.save(path)"
+
+
+def _fit(image: Image.Image) -> tuple[str, str]:
+    """How an image of another size becomes 28×28, and the end of the line of Python that does it, if any can."""
+    pixels, levels = np.asarray(image), np.asarray(image.convert("L"), int)
+    small = image.resize((SIDE, SIDE), Image.NEAREST)
+    if min(image.size) >= SIDE and (np.asarray(small.resize(image.size, Image.NEAREST)) == pixels).all():
+        return say("take one pixel of each block"), ".resize((28, 28), Image.NEAREST)"
+    ink = abs(levels - levels[0, 0])
+    length = np.ptp(np.argwhere(ink > 64), axis=0).max() + 1 if (ink > 64).any() else 0
+    left, top = (round(np.average(range(len(line)), weights=line + 1e-9)) - 14 for line in (ink.sum(0), ink.sum(1)))
+    edge, frame = (image.width - SIDE) // 2, np.ones(levels.shape, bool)
+    frame[edge : edge + SIDE, edge : edge + SIDE] = False
+    even = edge > 0 and image.size == (SIDE + 2 * edge, SIDE + 2 * edge)
+    high, wide = (side // 4 for side in ink.shape)
+    corners = (
+        ink[rows, columns] for rows in (np.s_[:high], np.s_[-high:]) for columns in (np.s_[:wide], np.s_[-wide:])
+    )
+    if even and not ink[frame].any() and ink[edge, edge]:  # a frame of another colour than the ground
+        left = top = edge
+    elif min(image.size) >= 2 * SIDE and all(
+        (corner > 64).any() for corner in corners
+    ):  # a lone digit leaves some empty
+        return say("these show many pictures, or a figure; save the 28×28 pixels of each picture alone"), ""
+    elif abs(length - 20) >= abs(length - 20 * max(image.size) / SIDE):  # MNIST's digits are 20 pixels long
+        return say("resize these"), ".resize((28, 28), Image.LANCZOS)"
+    what = (
+        say("cut off {left} pixels on each side", left=left) if even and left == edge else say("cut out 28×28 pixels")
+    )
+    return what, f".crop({(left, top, left + SIDE, top + SIDE)})"
 
 
 def refusal(path: Path, wanted: str) -> OSError | ValueError:
     """The error that says what was wanted at `path`, what is there instead, and the way on."""
     if not path.exists():
-        parent = next(p for p in path.parents if p.exists())
-        names = sorted(os.listdir(parent)) if parent.is_dir() else ()
-        there = {name.lower(): name for name in names if not name.startswith(".")}
-        near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), there, 1)
+        parent, names = _around(path)
         text = "There is no {path}: {parent} is a file."
         if parent.is_dir():
             text = "There is no {path}: {parent} holds {names}."
-        if near:
+        if near := meant(path):
             text = "There is no {path}: did you mean {near}?"
-        facts = {"parent": parent, "names": listed(there.values()), "near": parent / there[near[0]] if near else ""}
-        return FileNotFoundError(say(text, path=path, **facts))
+        return FileNotFoundError(say(text, path=path, parent=parent, names=listed(names), near=near))
     found = files_in(path)
     kinds = Counter(Path(name).suffix.lower() or say("without a suffix") for name in found)
     holds = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(3)) + f" ({listed(found)})" * bool(found)
@@ -220,6 +245,20 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
     if path.is_file():
         text = "{path} is a file, but {wanted} is wanted: {way}."
     return ValueError(say(text, path=path, holds=holds or say("nothing"), wanted=wanted, way=way))
+
+
+def meant(path: Path) -> Path | None:
+    """Which file or folder is probably meant by a path at which there is none."""
+    parent, names = _around(path)
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), lower, 1)
+    return parent / lower[near[0]] if near else None
+
+
+def _around(path: Path) -> tuple[Path, list[str]]:
+    """The nearest folder (or file) above a path that is there, and what is in it, but for what is hidden."""
+    parent = next(p for p in path.parents if p.exists())
+    return parent, [n for n in sorted(os.listdir(parent)) if n[0] != "."] if parent.is_dir() else []
 
 
 def listed(names: Collection[str]) -> str:

@@ -21,7 +21,8 @@ DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # of an
 PREPARED = Path("data") if DATA.parent == KIT else DATA  # where `prepare` writes
 SAMPLE = DATA / "mnist_sample.npz"
 SPLIT = re.compile(r"(?<![a-z])[xy]?(train|test|t10k|val)(ing|id|idation)?(set|images?|labels?|data|[xy])?(?![a-z])")
-DIGIT = re.compile(r"(?:class|digit|label)?[ _-]?0*(\d)")  # a folder of one class
+CLASS = re.compile(r"(?:class|digit|label)?[ _-]*0*(\d)(?:[ _-]+\1)?")  # a folder of one class, words as digits
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 IDX, PNG, NPZ = r"(?:train|test|t10k)-images[-._]idx3[-._]ubyte", r"\.png$", r"\.npz$"
 
 
@@ -103,8 +104,8 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
         return _read_npz(parts[part][0], split, whole)
     if kind is PNG:
         images = read_pngs(parts[part], source.parent / f".{source.name}{'.' + part if part else ''}.cache.npz")
-        digits = [DIGIT.fullmatch(file.parent.name.lower()) for file in parts[part]]
-        return Digits(images, np.array([int(found[1]) for found in digits], np.uint8) if all(digits) else None)
+        digits = [_digit(file.parent.name) for file in parts[part]]
+        return Digits(images, None if None in digits else np.array(digits, np.uint8))
     path = min(parts[part], key=lambda file: len(str(file)))  # plain rather than .gz, where both are there
     name = re.sub("images(.idx)3", r"labels\g<1>1", str(path)).removesuffix(".gz")
     labels = [read_idx(file, 1) for file in files.values() if str(file).removesuffix(".gz") == name]
@@ -118,7 +119,7 @@ def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, 
         if re.search(kind, name.lower()):
             *above, last = name.split("/")
             splits = [None, *filter(None, map(_split, [*above, last] if kind is IDX else above))]
-            folder = tuple(part for part in above if not _split(part) and not DIGIT.fullmatch(part.lower()))
+            folder = tuple(part for part in above if not _split(part) and _digit(part) is None)
             folder += (last,) * (kind is NPZ)
             sets.setdefault(folder, {}).setdefault(splits[-1], []).append(file)
     order = {f: (not {"train", "test"} & set(sets[f]), len(f), "mnist" not in map(str.lower, f)) for f in sets}
@@ -134,6 +135,15 @@ def _split(name: str) -> str | None:
     """train, test or val, where a name says so."""
     found = SPLIT.search(name.lower())
     return {"t10k": "test"}.get(found[1], found[1]) if found else None
+
+
+def _digit(folder: str) -> int | None:
+    """The digit of a folder of one class: `7`, `class_07`, `Seven`, `7 - seven` (as torchvision names the classes)."""
+    name = folder.lower().strip()
+    for digit, word in enumerate(WORDS):
+        name = name.replace(word, str(digit))
+    found = CLASS.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def read_idx(path: File, dimensions: int) -> np.ndarray:
@@ -177,6 +187,9 @@ def _read_npz(path: File, split: str, whole: bool) -> Digits:
             "which the last is that): np.savez('mnist.npz', x_train=…, x_test=…), both uint8 (N, 28, 28), makes a file."
         )
         raise ValueError(say(text, path=path, holds=holds, split=split))
+    if not np.isfinite(images).all():
+        text = "{path} holds {name} in which some values are NaN or infinite: make it again."
+        raise ValueError(say(text, path=path, name=names[0]))
     low, high = images.min(), images.max()
     zero, scale = (-1, 127.5) if -1 <= low < -0.9 and high <= 1 else (0, 255 if high <= 1 else 1)
     if not zero <= low <= high <= zero + 255 / scale:

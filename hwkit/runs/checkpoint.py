@@ -17,6 +17,7 @@ import hwkit
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, write_bytes
 from hwkit.language import say
+from hwkit.mnist.folder import meant
 from hwkit.mnist.sources import DATA
 from hwkit.recipe import RECIPES, Recipe
 from hwkit.unet import UNet, UNetConfig
@@ -77,7 +78,9 @@ def load(path: Path | str) -> dict:
         path = best_of(path)
     if not path.is_file():
         text = "There is no checkpoint {path}: `python -m hwkit train` makes one."
-        raise FileNotFoundError(say(text, path=path))
+        if near := meant(path):
+            text = "There is no checkpoint {path}: did you mean {near}?"
+        raise FileNotFoundError(say(text, path=path, near=near))
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):
         text = "{path} is no checkpoint of {now} or {before}: another program or version wrote it."
