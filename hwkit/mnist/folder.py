@@ -33,7 +33,7 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
     ".csv": marked(
         "make an .npz: named = any(map(str.isalpha, open(path).readline())); "
-        'x = np.loadtxt(path, "f4", delimiter=",", skiprows=named); '
+        'x = np.loadtxt(path, "f4", delimiter=",", skiprows=int(named)); '
         'np.savez("m.npz", images=x[:, :784] if x[:, -1].any() else x[:, -784:])'
     ),
     ".pkl .pickle": marked(
