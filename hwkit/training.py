@@ -55,8 +55,7 @@ def make_optimizers(recipe: Recipe, model: UNet, precision: str) -> list[torch.o
     fused = rest[0].device.type != "mps"
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, recipe.lr, (0.9, recipe.beta2), fused=fused)]
     if recipe.muon_lr:
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        optimizers.append(Muon(hidden, recipe.muon_lr, dtype=dtype))
+        optimizers.append(Muon(hidden, recipe.muon_lr, dtype=torch.bfloat16 if precision == "bf16" else torch.float32))
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["initial_lr"] = group["lr"]
     return optimizers
@@ -74,34 +73,35 @@ def train_epoch(state: State, recipe: Recipe, batches: Iterable[Tensor], alpha_b
 def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, progress: float) -> Tensor:
     """One step of algorithm 1 of Ho et al. 2020: draw t and ε, descend, average the weights.
 
-    x_0 (B, 3, 28, 28) is this process's part of the batch, alpha_bar (T+1,) float32 on its device. Returns the loss of
-    that part, times its share of the batch, as a scalar that stays on the device: reading it would make a GPU wait.
-    It is NaN where the gradient is not finite, but in fp16: there the step is left out, and the scaler adapts.
+    x_0 (B, 3, 28, 28) is this process's part of the batch, alpha_bar (T+1,) float32 on its device. Returns `step_loss`,
+    which a GPU need not wait for, or NaN for a gradient that is not finite. (In fp16 such a step is left out instead.)
     """
-    t, eps = (drawn[state.part] for drawn in draw(recipe, state.step, x_0))
-    with autocast(x_0.device, state.precision):
-        loss = diffusion_loss(state.forward, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
-    # Parts may differ by an image. Weighed so, the mean over the processes is the mean over the batch.
-    loss = loss * (len(x_0) * state.processes / recipe.batch_size)
+    loss = step_loss(state, recipe, x_0, alpha_bar)
     state.scaler.scale(loss).backward()
     for optimizer in state.optimizers:
         state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip)
     # One decision for all optimizers: the clip has spread what is not finite over all of the gradients.
     fp16 = state.scaler.is_enabled()
-    lr_factor = recipe.lr_factor(state.step, progress)
     if not fp16 or norm.isfinite():
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor
+                group["lr"] = group["initial_lr"] * recipe.lr_factor(state.step, progress)
             optimizer.step()
     state.scaler.update()
     state.model.zero_grad(set_to_none=True)
     with torch.no_grad():
-        weight = 1 - recipe.ema_decay(state.step)
-        torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), weight)
+        torch._foreach_lerp_([*state.ema.parameters()], [*state.model.parameters()], 1 - recipe.ema_decay(state.step))
     state.step += 1
     return loss.detach() if fp16 else torch.where(norm.isfinite(), loss.detach(), torch.nan)
+
+
+def step_loss(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor) -> Tensor:
+    """This step's loss of x_0, times its share of the batch: so the mean over processes is that over the batch."""
+    t, eps = (drawn[state.part] for drawn in draw(recipe, state.step, x_0))
+    with autocast(x_0.device, state.precision):
+        loss = diffusion_loss(state.forward, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
+    return loss * (len(x_0) * state.processes / recipe.batch_size)
 
 
 def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -137,11 +138,8 @@ def step_by(update_weights: Callable) -> Callable:
     """`training.training_step` by the student's update; in fp32 where a GPU would use fp16, whose losses are scaled."""
 
     def training_step(state, recipe, x_0: Tensor, alpha_bar: Tensor, progress: float) -> Tensor:
-        precision = "fp32" if state.scaler.is_enabled() else state.precision
-        t, eps = (drawn[state.part] for drawn in training.draw(recipe, state.step, x_0))
-        with training.autocast(x_0.device, precision):
-            loss = training.diffusion_loss(state.forward, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
-        loss = loss * (len(x_0) * state.processes / recipe.batch_size)
+        in_fp32 = replace(state, precision="fp32") if state.scaler.is_enabled() else state
+        loss = training.step_loss(in_fp32, recipe, x_0, alpha_bar)
         optimizer = AllOptimizers(state.optimizers, recipe.lr_factor(state.step, progress))
         decay = recipe.ema_decay(state.step)
         update_weights(state.model, state.ema, optimizer, loss, clip=recipe.clip, decay=decay)
