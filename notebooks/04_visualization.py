@@ -353,21 +353,8 @@ figure
 # greys and 24 colours of the noise, keeps it small.
 
 # %%
-import io
-from PIL import Image
-
 shots = [figures.tile(step, columns=4) for step in frames.sequences["ddim-xt"]]
-colours = Image.fromarray(shots[len(shots) // 2]).quantize(24).getpalette()[:72]
-palette = Image.new("P", (1, 1))
-palette.putpalette([grey for grey in range(0, 256, 17) for _ in "RGB"] + colours)
-large = [Image.fromarray(x).resize((488, 248), Image.Resampling.NEAREST) for x in shots]
-shots = [x.quantize(palette=palette, dither=Image.Dither.NONE) for x in large]
-buffer, gif = io.BytesIO(), io.BytesIO()
-order = [shots[-1], *shots[::2], shots[-1]]
-durations = [800] + [150] * (len(order) - 2) + [1600]  # milliseconds
-movie = {"append_images": order[1:], "duration": durations}
-order[0].save(buffer, "png", save_all=True, loop=3, **movie)
-order[0].save(gif, "gif", save_all=True, loop=3, **movie)
+png, gif = figures.animation(shots)
 
 # %% [markdown]
 # Save both beside the other figures, and look at it. Browsers play the PNG; for slides the GIF is the safer one. (We could not
@@ -377,11 +364,11 @@ order[0].save(gif, "gif", save_all=True, loop=3, **movie)
 from IPython.display import Image as Picture
 from hwkit.files import write_bytes
 
-write_bytes(run / "figures" / "diffusion.png", buffer.getvalue())
-write_bytes(run / "figures" / "diffusion.gif", gif.getvalue())
+write_bytes(run / "figures" / "diffusion.png", png)
+write_bytes(run / "figures" / "diffusion.gif", gif)
 notebook.keep(run)
 what = "Eight samples of DDIM, two rows of four, on their way from noise to digits"
-Picture(buffer.getvalue(), metadata={"alt": what})
+Picture(png, metadata={"alt": what})
 
 # %% [markdown]
 # **What to notice.** For about half of the way you see next to nothing but noise. What you see happen in the last part was

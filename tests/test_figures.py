@@ -1,5 +1,6 @@
 """The figures: every pixel and label where it belongs, the right frames in the grids, and previews that cost little."""
 
+import io
 import json
 import os
 from dataclasses import replace
@@ -60,6 +61,21 @@ def test_tiles_stand_in_rows_with_gaps_between():
 
 def test_a_tile_is_not_turned_or_mirrored(digits):
     assert np.array_equal(tile(digits[:1], 1)[2:-2, 2:-2, 0], digits[0, 0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_an_animation_begins_with_its_end(kind):
+    """Every second picture, and before them the last, as programs show it that cannot play; three times."""
+    pictures = [np.full((5, 7, 3), 17 * k, np.uint8) for k in range(9)]
+    pictures[4][0] = np.arange(21).reshape(7, 3) * 12  # colours
+    movie = Image.open(io.BytesIO(figures.animation(pictures, 3)[kind == "GIF"]))
+    assert movie.format == kind and movie.size == (21, 15) and movie.n_frames == 6 and movie.info["loop"] == 3
+    shown, held = [], []
+    for k in range(movie.n_frames):
+        movie.seek(k)
+        shown.append(np.asarray(movie.convert("RGB"))[12, 12].tolist())
+        held.append(movie.info["duration"])
+    assert shown == [3 * [17 * k] for k in (8, 0, 2, 4, 6, 8)] and held == [800, 150, 150, 150, 150, 1600]
 
 
 def test_a_diffusion_grid_has_a_row_for_each_sample_and_a_column_for_each_frame():

@@ -1,5 +1,6 @@
 """Tensors and records → matplotlib figures and PNG files. Nothing here measures, and nothing is shown."""
 
+import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -108,6 +110,25 @@ def tile(images: Tensor | np.ndarray, columns: int, gap: int = 2, background: in
     cells[:count, :, gap:, gap:] = images
     sheet = cells.reshape(rows, columns, 3, height + gap, width + gap).transpose(0, 3, 1, 4, 2)
     return np.pad(sheet.reshape(rows * (height + gap), -1, 3), ((0, gap), (0, gap), (0, 0)), constant_values=background)
+
+
+def animation(pictures: Sequence[np.ndarray], scale: int = 4) -> tuple[bytes, bytes]:
+    """Every second picture, uint8 (H, W, 3), `scale` times as large, as the bytes of an animated PNG and of a GIF.
+
+    The last one also comes first, for programs that show no other. Both play three times. One palette for all, of 16
+    greys and 24 colours of the picture in the middle, keeps them small.
+    """
+    colours = Image.fromarray(pictures[len(pictures) // 2]).quantize(24).getpalette()[:72]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([grey for grey in range(0, 256, 17) for _ in "RGB"] + colours)
+    large = (Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1)) for picture in pictures)
+    shots = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in large]
+    first, *others = [shots[-1], *shots[::2], shots[-1]]
+    milliseconds = [800] + [150] * (len(others) - 1) + [1600]
+    files = {"png": io.BytesIO(), "gif": io.BytesIO()}
+    for kind, file in files.items():
+        first.save(file, kind, save_all=True, append_images=others, duration=milliseconds, loop=3)
+    return files["png"].getvalue(), files["gif"].getvalue()
 
 
 class Sheet(Figure):
