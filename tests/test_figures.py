@@ -75,7 +75,7 @@ def test_an_animation_begins_with_its_end(kind):
         movie.seek(k)
         shown.append(np.asarray(movie.convert("RGB"))[12, 12].tolist())
         held.append(movie.info["duration"])
-    assert shown == [3 * [17 * k] for k in (8, 0, 2, 4, 6, 8)] and held == [800, 150, 150, 150, 150, 1600]
+    assert shown == [3 * [17 * k] for k in (8, 0, 2, 4, 6, 8)] and held == [800, 150, 150, 150, 150, 150 + 1600]
 
 
 def test_a_diffusion_grid_has_a_row_for_each_sample_and_a_column_for_each_frame():
