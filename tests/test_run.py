@@ -1011,9 +1011,12 @@ def test_a_compiled_network_trains_the_same_weights(images, tmp_path, monkeypatc
 
 
 def test_what_training_sets_for_the_whole_process_is_as_before_in_the_end(images, tmp_path):
-    before = torch.get_float32_matmul_precision()
-    precisions = [torch.get_float32_matmul_precision() for _ in train(TINY, images, tmp_path, "cpu", quiet=True)]
-    assert set(precisions) == {"high"} != {before} and torch.get_float32_matmul_precision() == before
+    def set_now() -> tuple:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+
+    before = set_now()
+    within = [set_now() for _ in train(TINY, images, tmp_path, "cpu", quiet=True)]
+    assert set(within) == {("high", True)} and set_now() == before == ("highest", False)
 
 
 def test_a_denoiser_comes_out_of_a_run(trained_run):

@@ -133,8 +133,9 @@ def train(
     world = processes(device.type)
     run = Run(recipe, images, Path(folder), device, world, after_epoch, after_save, save_minutes, compile, quiet)
     check(run)
-    torch.backends.cudnn.benchmark = True  # all batches have one shape
     with contextlib.ExitStack() as after:
+        after.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+        torch.backends.cudnn.benchmark = True  # all batches have one shape
         after.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("high")  # TF32 on the GPUs that have it
         world.on_first(lambda: after.enter_context(only_process(run.folder)))
