@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwkit.diffusion import predict_x0_eps, q_sample
+from hwkit.language import places
 from hwkit.measure.features import classify, digit_features
 from hwkit.mnist.batches import normalize, to_uint8
 from hwkit.mnist.sources import SAMPLE
@@ -323,3 +324,10 @@ def test_the_waiting_times_are_those_of_the_saved_outputs():
     assert evaluations * free / 60 == pytest.approx(10, abs=1) and evaluations * an_image / 60 == pytest.approx(
         30, abs=3
     )
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-TW.md", "CONTRIBUTING.md", "notebooks/INSTRUCTORS.md"])
+def test_a_command_on_a_page_is_not_cut_by_githubs_width(page):
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```$", (KIT / page).read_text("utf-8"), re.M | re.S)
+    wide = [line for block in blocks for line in block.splitlines() if places(line) > 96]
+    assert blocks and not wide
