@@ -206,6 +206,16 @@ def test_rounding_is_near_and_another_digit_is_not():
     assert [likeness(image, x) for x in (image, rounded, other)] == ["equal", "near", "other"]
 
 
+@pytest.mark.parametrize(
+    ("pixels", "levels", "kind"), [(784, 16, "near"), (39, 17, "near"), (40, 17, "other"), (39, 255, "near")]
+)
+def test_near_is_where_no_more_than_one_pixel_in_twenty_differs_by_more_than_16_levels(pixels, levels, kind):
+    image = np.zeros((3, 28, 28), np.uint8)
+    other = image.copy()
+    other.reshape(3, 784)[1, :pixels] = levels  # one channel is enough
+    assert likeness(image, other) == likeness(other, image) == kind
+
+
 def test_noise_of_another_device_cannot_be_made_again(weights, made):
     told = replace(origin(None, read_manifest(made)), device_noise=True)
     found = again(load_denoiser(weights), told, handed_in(made), 5, "ab" * 32)
@@ -289,6 +299,15 @@ def test_an_edited_line_contradicts_something(change, said):
     lines = read_history(KIT / "data" / "pretrained")
     found = contradictions(edit(lines, **change(lines[9])), facts_of(KIT / "data" / "pretrained"))
     assert found and any(__import__("re").search(said, sentence) for sentence in found), found
+
+
+@pytest.mark.parametrize(("factor", "told"), [(0.75, True), (0.85, False), (1.2, False), (1.3, True)])
+def test_a_loss_may_lie_a_fifth_beside_the_mean_of_its_curve(factor, told):
+    """The last steps of an epoch may be in no point of its curve, so the two means are not quite the same."""
+    lines = read_history(KIT / "data" / "pretrained")
+    mean = np.mean([loss for _, loss in lines[9]["curve"]])
+    found = contradictions(edit(lines, loss=factor * mean), facts_of(KIT / "data" / "pretrained"))
+    assert any("but its curve has" in sentence for sentence in found) == told
 
 
 def test_epochs_that_were_cut_out_and_facts_of_another_epoch_are_told():
