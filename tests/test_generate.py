@@ -417,13 +417,14 @@ def test_bf16_changes_an_image_by_no_more_than_its_rounding(make):
     assert 0 < np.abs(one - other).mean() < 8
 
 
-@pytest.mark.parametrize("slow, expected", [("bf16", "fp32"), ("fp32", "bf16"), (None, "fp32")])
-def test_the_quicker_precision_is_taken_and_fp32_where_they_are_alike(monkeypatch, slow, expected):
+@pytest.mark.parametrize(
+    "seconds, expected", [(2.0, "fp32"), (1.0, "fp32"), (0.95, "fp32"), (0.85, "bf16"), (0.5, "bf16")]
+)
+def test_bf16_is_taken_where_it_is_quicker_by_a_tenth_at_least(monkeypatch, seconds, expected):
     clock, T = [0.0], 30
 
     def denoise(x, t):
-        precision = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
-        clock[0] += 2.0 if precision == slow else 1.0
+        clock[0] += seconds if torch.is_autocast_enabled("cpu") else 1.0
 
     denoise.schedule = linear(T)
     monkeypatch.setattr("hwkit.runs.speed.time.monotonic", lambda: clock[0])
