@@ -50,6 +50,14 @@ def test_each_point_is_the_digit_fid_of_its_own_images(drawn, vivid_checkpoint):
     assert whole.versions["torch"] == str(torch.__version__)
 
 
+def test_another_seed_measures_its_own_images(vivid_checkpoint, tmp_path):
+    point = next(curve(vivid_checkpoint, tmp_path / "c.json", n=4, seed=3)).points[-1]
+    denoise = load_denoiser(vivid_checkpoint)
+    its_own, of_seed_0 = (digit_fid(images(denoise, Sampler("dpm++sde", 10), seed, range(1, 5))) for seed in (3, 0))
+    assert (point.value, point.error) == pytest.approx(its_own, rel=1e-3)
+    assert point.value != pytest.approx(of_seed_0[0], rel=1e-2), "else the seed could be any"
+
+
 def test_it_is_kept_and_read_again(drawn):
     whole, path = drawn
     assert Curve.from_json(read_json(path)) == whole
