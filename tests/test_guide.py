@@ -10,6 +10,8 @@ from conftest import TINY, vivid_unet
 
 from hwkit.diffusion import Guided
 from hwkit.grade import provenance
+from hwkit.measure.curve import curve
+from hwkit.measure.score import digit_fid
 from hwkit.recipe import CPU, ORIGINAL
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import generate, images
@@ -54,6 +56,18 @@ def test_a_guide_whose_time_was_too_short_is_left_out_with_a_sentence(digits, tm
     assert checkpoint.load_denoiser(run).guide is None
     said = capsys.readouterr().out
     assert "saw 96 images" in said and f"delete {run / 'guide'} and run `python -m hwkit guide --run {run}`" in said
+
+
+@pytest.mark.parametrize(("warmup", "kept"), [(12, True), (13, False)])
+def test_a_guide_is_kept_from_the_step_on_at_which_its_learning_rate_has_risen(
+    digits, tmp_path, monkeypatch, warmup, kept
+):
+    """An epoch of 96 digits is twelve steps of 8."""
+    monkeypatch.setattr("hwkit.runs.speed.images_per_second", lambda *_, **__: 1000.0)  # speeds are not the point
+    run = tmp_path / "run"
+    list(train(replace(TINY, epochs=1, minutes=50.0, warmup=warmup), digits, run, device="cpu", quiet=True))
+    train_guide(run, digits, "cpu", quiet=True)
+    assert (checkpoint.load_denoiser(run).guide is not None) == kept
 
 
 @pytest.mark.parametrize("recipe", [CPU, ORIGINAL])
@@ -137,6 +151,20 @@ def test_samples_are_those_of_the_guided_denoiser(vivid):
     expected = ((last.x_t.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     assert torch.equal(images(denoise, SDE, 5, numbers), expected)
     assert not torch.equal(images(denoise, replace(SDE, guidance=1.0), 5, numbers), expected)
+
+
+def test_with_a_guide_the_curve_measures_guided_samples_too(vivid, tmp_path):
+    content = checkpoint.load(vivid)
+    checkpoint.save(vivid, replace(checkpoint.recipe_of(content), T=12), content["weights"], images_seen=96)
+    put_guide(vivid)
+    *_, whole = curve(vivid, tmp_path / "c.json", n=2)
+    names = ["dpm++sde-10", "ddim-10", "unipc-10", "dpm++sde-8 guided 1.3", "dpm++sde-12 guided 1.3"]  # that fit T
+    assert [point.sampler for point in whole.points] == names
+    assert [point.name for point in whole.points if "guided" in point.sampler] == 2 * ["dpm++sde guided"]
+    denoise = checkpoint.load_denoiser(vivid)
+    for weight, same in ((1.3, True), (1.0, False)):
+        made = images(denoise, Sampler("dpm++sde", 8, guidance=weight), 0, (1, 2))
+        assert (whole.points[3].value == pytest.approx(digit_fid(made)[0], rel=1e-3)) == same
 
 
 # Manifests
