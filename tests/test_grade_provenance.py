@@ -222,6 +222,14 @@ def test_noise_of_another_device_cannot_be_made_again(weights, made):
     assert found.share is None and "another device" in found.trouble
 
 
+def test_where_no_noise_is_drawn_the_device_is_no_excuse(weights, tmp_path):
+    generate(weights, tmp_path / "made", 4, Sampler("ddim", 3), device_noise=True, progress=False)
+    told, pictures = origin(None, read_manifest(tmp_path / "made")), handed_in(tmp_path / "made")
+    assert told.device_noise
+    assert again(load_denoiser(weights), told, pictures, 4, "ab" * 32).equal == 4
+    assert again(load_denoiser(weights), replace(told, seed=1), pictures, 4, "ab" * 32).other == 4
+
+
 @pytest.mark.parametrize(
     "made_by",
     [
