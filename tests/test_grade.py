@@ -19,6 +19,7 @@ import make_class
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, vivid_unet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_class import KITS, RUBRIC, papers, put, synthetic
@@ -44,6 +45,7 @@ from hwkit.grade.submission import Part, Submission, Task, Traces
 from hwkit.measure.check import Row
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs import checkpoint
+from hwkit.runs.generate import generate, images
 from hwkit.sampling import Sampler
 
 # Points as a person gives them by the rubric. B01 has all. B02 lacks 5 images: 10 for their number, 4 for the names; it
@@ -302,6 +304,28 @@ def test_a_changed_submission_is_examined_anew_and_no_other(few, tmp_path, in_pr
     assert {name: after[name] for name in ("ann", "cid")} == {name: before[name] for name in ("ann", "cid")}
 
 
+@pytest.mark.parametrize("what", ["the kit's weights", "the seeds", "the training images", "the reference", "nothing"])
+def test_who_was_examined_beside_something_else_is_examined_anew(what, few, tmp_path, bench):
+    """By the content of the files: a path says nothing of it."""
+    kit, seeds = tmp_path / "kit.pt", tmp_path / "seeds.txt"
+    kit.write_bytes(b"old")
+    seeds.write_text("1 2 3")
+    own, state = replace(bench.settings, kit=str(kit), seeds=str(seeds)), tmp_path / "state"
+    found = [Entry(name, name, few / name) for name in ("ann", "bob", "cid")]
+    todo = grading.pending(found, own, bench, state)
+    assert [job.entry.id for job in todo] == ["ann", "bob", "cid"]
+    for job in todo:
+        keep(state, Submission(id=job.entry.id, key=job.key), Traces.none())
+    name, train = bench.train
+    if what == "the kit's weights":
+        kit.write_bytes(b"new")
+    elif what == "the seeds":
+        seeds.write_text("1 2 4")
+    beside = Bench(own, (name, 255 - train)) if what == "the training images" else bench
+    todo = grading.pending(found, own, beside, state, "aa" if what == "the reference" else "")
+    assert len(todo) == (0 if what == "nothing" else 3)
+
+
 def test_an_interrupted_grading_goes_on_where_it_was(few, tmp_path, in_process, monkeypatch):
     lines = grade(few, tmp_path / "out", rubric=few.parent / "rubric.toml")
     examined = grading.examined
@@ -521,6 +545,15 @@ def test_a_good_one_is_found_wherever_its_images_lie(tmp_path, bench):
         assert found.images == 10 and found.problems == ()
         assert [row.what for row in found.rows if not row.passed] == [], place
         assert found.report.fault == "" and not any(part.fault for part in found.grids.values())
+
+
+def test_which_images_are_made_again_depends_on_the_secret_of_the_class(tmp_path, bench, vivid_checkpoint):
+    """By what was handed in alone a student could pack images of another origin until only good ones are drawn."""
+    generate(vivid_checkpoint, tmp_path / "generate", 3, Sampler("ddim", 2), progress=False)
+    shutil.copy(vivid_checkpoint, tmp_path)
+    shutil.move(tmp_path / "generate.json", tmp_path / "generate")
+    one, other = (look(tmp_path, Bench(replace(bench.settings, secret=word), bench.train)).again for word in "ab")
+    assert one.share == other.share == 1 and len(one.numbers) == 2 and one.numbers != other.numbers
 
 
 @pytest.mark.parametrize("harm", ["pixels", "bytes", "none", "text", "link"])
@@ -804,6 +837,31 @@ def test_images_of_the_kits_weights_are_found_under_likely_seeds_that_nobody_nam
     found, _ = examine(Entry(student, "x", tmp_path), kits)
     ((said, pictures, kind),) = found.known
     assert kind == "kit's images" and f"seed {seed}) are in it" in said and len(pictures) == 4
+
+
+def test_weights_that_went_on_from_the_kits_are_told_and_others_are_not(bench, tmp_path):
+    """A few more steps of training make all numbers others, and the hash with them."""
+    recipe = replace(TINY, T=60)
+    own, others = (vivid_unet(recipe.model, seed).state_dict() for seed in (0, 9))
+    near = {name: 1.25 * tensor for name, tensor in own.items()}
+    checkpoint.save(tmp_path / "kit.pt", recipe, own)
+    kit, known = Bench(replace(bench.settings, kit=str(tmp_path / "kit.pt")), bench.train), {}
+    for name, weights in (("own", own), ("near", near), ("others", others)):
+        checkpoint.save(tmp_path / name / "ema_latest.pt", recipe, weights)
+        known[name] = [text for text, _, kind in look(tmp_path / name, kit).known if kind == "kit's weights"]
+    assert known["own"] == ["The weights are those that come with the kit."] and known["others"] == []
+    assert "the difference has 25.0% of the length" in known["near"][0]
+
+
+def test_images_of_the_kits_weights_are_made_anew_when_those_change(bench, vivid_checkpoint, tmp_path):
+    """A new version of the kit comes with other weights, and the folder of the last grading is still there."""
+    weights, sampler = tmp_path / "kit.pt", Sampler("ddim", 3)
+    recipe = checkpoint.recipe_of(checkpoint.load(vivid_checkpoint))
+    for seed in (1, 2):
+        checkpoint.save(weights, recipe, vivid_unet(recipe.model, seed).state_dict())
+        kits = Bench(replace(bench.settings, kit=str(weights), cache=str(tmp_path)), bench.train)
+        expected = images(checkpoint.load_denoiser(weights), sampler, 5, [1, 10])
+        assert np.array_equal(kits.kits_images(sampler, 5, 2), expected)
 
 
 def test_the_last_digits_of_a_student_number_are_likely_seeds():
