@@ -76,6 +76,14 @@ def tiny(monkeypatch):
     monkeypatch.setenv("PATH", "")
 
 
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """No measuring of speeds but in the tests of `report`, which do all that training and sampling do."""
+    if "report" not in request.node.name:
+        monkeypatch.setattr("hwkit.runs.speed.images_per_second", lambda *_, **__: 1000.0)
+        monkeypatch.setattr("hwkit.runs.generate.quickest_precision", lambda *_: "fp32")
+
+
 @pytest.fixture
 def run(trained_run, tmp_path) -> Path:
     """A copy of the trained run, to do damage to."""
