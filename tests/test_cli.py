@@ -782,7 +782,7 @@ sys.exit(main(sys.argv[2:]))
 def test_starting_over_leaves_a_run_that_another_process_is_training(refusal, digits_npz, tmp_path, monkeypatch):
     monkeypatch.setattr(hwkit.files, "WAIT_FOR_LOCK", 0.2)
     run = tmp_path / "run"
-    command = ["train", "smoke", "--epochs", "100000", "--source", str(digits_npz), "--run", str(run)]
+    command = [*TRAIN[:-2], "--epochs", "100000", "--source", str(digits_npz), "--run", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", FENCED, tmp_path / "data", *command], cwd=KIT, env=environment

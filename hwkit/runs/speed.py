@@ -12,6 +12,7 @@ from hwkit.recipe import Recipe
 from hwkit.training import State, autocast, new_state, training_step
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+STEPS, SECONDS = 5, 5.0  # of training in a setting, at most, by which its speed is measured
 
 
 class Setting(NamedTuple):
@@ -62,7 +63,7 @@ def quickest(
     best, most = settings[0], 0.0
     for setting in settings:
         # A setting that has not done its steps in the time of the quickest so far is slower, and not waited for.
-        seconds = min(5.0, 10 * batch_of(recipe, device) / most) if most else 5.0
+        seconds = min(SECONDS, STEPS * batch_of(recipe, device) / most) if most else SECONDS
         speed = images_per_second(recipe, device, setting, compile, seconds)
         if speed > most:
             best, most = setting, speed
@@ -75,9 +76,9 @@ def batch_of(recipe: Recipe, device: torch.device) -> int:
 
 
 def images_per_second(
-    recipe: Recipe, device: torch.device, setting: Setting, compile: bool, seconds: float = 5.0
+    recipe: Recipe, device: torch.device, setting: Setting, compile: bool, seconds: float = SECONDS
 ) -> float:
-    """Training speed of a network of its own: two steps to warm up, then ten, or as many as begin within `seconds`.
+    """Training speed of a network of its own: two steps to warm up, then STEPS, or those that begin within `seconds`.
 
     (A CPU that only emulates bf16 takes seconds for a single step.)
     """
@@ -87,7 +88,7 @@ def images_per_second(
     state.part = slice(count)
     x_0 = torch.zeros(count, 3, 28, 28, device=device)
     started, done = time.monotonic(), -2
-    while done < 1 or (done < 10 and time.monotonic() - started < seconds):
+    while done < 1 or (done < STEPS and time.monotonic() - started < seconds):
         if done == 0:
             started = time.monotonic()
         training_step(state, recipe, x_0, alpha_bar, progress=0.0).item()  # reading it waits for a GPU
