@@ -60,20 +60,23 @@ def follow(row: Row, folder: Path) -> None:
         exec(code, {"Image": Image, "np": np, "path": path})
 
 
+def failing_to_advice(folder: Path, n: int) -> list[Row]:
+    """The rows that fail, up to the first whose advice holds a line: those after it are not waited for."""
+    failed = []
+    for row in rows(folder, n):
+        if row.passed is False:
+            failed.append(row)
+            if ": " in row.mend:
+                break
+    return failed
+
+
 def mended(folder: Path, n: int, rounds: int = 3) -> np.ndarray:
     """The grey pictures, once the first advice that holds a line was followed, over and over, until all passes."""
-    failed = [None]
-    while failed:
-        failed = []
-        for row in rows(folder, n):  # the rows after an advice that is followed are not waited for
-            if row.passed is False:
-                failed.append(row)
-                if ": " in row.mend:
-                    break
-        if failed:
-            assert rounds and ": " in failed[-1].mend, failed
-            follow(failed[-1], folder)
-            rounds -= 1
+    while failed := failing_to_advice(folder, n):
+        assert rounds and ": " in failed[-1].mend, failed
+        follow(failed[-1], folder)
+        rounds -= 1
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     assert all(picture.shape == (28, 28, 3) and np.ptp(picture, axis=2).max() == 0 for picture in pictures)
     return np.stack(pictures)[..., 0]
