@@ -26,8 +26,9 @@ REF ?= main
 OPTIONS = --n $(N) $(if $(TRAIN),--from-scratch) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
-# The tests on all cores, file by file, in the order of tests/conftest.py.
-pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# The tests on all cores, file by file, in the order of tests/conftest.py. nbval, which takes seconds to load in each
+# process, is left to the tests that start it.
+pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:nbval
 
 # What is killed at random moments, several processes on one run, files damaged in every way.
 CRASH := $(addprefix tests/test_,crash.py processes.py parsers.py)

@@ -4,6 +4,7 @@ import shutil
 import struct
 import warnings
 import zlib
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -59,11 +60,22 @@ def follow(row: Row, folder: Path) -> None:
         exec(code, {"Image": Image, "np": np, "path": path})
 
 
+def failing_to_advice(folder: Path, n: int) -> list[Row]:
+    """The rows that fail, up to the first whose advice holds a line: those after it are not waited for."""
+    failed = []
+    for row in rows(folder, n):
+        if row.passed is False:
+            failed.append(row)
+            if ": " in row.mend:
+                break
+    return failed
+
+
 def mended(folder: Path, n: int, rounds: int = 3) -> np.ndarray:
     """The grey pictures, once the first advice that holds a line was followed, over and over, until all passes."""
-    while advice := [row for row in rows(folder, n) if row.passed is False]:
-        assert rounds, advice
-        follow(next(row for row in advice if ": " in row.mend), folder)
+    while failed := failing_to_advice(folder, n):
+        assert rounds and ": " in failed[-1].mend, failed
+        follow(failed[-1], folder)
         rounds -= 1
     pictures = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
     assert all(picture.shape == (28, 28, 3) and np.ptp(picture, axis=2).max() == 0 for picture in pictures)
@@ -405,10 +417,16 @@ def test_turned_digits_are_turned_back(tmp_path, n, quarters, mirror):
     assert np.array_equal(mended(folder, n), TEST[:n])
 
 
+@cache
+def moved_digits() -> tuple[np.ndarray, np.ndarray]:
+    """All digits in nine places each, and what the classifier takes them for."""
+    moved = np.concatenate([np.roll(TEST, (i, j), axis=(1, 2)) for i in (0, 1, -1) for j in (0, 1, -1)])
+    return moved, classify(digit_features(moved))
+
+
 def some(counts: dict[int, int], spots: int = 0) -> np.ndarray:
     """So many of each digit that are named, moved a little, and so many pictures of noise."""
-    moved = np.concatenate([np.roll(TEST, (i, j), axis=(1, 2)) for i in (0, 1, -1) for j in (0, 1, -1)])
-    labels = classify(digit_features(moved[:, None].repeat(3, 1)))
+    moved, labels = moved_digits()
     return np.concatenate([*(moved[labels == digit][:n] for digit, n in counts.items()), SPOTS[:spots]])
 
 

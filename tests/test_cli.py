@@ -76,6 +76,14 @@ def tiny(monkeypatch):
     monkeypatch.setenv("PATH", "")
 
 
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """No measuring of speeds but in the tests of `report`, which do all that training and sampling do."""
+    if "report" not in request.node.name:
+        monkeypatch.setattr("hwkit.runs.speed.images_per_second", lambda *_, **__: 1000.0)
+        monkeypatch.setattr("hwkit.runs.generate.quickest_precision", lambda *_: "fp32")
+
+
 @pytest.fixture
 def run(trained_run, tmp_path) -> Path:
     """A copy of the trained run, to do damage to."""
@@ -775,7 +783,7 @@ sys.exit(main(sys.argv[2:]))
 def test_starting_over_leaves_a_run_that_another_process_is_training(refusal, digits_npz, tmp_path, monkeypatch):
     monkeypatch.setattr(hwkit.files, "WAIT_FOR_LOCK", 0.2)
     run = tmp_path / "run"
-    command = ["train", "smoke", "--epochs", "100000", "--source", str(digits_npz), "--run", str(run)]
+    command = [*TRAIN[:-2], "--epochs", "100000", "--source", str(digits_npz), "--run", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", FENCED, tmp_path / "data", *command], cwd=KIT, env=environment
