@@ -293,12 +293,12 @@ def weights(torch_home, monkeypatch) -> Path:
 def test_statistics_equal_those_of_the_command_pytorch_fid(torch_home, sample, tmp_path, monkeypatch):
     """`python -m pytorch_fid --save-stats` in its own process; then the distance of what it wrote to darker images."""
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
-    folder = folder_of(sample.images[:4], tmp_path / "a")
+    folder = folder_of(sample.images[:6], tmp_path / "a")
     command = [sys.executable, "-m", "pytorch_fid", "--save-stats", "--num-workers", "0", "--device", "cpu"]
     subprocess.run([*command, str(folder), str(tmp_path / "a.npz")], check=True, capture_output=True)
     theirs = read_statistics(tmp_path / "a.npz", 2048)
     features = InceptionFeatures(device="cpu")(torch.cat([load_folder(folder), load_folder(folder) // 2]))
-    ours, darker = statistics(features[:4]), features[4:]
+    ours, darker = statistics(features[:6]), features[6:]
     for mine, yours in zip(ours, theirs, strict=True):
         assert np.abs(mine - yours).max() < 1e-5 * np.abs(yours).max()
     kept = slice(None, None, 16)  # of the features, as the root of a 2048 × 2048 matrix takes a while
@@ -310,7 +310,7 @@ def test_statistics_equal_those_of_the_command_pytorch_fid(torch_home, sample, t
 
 def test_the_kit_runs_that_command_with_the_weights_that_are_named(weights, sample, tmp_path, monkeypatch):
     monkeypatch.setenv("HWKIT_INCEPTION", str(weights))
-    folder = folder_of(sample.images[:3], tmp_path / "a")
+    folder = folder_of(sample.images[:6], tmp_path / "a")
     command, output = pytorch_fid("--save-stats", folder, tmp_path / "a.npz")
     assert command.endswith(f"--save-stats {folder} {tmp_path / 'a.npz'}") and "Saving statistics" in output
     theirs = read_statistics(tmp_path / "a.npz", 2048)

@@ -46,7 +46,7 @@ def test_the_network_as_onnx_says_what_it_says_in_pytorch(config):
 
 def test_a_graph_without_weights_takes_those_of_any_network_of_its_shape():
     """As the page does: all weights as one block of float32, in the order that the graph wants; alike ones too."""
-    config = UNetConfig(base=16, multipliers=(1,))
+    config = UNetConfig(base=16)
     graph, tensors = without_weights(vivid_unet(config), unet_inputs(vivid_unet(config)), "output")
     assert len(graph) < 200_000 and str(Path.cwd()).encode() not in graph and b"site-packages" not in graph
     model = vivid_unet(config, seed=5).eval()  # its group norms are all ones
