@@ -25,7 +25,7 @@ from jupytext.combine import combine_inputs_with_outputs
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE / "pictures"
-DIGITS = HERE.parent / "data" / "mnist_sample.npz"  # the 5,000 that come with the kit
+SAMPLE = HERE.parent / "data" / "mnist_sample.npz"  # the 5,000 that come with the kit
 BEFORE = ".before-sync"  # in the name of a file that was replaced
 WIDGET = "application/vnd.jupyter.widget-view+json"
 METADATA = {
@@ -33,10 +33,10 @@ METADATA = {
     "language_info": {"name": "python"},
     "jupytext": {"formats": "ipynb,py:percent"},
 }
-SMALL = {  # parameters with which every cell runs, in seconds; what is drawn then are no digits. FOLDER: that of the copies
+SMALL = {  # parameters with which every cell runs, in seconds; what is drawn then are no digits
     "00_toy": {"STEPS": 60, "POINTS": 200, "SEEDS": 1},
-    "01_data": {"SOURCE": "FOLDER/digits.npz"},
-    "02_training": {"RECIPE": "smoke", "SOURCE": "FOLDER/digits.npz", "STEPS": 30, "BASE": 16, "SEEDS": 1, "SAMPLES": 16},
+    "01_data": {"SOURCE": "sample"},
+    "02_training": {"RECIPE": "smoke", "SOURCE": "sample", "STEPS": 30, "BASE": 16, "SEEDS": 1, "SAMPLES": 16},
     "03_sampling": {"RUN": "smoke", "IMAGES": 100, "COMPARE": 60},
     "04_visualization": {"RUN": "smoke", "SAMPLES": 6, "DPI": 60},
     "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},
@@ -151,16 +151,18 @@ def execute_chinese(names: list[str]) -> None:
 def smoke(folder: Path) -> None:
     """Copies every .ipynb; after its parameters comes a cell with small ones (as papermill injects them).
 
-    Beside them stand a thousand digits, which the copies take for MNIST.
+    Where SMALL names the sample, they read every fifth digit of it, which stand beside them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with np.load(DIGITS) as sample:
-        np.savez(folder / "digits.npz", **{name: sample[name][::5] for name in ("images", "labels")})
+    digits = folder.resolve() / "digits.npz"
+    digits.parent.mkdir(parents=True, exist_ok=True)
+    with np.load(SAMPLE) as sample:
+        np.savez(digits, **{name: sample[name][::5] for name in ("images", "labels")})
     for source in sources():
         values, target = SMALL[called(source)], folder / f"{called(source)}.ipynb"
+        values = {key: str(digits) if value == "sample" else value for key, value in values.items()}
         notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
         (place,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
-        code = "\n".join(f"{key} = {value!r}" for key, value in values.items()).replace("FOLDER", str(folder.resolve()))
+        code = "\n".join(f"{key} = {value!r}" for key, value in values.items())
         injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
         notebook.cells.insert(place + 1, injected)
         target.parent.mkdir(parents=True, exist_ok=True)
