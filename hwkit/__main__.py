@@ -398,10 +398,12 @@ def main(arguments: list[str] | None = None) -> int:
     name, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):  # Windows' code pages lack some of our signs
         getattr(stream, "reconfigure", dict)(errors="replace")
+    if name == "help":  # help train
+        name, *words = [words[0], "--help"] if words else ["--help"]
     try:
         language()  # where HWKIT_LANG names one that is not spoken, that is said first
         with contextlib.redirect_stdout(sys.stdout if os.environ.get("RANK", "0") == "0" else open(os.devnull, "w")):
-            if name not in ("--version", "-h", "--help", "help"):
+            if name not in ("--version", "-h", "--help"):
                 return call(one_of(name, COMMANDS, "command"), words) or 0
         print(f"hwkit {__version__}")
         for command, function in COMMANDS.items() if name != "--version" else ():

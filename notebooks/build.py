@@ -151,7 +151,7 @@ def execute_chinese(names: list[str]) -> None:
 def smoke(folder: Path) -> None:
     """Copies every .ipynb; after its parameters comes a cell with small ones (as papermill injects them).
 
-    Where SMALL names the sample, they read every fifth digit of it, which stand beside them.
+    Where SMALL names the sample, they read every fifth of its digits, from a file that is put beside them.
     """
     digits = folder.resolve() / "digits.npz"
     digits.parent.mkdir(parents=True, exist_ok=True)

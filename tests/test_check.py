@@ -298,6 +298,14 @@ def test_a_misspelt_folder_is_asked_after(folder):
     assert row.mend == f"did you mean {folder}?"
 
 
+@pytest.mark.parametrize("name", ["generate.json", "generate.zip"])
+def test_what_is_no_folder_is_not_meant(tmp_path, name):
+    """The manifest stands beside a folder of images, and its .zip on Drive."""
+    (tmp_path / name).write_text("{}")
+    (row,) = rows(tmp_path / "generate", N)
+    assert "must be unpacked" in row.mend and "did you mean" not in row.mend
+
+
 def test_numbers_that_make_no_sense(folder):
     for n in (0, -1, 100_000):
         with pytest.raises(ValueError, match=f"--n is {n},"):

@@ -118,7 +118,9 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load(tmp_path)
     (tmp_path / "evening").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"none\.pt: did you mean {tmp_path / 'evening'}\?"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"none\.pt: did you mean {tmp_path / 'evening'}\? `python -m hwkit train`"
+    ):
         load(tmp_path / "evning" / "none.pt")
 
 

@@ -145,6 +145,17 @@ def test_the_list_of_commands_is_whole(capsys, word):
     assert sorted(listed) == sorted(COMMANDS)
 
 
+def test_help_of_a_command_is_its_own(capsys):
+    shown = []
+    for words in (["help", "train"], ["train", "--help"]):
+        try:
+            main(words)
+        except SystemExit as end:
+            assert not end.code
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and "--minutes" in shown[0]
+
+
 @pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["train", recipe] for recipe in RECIPES], ids=" ".join)
 def test_help_speaks_of_values_and_gives_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:

@@ -358,3 +358,10 @@ def test_the_home_folder_is_the_home_folder(monkeypatch, tmp_path):
     for unset in ("", None):
         monkeypatch.setenv("HWKIT_RUNS", "") if unset == "" else monkeypatch.delenv("HWKIT_RUNS")
         assert runs() == Path("runs")
+
+
+def test_a_file_where_a_folder_stands_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError, match=r"page\.html was not written: that is a folder, not a file: choose another path"):
+        write_text(tmp_path / "page.html", "<p>")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

@@ -611,9 +611,15 @@ def test_the_line_for_a_csv_makes_mnist_of_it(digits, tmp_path):
     tables = [(rows, ["label", *pixels]), (rows[:, 1:], pixels)]  # Kaggle's train.csv and test.csv
     tables += [(np.roll(rows, -1, axis=1), [*pixels, "class"]), (rows, []), (rows / 2, [])]  # OpenML's; without names
     tables[-1][0][:, 1:] *= 2 / 255
-    for table, names in tables:
+    tables += [
+        (rows, [*map(str, range(785))]),
+        (np.hstack([np.arange(96)[:, None], rows]), ["", *map(str, range(785))]),
+    ]
+    tables += [(rows.astype(float), [])]  # as NumPy writes them by itself
+    for k, (table, names) in enumerate(tables):
         names = {"header": ",".join(names), "comments": ""} if names else {}
-        np.savetxt(path, table, "%g" if table.dtype.kind == "f" else "%d", delimiter=",", **names)
+        fmt = "%.18e" if k == len(tables) - 1 else "%g" if table.dtype.kind == "f" else "%d"
+        np.savetxt(path, table, fmt, delimiter=",", **names)
         with pytest.raises(ValueError) as refusal:
             read_source(tmp_path / "mnist_train.csv")
         exec(advice(refusal, made), {"np": np, "path": path})
@@ -1192,7 +1198,23 @@ def test_a_sheet_of_many_digits_is_not_resized(digits, gap, side):
     """With a gap as torchvision's `save_image` draws it."""
     cells = np.pad(digits[: side**2, 0].numpy(), ((0, 0), (gap, 0), (gap, 0))).reshape(side, side, gap + 28, gap + 28)
     sheet = np.pad(cells.transpose(0, 2, 1, 3).reshape(side * (28 + gap), -1), ((0, gap), (0, gap)))
-    assert "many pictures" in mend(Image.fromarray(sheet)) and "resize" not in mend(Image.fromarray(sheet))
+    assert "many images" in mend(Image.fromarray(sheet)) and "resize" not in mend(Image.fromarray(sheet))
+
+
+def test_a_strip_and_a_sheet_whose_last_row_is_short_are_not_resized(digits):
+    strip = digits[:8, 0].numpy().transpose(1, 0, 2).reshape(28, -1)
+    cells = np.pad(digits[:16, 0].numpy(), ((0, 0), (2, 0), (2, 0)))
+    cells[10:] = 0
+    for sheet in (strip, cells.reshape(2, 8, 30, 30).transpose(0, 2, 1, 3).reshape(60, 240)):
+        assert "many images" in mend(Image.fromarray(sheet))
+
+
+def test_a_lone_digit_is_no_sheet_however_tightly_it_was_cut(digits):
+    for digit in digits[:, 0].numpy():
+        rows, columns = (np.flatnonzero(digit.any(axis)) for axis in (1, 0))
+        tight = Image.fromarray(digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        for drawn in (tight.resize((64, 64), Image.BILINEAR), Image.fromarray(digit).resize((64, 64), Image.LANCZOS)):
+            assert "resize((28, 28)" in mend(drawn)
 
 
 def test_what_has_no_border_is_not_cut(digits):

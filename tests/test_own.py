@@ -12,7 +12,8 @@ from conftest import TINY, vivid_unet
 from PIL import Image
 
 from hwkit import diffusion, recipe, sampling, training, unet
-from hwkit.course.own import PLACES, own
+from hwkit.course.own import PLACES, own, step_by
+from hwkit.mnist.batches import normalize
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import OWN, load
 from hwkit.runs.generate import generate, read_manifest
@@ -213,3 +214,15 @@ def test_the_way_through_two_levels_does_not_fit_three(digits, tmp_path):
     three = replace(RECIPE, model=UNetConfig(base=16, multipliers=(1, 2, 2)))
     with pytest.raises(ValueError, match="knows two levels, but this network has 3"), own(written("unet_forward")):
         next(train(three, digits, tmp_path / "run", device="cpu", quiet=True))
+
+
+def test_ones_own_update_is_given_losses_in_fp32_where_those_of_fp16_would_be_scaled(digits):
+    losses, alpha_bar = {}, RECIPE.make_schedule().alpha_bar.float()
+    for step in (step_by(forms.update_with_zero_grad_last), training.training_step):
+        for precision in ("fp32", "fp16"):
+            state = training.new_state(RECIPE, "cpu", precision)
+            state.model.load_state_dict(vivid_unet(RECIPE.model).state_dict())
+            x_0 = normalize(digits[: RECIPE.batch_size].expand(-1, 3, -1, -1))
+            losses[step, precision] = step(state, RECIPE, x_0, alpha_bar, 0.0).item()
+    own_fp32, own_fp16, fp32, fp16 = losses.values()
+    assert own_fp32 == own_fp16 == fp32 != fp16

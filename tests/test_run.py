@@ -970,13 +970,14 @@ def test_a_precision_that_is_asked_for_is_not_discussed(device, precision):
 def test_auto_takes_the_quickest_setting(images, tmp_path, monkeypatch):
     """By a clock on which steps of one precision are slow."""
     for slow, quick in ((torch.bfloat16, "fp32"), (torch.float32, "bf16")):
-        now, dtypes = [0.0], []
+        now, dtypes, slow_steps = [0.0], [], [0]
 
         def slower(module, inputs, output, slow=slow, now=now, dtypes=dtypes):
             if isinstance(module, torch.nn.Conv2d) and output.shape[1] == 16 and not dtypes:
                 dtypes.append(output.dtype)
 
-        def step_taken(optimizer, *_, slow=slow, now=now, dtypes=dtypes):
+        def step_taken(optimizer, *_, slow=slow, now=now, dtypes=dtypes, slow_steps=slow_steps):
+            slow_steps[0] += dtypes[:1] == [slow]
             now[0] += 0.01 + 0.09 * (dtypes[:1] == [slow])
             dtypes.clear()
 
@@ -990,6 +991,8 @@ def test_auto_takes_the_quickest_setting(images, tmp_path, monkeypatch):
         for hook in hooks:
             hook.remove()
         assert load(tmp_path / quick / "latest.pt")["resume"]["setting"] == [quick, "channels_last"]
+        if quick == "fp32":  # it is tried first; of the slow one two steps to warm up and one are enough
+            assert slow_steps == [3]
 
 
 def test_a_compiled_network_trains_the_same_weights(images, tmp_path, monkeypatch, undisturbed):

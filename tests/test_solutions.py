@@ -1,6 +1,6 @@
 """The exercises of the notebooks: each has a hint that gives nothing away, and a worked answer that was run.
 
-That the answers run is nbval's part of `make test`.
+That the answers run is `test_nbval_solutions.py`.
 """
 
 import ast

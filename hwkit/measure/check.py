@@ -86,7 +86,7 @@ def rows(
     if not folder.is_dir():
         text = "{folder} is a file" if folder.exists() else "there is no {folder}"
         way = say("name the folder that holds the images; a .zip must be unpacked first")
-        if near := None if folder.exists() else meant(folder):
+        if not folder.exists() and (near := meant(folder)) and near.is_dir():
             way = say("did you mean {near}?", near=near)
         yield Row(say("folder"), False, say(text, folder=folder), way, "folder")
         return

@@ -32,12 +32,13 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ".npz": marked("hwkit.mnist.sources.read_source(path, whole=True).images reads it"),
     ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
     ".csv": marked(
-        "make an .npz: named = any(map(str.isalpha, open(path).readline())); "
+        "make an .npz: first = open(path).readline(); "
+        'named = ",700,701," in first or bool(set(first) - set("0123456789.,+-e \\n")); '
         'x = np.loadtxt(path, "f4", delimiter=",", skiprows=int(named)); '
-        'np.savez("m.npz", images=x[:, :784] if x[:, -1].any() else x[:, -784:])'
+        'np.savez("m.npz", images=x[:, -784:] if np.ptp(x[:, 0]) else x[:, :784])'
     ),
     ".pkl .pickle": marked(
-        "a pickle can run code, so only if you trust its origin make an .npz: "
+        "a pickle can run code, so only if you trust its origin, and if it holds three pairs, make an .npz: "
         '(x, _), *_, (t, _) = pickle.load(open(path, "rb"), encoding="latin1"); '
         'np.savez("m.npz", x_train=x, x_test=t)'
     ),
@@ -205,21 +206,18 @@ def _fit(image: Image.Image) -> tuple[str, str]:
     edge, frame = (image.width - SIDE) // 2, np.ones(levels.shape, bool)
     frame[edge : edge + SIDE, edge : edge + SIDE] = False
     even = edge > 0 and image.size == (SIDE + 2 * edge, SIDE + 2 * edge)
-    high, wide = (side // 4 for side in ink.shape)
-    corners = (
-        ink[rows, columns] for rows in (np.s_[:high], np.s_[-high:]) for columns in (np.s_[:wide], np.s_[-wide:])
-    )
+    # Between the digits of a sheet lie empty columns and empty rows, and in a strip it is long.
+    runs = [np.count_nonzero(np.diff((ink > 64).any(axis).astype(int), prepend=0) == 1) for axis in (0, 1)]
+    strip = min(image.size) >= SIDE and max(image.size) >= 4 * min(image.size)
     if even and not ink[frame].any() and ink[edge, edge]:  # a frame of another colour than the ground
         left = top = edge
-    elif min(image.size) >= 2 * SIDE and all(
-        (corner > 64).any() for corner in corners
-    ):  # a lone digit leaves some empty
-        return say("these show many pictures, or a figure; save the 28×28 pixels of each picture alone"), ""
+    elif strip or (min(image.size) >= 2 * SIDE and min(runs) >= 2):
+        return say("these files show many images each, or a figure; save the 28×28 pixels of each image alone"), ""
     elif abs(length - 20) >= abs(length - 20 * max(image.size) / SIDE):  # MNIST's digits are 20 pixels long
         return say("resize these"), ".resize((28, 28), Image.LANCZOS)"
-    what = (
-        say("cut off {left} pixels on each side", left=left) if even and left == edge else say("cut out 28×28 pixels")
-    )
+    what = say("cut out 28×28 pixels")
+    if even and left == top == edge:
+        what = say("cut off {left} pixels on each side", left=left)
     return what, f".crop({(left, top, left + SIDE, top + SIDE)})"
 
 

@@ -78,8 +78,8 @@ def load(path: Path | str) -> dict:
         path = best_of(path)
     if not path.is_file():
         text = "There is no checkpoint {path}: `python -m hwkit train` makes one."
-        if near := meant(path):
-            text = "There is no checkpoint {path}: did you mean {near}?"
+        if not path.exists() and (near := meant(path)):
+            text = "There is no checkpoint {path}: did you mean {near}? `python -m hwkit train` makes one."
         raise FileNotFoundError(say(text, path=path, near=near))
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, BEFORE):

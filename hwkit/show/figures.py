@@ -115,8 +115,9 @@ def tile(images: Tensor | np.ndarray, columns: int, gap: int = 2, background: in
 def animation(pictures: Sequence[np.ndarray], scale: int = 4) -> tuple[bytes, bytes]:
     """Every second picture, uint8 (H, W, 3), `scale` times as large, as the bytes of an animated PNG and of a GIF.
 
-    The last one also comes first, for programs that show no other. Both play three times. One palette for all, of 16
-    greys and 24 colours of the picture in the middle, keeps them small.
+    The last one also comes first, for programs that show no other. The PNG plays three times; how often a GIF does,
+    programs count differently. One palette for all, of 16 greys and 24 colours of the picture in the middle, keeps them
+    small.
     """
     colours = Image.fromarray(pictures[len(pictures) // 2]).quantize(24).getpalette()[:72]
     palette = Image.new("P", (1, 1))
