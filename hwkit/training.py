@@ -97,15 +97,11 @@ def training_step(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor, 
 
 
 def step_loss(state: State, recipe: Recipe, x_0: Tensor, alpha_bar: Tensor) -> Tensor:
-    """This step's loss of x_0 (B, 3, 28, 28), this process's part of the batch, as a scalar.
-
-    It is weighed by B · processes / batch size, as parts may differ by an image: so the mean over the processes is that
-    over the batch.
-    """
+    """This step's loss of x_0, a scalar, weighed so that its mean over the processes is that over the batch."""
     t, eps = (drawn[state.part] for drawn in draw(recipe, state.step, x_0))
     with autocast(x_0.device, state.precision):
         loss = diffusion_loss(state.forward, x_0, t, eps, alpha_bar, recipe.prediction, recipe.weighting)
-    return loss * (len(x_0) * state.processes / recipe.batch_size)
+    return loss * (len(x_0) * state.processes / recipe.batch_size)  # parts may differ by an image
 
 
 def draw(recipe: Recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
     ".csv": marked(
         "make an .npz: first = open(path).readline(); "
-        'named = ",700,701," in first or bool(set(first) - set("0123456789.,+-e \\n")); '
+        'named = any((",700,701," in first, set(first) - set("0123456789.,+-e \\n"))); '
         'x = np.loadtxt(path, "f4", delimiter=",", skiprows=int(named)); '
         'np.savez("m.npz", images=x[:, -784:] if np.ptp(x[:, 0]) else x[:, :784])'
     ),
