@@ -2,8 +2,8 @@
 # make lab         JupyterLab, in notebooks/
 # make figures     the figures of the run trained last
 # make test        the tests, and the notebooks in a small size; beyond them make test-crash (kills, several processes,
-#                  damaged files), test-course (grading, doctor, an evening on Colab, worked answers), test-colab
-#                  (Colab's branch and versions), test-browser (the slider) and test-page
+#                  damaged files), test-course (grading, doctor, self-check, an evening on Colab, worked answers),
+#                  test-colab (Colab's branch and versions), test-browser (the slider) and test-page
 # make page        the page on which the network runs, in site/, and a server for it on this machine
 # make soak        kills training, sampling and data preparation 25 times, and compares
 # make bench       speed and memory beside other kits; make bench-long: quality after equal time
@@ -33,9 +33,8 @@ pytest = OMP_NUM_THREADS=1 $(1)/python -m pytest -n auto --dist loadfile --no-lo
 # What is killed at random moments, several processes on one run, files damaged in every way.
 CRASH := $(addprefix tests/test_,crash.py processes.py parsers.py)
 
-# What takes minutes: an evening on Colab, a class to grade, images with every mistake, the
-# worked answers.
-COURSE := $(addprefix tests/test_,evening.py doctor.py own.py grade.py nbval_solutions.py) $(wildcard tests/test_grade_*.py)
+# What takes minutes: an evening on Colab, a class to grade, images and answers with every mistake, the worked answers.
+COURSE := $(addprefix tests/test_,evening.py doctor.py own.py selfcheck.py solutions.py grade.py nbval_solutions.py) $(wildcard tests/test_grade_*.py)
 
 .PHONY: report lab figures page test test-crash test-course test-colab test-browser test-page soak bench bench-long notebooks sync course catalogues badges lint clean
 
