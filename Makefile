@@ -52,7 +52,7 @@ page: $(BIN)/.installed-page
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(or $(PORT),8000)
 
 test: $(BIN)/.installed-tests
-	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(CRASH) $(COURSE) tests/test_colab.py)
+	$(call pytest,$(BIN)) --ignore=tests/browser $(addprefix --ignore=,$(CRASH) $(COURSE) tests/test_colab.py tests/test_page.py)
 
 test-crash: $(BIN)/.installed-tests
 	$(call pytest,$(BIN)) $(CRASH)
@@ -63,8 +63,8 @@ test-course: $(BIN)/.installed-tests
 test-colab: $(COLAB)/.installed # what meets the student on Colab: its branch, widgets, figures, notebooks
 	$(call pytest,$(COLAB)) --disable-warnings $(addprefix tests/test_,slider.py figures.py notebooks.py colab.py nbval.py)
 
-test-browser: $(BIN)/.installed-browser # the slider; screenshots: tests/artefacts/
-	$(BIN)/python -m pytest tests/browser/test_slider.py
+test-browser: $(BIN)/.installed-browser # the slider, and the page as Python makes it; screenshots: tests/artefacts/
+	$(BIN)/python -m pytest tests/browser/test_slider.py tests/test_page.py
 
 test-page: $(BIN)/.installed-node # the page on which the network runs; needs node and asks npm's registry
 	$(BIN)/python -m pytest tests/browser/test_page*.py
