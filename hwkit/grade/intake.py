@@ -44,7 +44,7 @@ class Files(ABC):
     left: int = UNPACKED  # bytes that may still be read
 
     def read(self, name: str, most: int = FILE) -> bytes:
-        """The bytes of a file. Raises Refused where it is damaged, or larger than `most` or than it says."""
+        """The bytes of a file. Raises Refused where it cannot be read, or is larger than `most` or than it says."""
         if (size := self.sizes[name]) > min(most, FILE):
             said = "{name} has {size:,} bytes, more than the {most:,} that are read."
             raise Refused(say(said, name=shown(name), size=size, most=min(most, FILE)))
@@ -54,7 +54,7 @@ class Files(ABC):
         try:
             data = self._bytes(name, size + 1)
         except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of a method of packing that it does not know
-            raise Refused(say("{name} is damaged ({why}).", name=shown(name), why=reason(error))) from error
+            raise Refused(say("{name} cannot be read ({why}).", name=shown(name), why=reason(error))) from error
         self.left -= len(data)
         if len(data) > size:
             raise Refused(say("{name} is larger than the {size:,} bytes that it says.", name=shown(name), size=size))

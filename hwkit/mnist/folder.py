@@ -173,7 +173,7 @@ def open_png(path: File) -> Image.Image:
 
 
 def mend(image: Image.Image) -> str:
-    """What to do, a colon, and the line of Python that makes the file at `path` RGB and 28×28, and loses nothing."""
+    """What to do; and where a line of Python can make the file at `path` RGB and 28×28, a colon, and that line."""
     if max(image.size) > 1_000:
         return say("make these again")
     what, code, pixels = say("convert these"), "Image.open(path)", np.asarray(image)
