@@ -50,6 +50,14 @@ LONGEST = (
 TINY = replace(SMOKE, model=UNetConfig(base=16, multipliers=(1,), patch=2), T=40, batch_size=8, warmup=2)
 
 
+def copy_of_kit(folder: Path, *names: str) -> Path:
+    """These folders of the kit in `folder`, of data/ only what the kit brings: notebooks write into theirs."""
+    made = shutil.ignore_patterns("mnist", "sample", "download")
+    for name in names:
+        shutil.copytree(KIT / name, folder / name, ignore=made if name == "data" else None)
+    return folder
+
+
 def pytest_collection_modifyitems(items) -> None:
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))

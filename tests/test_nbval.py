@@ -1,22 +1,18 @@
 """Every notebook runs from top to bottom, in small sizes, and its marked cells put out what is saved (nbval)."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from conftest import KIT, MNIST
+from conftest import KIT, MNIST, copy_of_kit
 
 from hwkit.mnist.sources import SAMPLE
 
 
 def run_small(names: list[str], folder: Path) -> None:
     """Runs notebooks, in this order and with one folder of runs, in a copy of the kit: they write into its data/."""
-    kit, small = folder / "kit", folder / "small"
-    made = shutil.ignore_patterns("mnist", "sample", "download")
-    for name in ("hwkit", "notebooks", "data"):
-        shutil.copytree(KIT / name, kit / name, ignore=made if name == "data" else None)
+    kit, small = copy_of_kit(folder / "kit", "hwkit", "notebooks", "data"), folder / "small"
     subprocess.run([sys.executable, kit / "notebooks" / "build.py", "smoke", small], check=True)
     environment = {**os.environ, "PYTHONPATH": str(kit), "HWKIT_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
     if MNIST != SAMPLE:

@@ -20,6 +20,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from conftest import copy_of_kit
 
 from hwkit import notebook
 from hwkit.recipe import RECIPES
@@ -615,6 +616,7 @@ def test_a_changed_number_in_a_marked_cell_fails(small, tmp_path):
         "as_it_is.ipynb",
         "changed.ipynb",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment())
+    env = environment(PYTHONPATH=str(copy_of_kit(tmp_path / "kit", "hwkit", "data")))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
     failed = re.findall(r"^FAILED (\w+)", done.stdout, re.M)
     assert done.returncode == 1 and failed == ["changed"], done.stdout
