@@ -183,16 +183,18 @@ figures.labelled_rows({name: row.expand(-1, 3, -1, -1) for name, row in rows.ite
 
 # %%
 from hwkit.measure.features import classify, digit_features
-from hwkit.measure.score import digit_fid
+from hwkit.measure.score import digit_fid_of
 
 ways = {
     "as they are": digits,
     "mirrored": digits.flip(-1),
     "turned": digits.flip(-1, -2),
 }
-for name, changed in ways.items():
-    right = (classify(digit_features(changed[:, None])) == labels).mean()
-    distance, error = digit_fid(torch.cat([digits, changed])[:, None])
+features = {name: digit_features(changed[:, None]) for name, changed in ways.items()}
+for name in ways:
+    right = (classify(features[name]) == labels).mean()
+    pile = np.concatenate([features["as they are"], features[name]])
+    distance, error = digit_fid_of(pile)
     print(
         f"{name:12} read correctly {right:6.1%}    digit-FID of the pile {distance:.2f}"
     )

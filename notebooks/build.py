@@ -36,7 +36,7 @@ METADATA = {
 SMALL = {  # parameters with which every cell runs, in seconds; what is drawn then are no digits
     "00_toy": {"STEPS": 60, "POINTS": 200, "SEEDS": 1},
     "01_data": {"SOURCE": "sample"},
-    "02_training": {"RECIPE": "smoke", "SOURCE": "sample", "STEPS": 30, "BASE": 16, "SEEDS": 1, "SAMPLES": 16},
+    "02_training": {"RECIPE": "smoke", "SOURCE": "sample", "STEPS": 15, "BASE": 16, "SEEDS": 1, "SAMPLES": 16},
     "03_sampling": {"RUN": "smoke", "IMAGES": 100, "COMPARE": 60},
     "04_visualization": {"RUN": "smoke", "SAMPLES": 6, "DPI": 60},
     "05_fid": {"RUN": "smoke", "IMAGES": 40, "INCEPTION": False},

@@ -245,7 +245,12 @@ def numbers(features: np.ndarray, against: Reference) -> dict[str, float]:
 
 def digit_fid(images) -> tuple[float, float]:
     """Digit-FID of images uint8 (N, C, 28, 28) against MNIST's training digits, and its standard error."""
-    features, against = digit_features(images), distances.read_statistics(STATISTICS)
+    return digit_fid_of(digit_features(images))
+
+
+def digit_fid_of(features: np.ndarray) -> tuple[float, float]:
+    """The same of the features (N, 128) of images, as `digit_features` gives them."""
+    against = distances.read_statistics(STATISTICS)
     value = distances.frechet_distance(*distances.statistics(features), *against)
     return value, distances.frechet_error(features, *against)
 
