@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -786,7 +787,10 @@ def test_minutes_bound_a_run_and_its_decay_is_fitted_to_them(digits, tmp_path, c
     clock(2.1)
     recipe = replace(TINY, minutes=1, epochs=1000)
     records = run_to_end(recipe, digits, tmp_path, quiet=False)
-    assert "60 s ≈ 2.4 epochs on this device (cpu, fp32, 4 images/s)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "60 s ≈ 2.4 epochs on this device (cpu, fp32, 4 images/s)" in said
+    assert re.findall("(?<=Epoch ).+ finished", said) == ["1/1000 finished", "2/1000 finished"]
+    assert f"The time is over after 42% of epoch 3, average loss: {records[-1].loss:.4f}" in said, "5 of its 12 steps"
     assert records[-1].images_seen == 29 * 8, "28 steps take 58.8 seconds"
     assert [record.epoch for record in records] == [1, 2, 3]
     assert records[-1].seconds == pytest.approx(29 * 2.1, abs=0.1)

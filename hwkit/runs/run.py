@@ -395,6 +395,7 @@ def close_epoch(run: Run, state: State, position: Position) -> Record:
     """The record of the epoch that is done; the position becomes that of the next one."""
     loss, seen = position.loss_sum / position.batch, state.step * run.recipe.batch_size
     took = max(1e-9, position.seconds - position.epoch_began)
+    share = position.batch / run.steps_per_epoch
     record = Record(
         epoch=position.epoch,
         loss=loss,
@@ -411,7 +412,9 @@ def close_epoch(run: Run, state: State, position: Position) -> Record:
     if record.is_best:
         position.best_loss, position.best_epoch = loss, record.epoch
     text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}"
-    run.log(say(text, epoch=record.epoch, epochs=run.recipe.epochs, loss=loss))
+    if share < 1:
+        text = "The time is over after {share:.0%} of epoch {epoch}, average loss: {loss:.4f}"
+    run.log(say(text, epoch=record.epoch, epochs=run.recipe.epochs, loss=loss, share=share))
     return record
 
 
