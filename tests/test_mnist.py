@@ -314,10 +314,7 @@ def test_a_range_that_could_be_anything_is_refused_with_the_line_that_converts(d
     np.savez(path, images=x)
     with pytest.raises(ValueError, match=r"m\.npz holds images from .* to .*") as refusal:
         read_source(path)
-    exec(
-        re.search(r"np\.savez\(.*\)(?= makes)", str(refusal.value))[0].replace("mnist.npz", str(path)),
-        {"np": np, "x": x},
-    )
+    exec(line_of(refusal, path), {"np": np, "x": x})
     upright = digits if convert(np.float64(9)) > convert(np.float64(1)) else 255 - digits
     assert np.array_equal(read_source(path, whole=True).images, upright)
 
@@ -344,6 +341,46 @@ def zipped(folder: Path, path: Path, inside: str = "") -> Path:
                 archive.writestr(f"__MACOSX/{Path(name).with_name('._' + Path(name).name)}", b"\0\5\26\7")
         archive.writestr(f"{inside}.DS_Store", b"\0")
     return path
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x,
+        lambda x: x[:, None],
+        lambda x: x[..., None],
+        lambda x: x.reshape(len(x), -1),
+        lambda x: np.repeat(x[:, None], 3, axis=1),
+        lambda x: x / 255,
+    ],
+)
+@pytest.mark.parametrize("edge", [2, 18])
+def test_images_of_an_npz_with_a_frame_lose_it_by_the_line_that_is_named(digits, tmp_path, layout, edge):
+    """MNIST for LeNet is 32×32. The line spares the other part of the file."""
+    wide = np.pad(digits[:, 0].numpy(), [(0, 0), (edge, edge), (edge, edge)])
+    arrays = {"x_train": layout(wide[:70]), "x_test": layout(wide[70:])}
+    np.savez(tmp_path / "m.npz", **arrays, y_train=np.zeros(70))
+    with pytest.raises(ValueError, match="not images of 28×28 pixels") as refusal:
+        read_source(tmp_path / "m.npz")
+    exec(line_of(refusal, tmp_path / "m.npz"), {"np": np, **arrays})
+    for split, part in (("train", digits[:70]), ("test", digits[70:])):
+        assert np.array_equal(read_source(tmp_path / "m.npz", split).images[:, :1], part)
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 255])
+def test_enlarged_images_of_an_npz_are_resized_by_the_line_that_is_named(digits, tmp_path, scale):
+    large = np.stack([Image.fromarray(x[0]).resize((64, 64), Image.LANCZOS) for x in digits.numpy()]) * scale
+    np.savez(tmp_path / "m.npz", images=large.astype(np.uint8 if scale == 1 else np.float32))
+    with pytest.raises(ValueError, match="not images of 28×28 pixels") as refusal:
+        read_source(tmp_path / "m.npz")
+    exec(line_of(refusal, tmp_path / "m.npz"), {"np": np, "Image": Image, "images": large})
+    made = read_source(tmp_path / "m.npz", whole=True).images
+    assert made.shape == digits.shape and np.abs(made - digits.numpy().astype(float)).mean() < 4
+
+
+def line_of(refusal, path: Path) -> str:
+    """The line in a refusal that makes an .npz, which here goes to `path`."""
+    return re.search(r"np\.savez\(.*\)(?= makes)", str(refusal.value))[0].replace("mnist.npz", str(path))
 
 
 @pytest.mark.parametrize("inside", ["", "mnist/", "a/b/"], ids=["top", "folder", "deeper"])
@@ -498,7 +535,7 @@ def test_a_broken_gz_file_is_named(digits, tmp_path, damage):
 @pytest.mark.parametrize(
     "arrays, sentence",
     [
-        ({"x": np.zeros((2, 32, 32), np.uint8)}, r"holds x uint8 \(2, 32, 32\), but one array"),
+        ({"x": np.zeros((2, 32, 32), np.uint8)}, r"holds x uint8 \(2, 32, 32\), not images of 28×28 pixels"),
         ({"images": np.zeros((0, 28, 28), np.uint8)}, r"holds images uint8 \(0, 28, 28\)"),
         ({"images": np.zeros((2, 28, 28, 4), np.uint8)}, r"holds images uint8 \(2, 28, 28, 4\)"),
         ({"images": np.zeros((28, 28), np.uint8)}, r"holds images uint8 \(28, 28\)"),
@@ -579,7 +616,7 @@ def unread(folder: Path, kind: str, digits) -> Path:
 @pytest.mark.parametrize(
     "kind, there, way",
     [
-        ("csv", r"source holds 1 \.csv \(mnist_train\.csv\)", "np.loadtxt(path"),
+        ("csv", r"source holds 1 \.csv \(mnist_train\.csv\)", "np.loadtxt(r,"),
         ("parquet", r"1 \.parquet \(mnist_train\.parquet\)", "read_parquet(path)"),
         ("jpg", r"2 \.jpg \(train/3/1\.jpg, train/4/1\.jpg\)", "as PNG: Image.open(path)"),
         ("bmp", r"2 \.bmp \(train/3/1\.bmp, train/4/1\.bmp\)", "as PNG: Image.open(path)"),
@@ -620,10 +657,20 @@ def test_the_line_for_a_csv_makes_mnist_of_it(digits, tmp_path):
         names = {"header": ",".join(names), "comments": ""} if names else {}
         fmt = "%.18e" if k == len(tables) - 1 else "%g" if table.dtype.kind == "f" else "%d"
         np.savetxt(path, table, fmt, delimiter=",", **names)
-        with pytest.raises(ValueError) as refusal:
-            read_source(tmp_path / "mnist_train.csv")
-        exec(advice(refusal, made), {"np": np, "path": path})
-        assert np.array_equal(read_source(made, whole=True).images, digits)
+        for text in as_others_write_it(path.read_text()):
+            path.write_text(text, encoding="utf-8")
+            with pytest.raises(ValueError) as refusal:
+                read_source(tmp_path / "mnist_train.csv")
+            exec(advice(refusal, made), {"np": np, "path": path})
+            assert np.array_equal(read_source(made, whole=True).images, digits)
+    with pytest.raises(ValueError, match=r"r = t\.splitlines"):
+        read_source(path.rename(path.with_suffix(".tsv")))
+
+
+def as_others_write_it(table: str) -> list[str]:
+    """A table as NumPy wrote it; with tabs; and as Excel does: with a mark of UTF-8, in Europe with decimal commas."""
+    german = table.replace(",", ";").replace(".", ",")
+    return [table, table.replace(",", "\t"), "\ufeff" + table.replace("\n", "\r\n"), "\ufeff" + german]
 
 
 @pytest.mark.parametrize("shape", [(-1, 784), (-1, 28, 28)])

@@ -31,10 +31,11 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
     ),
     ".npz": marked("hwkit.mnist.sources.read_source(path, whole=True).images reads it"),
     ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
-    ".csv": marked(
-        "make an .npz: first = open(path).readline(); "
-        'named = any((",700,701," in first, set(first) - set("0123456789.,+-e \\n"))); '
-        'x = np.loadtxt(path, "f4", delimiter=",", skiprows=int(named)); '
+    ".csv .tsv": marked(
+        'make an .npz: t = open(path, encoding="utf-8-sig").read(); '
+        't = t.replace(",", ".").replace(";", ",") if ";" in t[:99] else t.replace("\\t", ","); r = t.splitlines(); '
+        'named = any((",700,701," in r[0], set(r[0]) - set("0123456789.,+-e "))); '
+        'x = np.loadtxt(r, "f4", delimiter=",", skiprows=int(named)); '
         'np.savez("m.npz", images=x[:, -784:] if np.ptp(x[:, 0]) else x[:, :784])'
     ),
     ".pkl .pickle": marked(

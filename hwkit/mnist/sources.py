@@ -1,11 +1,13 @@
 """MNIST from wherever it is: IDX files, PNGs, an .npz, a .zip of them, a download, or the sample of the kit."""
 
 import io
+import math
 import os
 import re
 import socket
 import struct
 import zlib
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -182,6 +184,9 @@ def _read_npz(path: File, split: str, whole: bool) -> Digits:
     kept = slice(cut, None) if undivided and split == "test" else slice(cut)
     if not len(images[kept]):
         holds = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or say("nothing")
+        if line := _fitted(arrays):
+            text = "{path} holds {holds}, not images of 28×28 pixels: {line} makes a file of those."
+            raise ValueError(say(text, path=path, holds=holds, line=line))
         text = (
             "{path} holds {holds}, but one array of 28×28 images is wanted for the {split} split (or ten images, of "
             "which the last is that): np.savez('mnist.npz', x_train=…, x_test=…), both uint8 (N, 28, 28), makes a file."
@@ -199,6 +204,28 @@ def _read_npz(path: File, split: str, whole: bool) -> Digits:
     images = images if images.dtype == np.uint8 and scale == 1 else ((images - zero) * scale).round().astype(np.uint8)
     labels = [a.reshape(-1) for name, a in arrays.items() if _split(name) == part and a.size == len(images)]
     return Digits(np.ascontiguousarray(images[kept]), labels[0][kept] if labels else None)
+
+
+def _fitted(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """A line of Python that makes 28×28 of all arrays of larger square images; None where there are none."""
+    parts = []
+    for name, x in arrays.items():
+        side = max(x.shape[1:], default=0) if x.ndim > 2 else math.isqrt(x[:1].size)
+        code, edge = name, (side - SIDE) // 2
+        if x.shape[1:] == (side * side,):
+            x, code = x.reshape(-1, side, side), f"{code}.reshape(-1, {side}, {side})"
+        elif x.shape[2:] == (side, side):
+            x, code = np.moveaxis(x, 1, -1), f"np.moveaxis({code}, 1, -1)"
+        if side <= SIDE or x.shape[1:3] != (side, side) or x.shape[3:] not in ((), (1,), (3,)) or not len(x):
+            continue
+        outside = np.ones((side, side), bool)
+        outside[edge : edge + SIDE, edge : edge + SIDE] = False
+        if side == SIDE + 2 * edge and np.ptp(x[:, outside]) == 0:  # a frame around MNIST's own pixels
+            parts.append(f"{name}={code}[:, {edge}:-{edge}, {edge}:-{edge}]")
+        else:
+            code = f"np.uint8({code}.squeeze() * {255 if x.max() <= 1 else 1})"
+            parts.append(f"{name}=[Image.fromarray(x).resize((28, 28), Image.LANCZOS) for x in {code}]")
+    return f"np.savez('mnist.npz', {', '.join(parts)})" if parts else None
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray | None:
