@@ -76,7 +76,7 @@ ORIGINAL = Recipe()
 CPU = Recipe(
     name="cpu",
     about="digits in 10 minutes without a GPU: x̂_0, min-SNR, 14×14 inside",
-    model=UNetConfig(patch=2, blocks=2, middle_blocks=2),
+    model=UNetConfig(base=32, patch=2, blocks=2, middle_blocks=2),
     prediction="x0",
     weighting="min_snr",
     batch_size=64,
@@ -89,7 +89,7 @@ CPU = Recipe(
     decay_from=0.3,
     ema=0.9999,
 )
-
+LONG = replace(CPU, name="cpu-long", about="cpu, but wider, for hours", model=replace(CPU.model, base=64), minutes=150)
 SMOKE = replace(
     CPU,
     name="smoke",
@@ -103,4 +103,4 @@ SMOKE = replace(
 )
 T1000 = replace(ORIGINAL, name="original-t1000", about="the original with T = 1000, its control", T=1000)
 COSINE = replace(ORIGINAL, name="original-cosine", about="the original with the cosine schedule", schedule="cosine")
-RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, T1000, COSINE, CPU, SMOKE)}
+RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, T1000, COSINE, CPU, LONG, SMOKE)}

@@ -443,7 +443,7 @@ def parts(model):
 
 # %% [markdown]
 # The table is of the original's network, on 28×28 pixels. Below it the same network with `patch=2`, on 14×14, and that
-# of the recipe `cpu`, which also has `patch=2`, and two blocks wherever this one has one.
+# of the recipe `cpu`, which has `patch=2` too, half the channels, and two blocks wherever this one has one.
 
 # %% tags=["nbval-check-output"]
 def count(module):
@@ -586,8 +586,8 @@ def fit(model, images, prediction, weighting, steps, lr=1e-3, batch=64, seed=0):
 
 
 # %% [markdown]
-# Try it with a small network: the U-Net of Act 2 with `BASE` channels, on 14×14. It is a seventh as large as that of
-# the recipe `cpu`, so that many of them can be trained.
+# Try it with a small network: the U-Net of Act 2 with `BASE` channels, on 14×14. It is as wide as that of the recipe
+# `cpu`, but has one block where that has two, so that many of them can be trained.
 
 # %%
 def small_network(seed, channels=3):

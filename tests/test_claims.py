@@ -20,7 +20,7 @@ from hwkit.language import places
 from hwkit.measure.features import classify, digit_features
 from hwkit.mnist.batches import normalize, to_uint8
 from hwkit.mnist.sources import SAMPLE
-from hwkit.recipe import RECIPES
+from hwkit.recipe import ORIGINAL, RECIPES
 from hwkit.runs.checkpoint import load_denoiser
 from hwkit.sampling import ImageNoise, Sampler, sample, times
 from hwkit.schedule import cosine, linear
@@ -142,7 +142,6 @@ def test_the_box_derives_the_weights_of_the_bound():
 
 def test_the_network_in_numbers():
     says("02", "`middle`, `up2`) hold 72 % of the parameters and do 47 % of the work", "about a quarter of the work")
-    says("02", "It is a seventh as large as that of the recipe `cpu`")
     scope = {"torch": torch}
     for cell in cells("02"):
         if "network" in cell.metadata.get("tags", []):
@@ -165,7 +164,10 @@ def test_the_network_in_numbers():
     assert size(folded) / size(model) == pytest.approx(1, abs=0.02), "nearly the same parameters"
     small = size(scope["UNet"](32, 2))
     assert small == size(UNet(UNetConfig(base=32, patch=2)))
-    assert size(UNet(RECIPES["cpu"].model)) / small == pytest.approx(7, abs=0.1)
+    says("02", "as wide as that of the recipe `cpu`, but has one block where that has two")
+    assert RECIPES["cpu"].model == UNetConfig(base=32, patch=2, blocks=2, middle_blocks=2)
+    says("02", "half the channels, and two blocks wherever this one has one")
+    assert ORIGINAL.model == UNetConfig(base=64)
 
 
 # Notebook 3

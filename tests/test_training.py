@@ -11,7 +11,7 @@ from conftest import TINY, vivid_unet
 
 from hwkit.diffusion import diffusion_loss, loss_weight, q_sample
 from hwkit.muon import Muon, orthogonalize
-from hwkit.recipe import CPU, ORIGINAL, RECIPES, SMOKE, Recipe
+from hwkit.recipe import CPU, LONG, ORIGINAL, RECIPES, SMOKE, Recipe
 from hwkit.runs.speed import best_device
 from hwkit.training import draw, new_state, train_epoch, training_step
 
@@ -357,7 +357,7 @@ THE_ORIGINAL = {
 THE_CPU = {
     **THE_ORIGINAL,
     "name": "cpu",
-    "model": {"base": 64, "multipliers": (1, 2), "blocks": 2, "middle_blocks": 2, "patch": 2, "channels": 3},
+    "model": {"base": 32, "multipliers": (1, 2), "blocks": 2, "middle_blocks": 2, "patch": 2, "channels": 3},
     "prediction": "x0",
     "weighting": "min_snr",
     "batch_size": 64,
@@ -370,6 +370,7 @@ THE_CPU = {
     "decay_from": 0.3,
     "ema": 0.9999,
 }
+THE_LONG = {**THE_CPU, "name": "cpu-long", "model": {**THE_CPU["model"], "base": 64}, "minutes": 150}
 THE_SMOKE = {
     **THE_CPU,
     "name": "smoke",
@@ -389,6 +390,7 @@ THE_SMOKE = {
         {**THE_ORIGINAL, "name": "original-t1000", "T": 1000},
         {**THE_ORIGINAL, "name": "original-cosine", "schedule": "cosine"},
         THE_CPU,
+        THE_LONG,
         THE_SMOKE,
     ],
     ids=lambda expected: expected["name"],
@@ -401,8 +403,9 @@ def test_a_recipe_is_what_its_results_were_made_with(expected):
 
 def test_the_recipes_are_known_by_their_names():
     assert list(RECIPES) == [recipe.name for recipe in RECIPES.values()]
-    assert set(RECIPES) == {"original", "original-t1000", "original-cosine", "cpu", "smoke"}
+    assert set(RECIPES) == {"original", "original-t1000", "original-cosine", "cpu", "cpu-long", "smoke"}
     assert RECIPES["original"] == ORIGINAL == Recipe() and RECIPES["cpu"] == CPU and RECIPES["smoke"] == SMOKE
+    assert RECIPES["cpu-long"] == LONG
     assert all(ORIGINAL.lr_factor(step, progress) == 1 for step, progress in [(0, 0), (10**4, 0.5), (2 * 10**4, 1)])
 
 

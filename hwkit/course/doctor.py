@@ -241,7 +241,7 @@ SYMPTOMS = [
     Symptom(
         "early", "trained for few steps",
         "The network was trained for {steps:,} steps.",
-        "The recipe cpu takes about 1,800 in its ten minutes, and the kit's weights had 27,000.",
+        "The recipe cpu takes 2,500 to 5,700 in its ten minutes, and the kit's weights had 27,000.",
         "It was stopped too early for digits.",
         "Train for longer: `python -m hwkit train` goes on where it stopped.",
     ),

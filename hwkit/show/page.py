@@ -23,7 +23,7 @@ from torch import Tensor
 from hwkit.files import expanded, write_bytes, write_json
 from hwkit.measure import features
 from hwkit.mnist.sources import SAMPLE, read_source
-from hwkit.recipe import CPU, ORIGINAL
+from hwkit.recipe import CPU, LONG, ORIGINAL
 from hwkit.runs import checkpoint as checkpoints
 from hwkit.runs.onnx_export import unet_inputs, without_weights
 from hwkit.unet import UNet, UNetConfig
@@ -34,7 +34,7 @@ ORT_URL = f"https://registry.npmjs.org/onnxruntime-web/-/{ORT}.tgz"
 ORT_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm has it
 PLAIN = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")  # script and WebAssembly, in the package's dist/
 WEBGPU = ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm")
-OTHERS = (CPU.model, ORIGINAL.model)  # networks that students train, and may drop on the page
+OTHERS = (CPU.model, LONG.model, ORIGINAL.model)  # networks that students train, and may drop on the page
 DIGITS_EACH = 4  # of each class, for the reader to begin with
 
 
