@@ -142,9 +142,13 @@ def judged(entry: Contender, digits: Tensor, scale: Scale, out: Path) -> dict:
 
 def compared(ours: dict, other: dict, scale: Scale, row: str) -> Line:
     """How many times lower our digit-FID is; the spread is that of the standard errors."""
-    how = f"digit-FID {ours['value']:.1f} ± {ours['error']:.1f} ({ours['images_seen']:,} images seen; "
-    how += f"{ours['sampler']}) to {other['value']:.0f} ± {other['error']:.0f} ({other['images_seen']:,}; {other['sampler']})"
+    how = f"digit-FID {told(ours)} to {told(other)}"
     what = f"digit-FID after {scale.minutes:g} min, {ours['name']} against {other['name']}"
     low = (other["value"] - other["error"]) / (ours["value"] + ours["error"])
     high = (other["value"] + other["error"]) / max(ours["value"] - ours["error"], 1e-9)
     return Line(row, what, other["value"] / ours["value"], "×", 10 if row == "4" else 20, True, low, high, how)
+
+
+def told(judged: dict) -> str:
+    """A contender's score, and what it comes from."""
+    return "{value:.1f} ± {error:.1f} ({images_seen:,} images seen; {sampler})".format(**judged)
