@@ -25,10 +25,10 @@
 # nothing on the way.
 #
 # *About 80 minutes for you. The computer needs 12 minutes for the run of Act 4 and its guide (without a GPU), and about
-# 45 for the experiment of Act 5, on the two CPU cores where these outputs were saved. It says how long it takes on yours
-# before it starts. **Before it** you should know
-# notebook 1, and have trained some network in PyTorch. **After it** you can write the network, the loss and the
-# training loop of a DDPM, and know which of the choices in them you have measured.*
+# 20 for the experiment of Act 5, on the two CPU cores where these outputs were saved; on two without AVX-512 it needed
+# 45. It says how long it takes on yours before it starts. **Before it** you should know notebook 1, and have
+# trained some network in PyTorch. **After it** you can write the network, the loss and the training loop of a DDPM, and
+# know which of the choices in them you have measured.*
 
 # %% [markdown]
 # ## Where this leads
@@ -597,8 +597,8 @@ def small_network(seed, channels=3):
 
 # %% [markdown]
 # Ask it for $x_0$, with the min-SNR weight. `STEPS` steps of 64 images take one to three minutes on a CPU. The time is
-# measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from two cores without AVX-512.
-# There the run of Act 4 sees a third of the images that the same run saw for the README, on a quicker machine.)
+# measured, as Act 5 will need many such fits. (The saved outputs of this notebook come from two cores with AVX-512.
+# Without it the run of Act 4 sees about half as many images.)
 
 # %%
 import time
