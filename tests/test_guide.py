@@ -15,7 +15,7 @@ from hwkit.measure.score import digit_fid
 from hwkit.recipe import CPU, ORIGINAL
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import generate, images
-from hwkit.runs.guide import guide_recipe, train_guide
+from hwkit.runs.guide import guide_recipe, precision_of, train_guide
 from hwkit.runs.run import train
 from hwkit.sampling import ImageNoise, Sampler, sample, times
 
@@ -68,6 +68,33 @@ def test_a_guide_is_kept_from_the_step_on_at_which_its_learning_rate_has_risen(
     list(train(replace(TINY, epochs=1, minutes=50.0, warmup=warmup), digits, run, device="cpu", quiet=True))
     train_guide(run, digits, "cpu", quiet=True)
     assert (checkpoint.load_denoiser(run).guide is not None) == kept
+
+
+@pytest.mark.parametrize("chosen", ["fp32", "bf16"])
+def test_a_guide_is_trained_in_the_precision_of_its_run(digits, tmp_path, monkeypatch, chosen):
+    """Else a run that was interrupted could end with another guide: a trial of speeds comes out now so, now so."""
+    tried = []
+
+    def quickest(recipe, device, settings, _):
+        tried.append([setting.precision for setting in settings])
+        return next((setting for setting in settings if setting.precision == chosen), settings[0]), 1000.0
+
+    monkeypatch.setattr("hwkit.runs.run.quickest", quickest)
+    run, recipe = tmp_path / "run", replace(TINY, epochs=1, precision="auto")
+    list(train(recipe, digits, run, device="cpu", quiet=True))
+    train_guide(run, digits, "cpu", quiet=True)
+    assert tried == [["fp32", "bf16"], [chosen]]
+
+
+def test_the_guide_of_weights_alone_or_of_a_gpus_run_tries_what_is_quickest_here(digits, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    list(train(replace(TINY, epochs=1), digits, run, device="cpu", quiet=True))
+    latest = torch.load(run / "latest.pt", weights_only=True)
+    latest["resume"]["setting"][0] = "fp16"
+    torch.save(latest, run / "latest.pt")
+    assert precision_of(run, torch.device("cpu")) == "auto"
+    (run / "latest.pt").unlink()
+    assert precision_of(run, torch.device("cpu")) == "auto"
 
 
 @pytest.mark.parametrize("recipe", [CPU, ORIGINAL])

@@ -15,7 +15,7 @@ from hwkit.recipe import Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import processes
 from hwkit.runs.run import Record, train
-from hwkit.runs.speed import best_device
+from hwkit.runs.speed import best_device, candidates
 
 FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the weights to sample from
 
@@ -26,6 +26,16 @@ def guide_recipe(recipe: Recipe) -> Recipe:
     bounds = {"epochs": min(recipe.epochs, 2), "minutes": recipe.minutes and recipe.minutes / 5, "patience": None}
     named = {"name": f"{recipe.name}-guide", "about": f"the guide of {recipe.name}"}
     return replace(recipe, **named, model=small, **bounds, precision="auto")
+
+
+def precision_of(run: Path, device: torch.device) -> str:
+    """That in which the run was trained, for its guide: so both end the same, wherever they were interrupted.
+
+    auto where that is not known, as of weights alone, or not one of this kind of device.
+    """
+    latest = run / "latest.pt"
+    precision = checkpoint.load(latest)["resume"]["setting"][0] if latest.is_file() else "auto"
+    return precision if precision in {setting.precision for setting in candidates(device)} else "auto"
 
 
 def train_guide(
@@ -47,7 +57,7 @@ def train_guide(
     if first and not quiet:
         text = "The guide of {run}: a network of a quarter of the cost, trained for a short time."
         print(say(text, run=run.resolve().name))
-    recipe = guide_recipe(checkpoint.recipe_of(content))
+    recipe = replace(guide_recipe(checkpoint.recipe_of(content)), precision=precision_of(run, torch.device(device)))
     records = list(train(recipe, images, folder, device, quiet=quiet))
 
     def hand_over() -> None:
