@@ -86,7 +86,7 @@ def test_a_guide_is_trained_in_the_precision_of_its_run(digits, tmp_path, monkey
     assert tried == [["fp32", "bf16"], [chosen]]
 
 
-def test_the_guide_of_weights_alone_or_of_a_gpus_run_tries_what_is_quickest_here(digits, tmp_path, monkeypatch):
+def test_the_guide_of_weights_alone_or_of_a_gpus_run_tries_what_is_quickest_here(digits, tmp_path):
     run = tmp_path / "run"
     list(train(replace(TINY, epochs=1), digits, run, device="cpu", quiet=True))
     latest = torch.load(run / "latest.pt", weights_only=True)

@@ -367,10 +367,12 @@ def test_images_of_an_npz_with_a_frame_lose_it_by_the_line_that_is_named(digits,
         assert np.array_equal(read_source(tmp_path / "m.npz", split).images[:, :1], part)
 
 
-@pytest.mark.parametrize("scale", [1, 1 / 255])
-def test_enlarged_images_of_an_npz_are_resized_by_the_line_that_is_named(digits, tmp_path, scale):
-    large = np.stack([Image.fromarray(x[0]).resize((64, 64), Image.LANCZOS) for x in digits.numpy()]) * scale
-    np.savez(tmp_path / "m.npz", images=large.astype(np.uint8 if scale == 1 else np.float32))
+@pytest.mark.parametrize(
+    "convert", [lambda x: x, lambda x: x[..., None] / 255, lambda x: x[:, None] / 127.5 - 1], ids=["255", "1", "−1…1"]
+)
+def test_enlarged_images_of_an_npz_are_resized_by_the_line_that_is_named(digits, tmp_path, convert):
+    large = convert(np.stack([Image.fromarray(x[0]).resize((64, 64), Image.LANCZOS) for x in digits.numpy()]))
+    np.savez(tmp_path / "m.npz", images=large, count=len(large))
     with pytest.raises(ValueError, match="not images of 28×28 pixels") as refusal:
         read_source(tmp_path / "m.npz")
     exec(line_of(refusal, tmp_path / "m.npz"), {"np": np, "Image": Image, "images": large})

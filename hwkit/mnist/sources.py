@@ -210,7 +210,7 @@ def _fitted(arrays: Mapping[str, np.ndarray]) -> str | None:
     """A line of Python that makes 28×28 of all arrays of larger square images; None where there are none."""
     parts = []
     for name, x in arrays.items():
-        side = max(x.shape[1:], default=0) if x.ndim > 2 else math.isqrt(x[:1].size)
+        side = max(x.shape[1:], default=0) if x.ndim > 2 else math.isqrt(math.prod(x.shape[1:]))
         code, edge = name, (side - SIDE) // 2
         if x.shape[1:] == (side * side,):
             x, code = x.reshape(-1, side, side), f"{code}.reshape(-1, {side}, {side})"
@@ -223,7 +223,9 @@ def _fitted(arrays: Mapping[str, np.ndarray]) -> str | None:
         if side == SIDE + 2 * edge and np.ptp(x[:, outside]) == 0:  # a frame around MNIST's own pixels
             parts.append(f"{name}={code}[:, {edge}:-{edge}, {edge}:-{edge}]")
         else:
-            code = f"np.uint8({code}.squeeze() * {255 if x.max() <= 1 else 1})"
+            code += "[..., 0]" * (x.shape[3:] == (1,))
+            levels = f"({code} + 1) * 127.5" if x.min() < 0 else f"{code} * 255" if x.max() <= 1 else code
+            code = f"np.uint8({levels})"
             parts.append(f"{name}=[Image.fromarray(x).resize((28, 28), Image.LANCZOS) for x in {code}]")
     return f"np.savez('mnist.npz', {', '.join(parts)})" if parts else None
 
