@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import inspect
 import os
+import re
 import sys
 from dataclasses import make_dataclass, replace
 from pathlib import Path
@@ -20,10 +21,10 @@ PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
-    "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu or smoke"),
+    "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu, cpu-long or smoke"),
     "minutes": (float, None, "train so long; by default the recipe's time"),
     "from_scratch": (bool, False, "train by the recipe that suits the machine, whatever weights are there"),
-    "source": (Path, None, "MNIST: IDX files, PNGs, .npz or .zip; or the word download or sample; else what is found"),
+    "source": (str, None, "MNIST: IDX files, PNGs, .npz or .zip; or the word download or sample; else what is found"),
     "split": (Literal["train", "test", "both"], "both", "which digits to prepare"),
     "weights": (Path, None, "a checkpoint or run's folder to go on from; its minutes and epochs count too"),
     "fresh": (bool, False, "start over; what stands in the run's folder is discarded once the new run has begun"),
@@ -90,7 +91,7 @@ class Commands:
     def report(run, recipe, minutes, from_scratch, source, n, sampler, steps, dpi, title, author, conclusion, device):
         """Everything: data, weights, N images, figures, FID and the page. Example: python -m hwkit report --n 1000"""
         from hwkit.recipe import RECIPES
-        from hwkit.runs import checkpoint, processes
+        from hwkit.runs import checkpoint, guide, processes
         from hwkit.runs.generate import images
         from hwkit.runs.run import Position, unfinished
         from hwkit.sampling import Sampler
@@ -99,14 +100,19 @@ class Commands:
         figures.check_dpi(dpi)
         name, asked = recipe or ("cpu" if device == "cpu" else "original"), recipe or minutes or from_scratch or source
         chosen, run = RECIPES[one_of(name, RECIPES, "recipe")], run or (runs() / name if asked else newest())
-        latest, todo = run / "latest.pt", asked or not checkpoint.best_of(run).is_file()
-        if not recipe and latest.is_file() and "resume" in (content := checkpoint.load(latest)):
+        todo = asked or not checkpoint.best_of(run).is_file()
+        if not recipe and (content := checkpoint.state(run)):
             chosen = checkpoint.recipe_of(content)  # what was begun goes on as it was begun
             todo = minutes or unfinished(chosen, Position(**content["resume"]["position"]))
         if todo:
             Sampler(sampler, steps).resolve(chosen.T)
             chosen = replace(chosen, minutes=minutes or chosen.minutes)
             call("train", [name], recipe=chosen, run=run, source=source, device=device)
+        elif guide.is_begun(run) and not (run / "generate").exists():
+            try:
+                call("guide", run=run, source=source, device=device)
+            except ValueError as error:  # the digits of its training are not at hand: the images can do without it
+                print(say("Without a guide: {error}", error=error))
         first = processes.processes(device).rank == 0
         if first and n > 64 and not (run / "generate").exists():  # something to look at in the first minute
             denoise = checkpoint.load_denoiser(checkpoint.best_of(run), device)
@@ -219,6 +225,8 @@ class Commands:
 
     def fid(folders, run, protocol, reference, floor, train, weights, allow_small, quick, out, device):
         """Measures images: FID, KID, precision, recall, copies. Example: python -m hwkit fid runs/cpu/generate"""
+        import numpy as np
+
         from hwkit.measure import features, memorisation, score
         from hwkit.show import figures
 
@@ -229,17 +237,23 @@ class Commands:
             raise ValueError(say(text, needed=score.TOO_FEW, count=fewest))
         inception = features.InceptionFeatures(weights, device) if inception else None
         for number, (paths, images) in enumerate(parts := score.groups(folders, sets), 1):
-            place = (out / str(number) if len(parts) > 1 else out) if out else score.results_of(paths[0])
+            place = (out / str(number) if len(parts) > 1 else out) if out else score.place_of(paths)
             found = score.score(features.DigitFeatures(), paths, images, None if inception else reference, floor)
             if not quick:
-                copies, pairs = memorisation.compare(images[0], train)
+                grey = np.concatenate([memorisation.grey(of_folder) for of_folder in images])
+                copies, pairs = memorisation.compare(grey, train)
                 found = replace(found, memorisation=copies)
+            scores = [found]
+            print(*paths, *found.words(), sep="\n")  # first: what took minutes is not lost where it cannot be written
+            if inception:
+                scores.append(score.score(inception, paths, images, reference, floor))
+                print(*paths, *scores[1].words(), sep="\n")
+            if not quick:
                 figures.save(figures.memorisation_figure(pairs), place / "closest_pairs.png")
-            histogram = figures.digit_histogram_figure(found.classes, features.floors()["classes"])
+            histogram = figures.digit_histogram_figure(scores[0].classes, features.floors()["classes"])
             figures.save(histogram, place / "digit_histogram.png")
-            scores = [found] + ([score.score(inception, paths, images, reference, floor)] if inception else [])
             for found in scores:
-                print(*paths, *found.words(), say("  written: {path}", path=found.write(place)), sep="\n")
+                print(say("  written: {path}", path=found.write(place)))
         if not inception:
             print(say("FID by Inception, as the original has it, was not asked for: add --protocol inception."))
 
@@ -311,7 +325,7 @@ def call(name: str, words=(), **given) -> int | None:
     """Runs a command with the flags in `words`, then those given, else the defaults. What cannot work ends here."""
     flags = parsed(name, words) | given
     from hwkit.mnist.folder import refusal
-    from hwkit.runs.checkpoint import best_of
+    from hwkit.runs.checkpoint import best_of, unpack_pretrained
     from hwkit.runs.speed import best_device
 
     for flag, path in flags.items():
@@ -328,6 +342,8 @@ def call(name: str, words=(), **given) -> int | None:
     for flag, least, most in (("n", 1, 99_999), ("batch", 1, 99_999), ("seed", 0, 2**63)):
         if not least <= flags.get(flag, least) <= most:
             raise ValueError(f"--{flag} is {flags[flag]}, but must be between {least} and {most:,}.")
+    if name != "train" and flags.get("run") == runs() / "pretrained" and not best_of(flags["run"]).is_file():
+        unpack_pretrained(runs())
     if "device" in flags:
         best = best_device()
         if flags["device"] not in (None, "cpu", best):
@@ -338,7 +354,10 @@ def call(name: str, words=(), **given) -> int | None:
         weights = best_of(weights) if weights.is_dir() or not flags["checkpoint"] else weights
         flags |= {"checkpoint": weights, "run": flags["run"] or weights.parent}
     if "folders" in flags:
-        flags["folders"] = [*map(expanded, flags["folders"])] or [(flags["run"] or newest()) / "generate"]
+        named = [path if path.name not in ("", "..") else path.resolve() for path in map(expanded, flags["folders"])]
+        if bare := [path for path in named if not path.name]:
+            raise ValueError(f"{bare[0]} is a whole drive: put the images into a folder on it, and name that.")
+        flags["folders"] = named or [(flags["run"] or newest()) / "generate"]  # "." has no name to keep results by
     return COMMANDS[name](**flags)
 
 
@@ -372,7 +391,9 @@ def parsed(name: str, words) -> dict:
     fields = []
     for flag in inspect.signature(COMMANDS[name]).parameters:
         kind, default, said = FLAGS.get(f"{name} {flag}") or FLAGS[flag]
-        look = conf.arg(help=said, help_behavior_hint="" if default in (None, "", ()) or default is False else None)
+        hint = "" if default in (None, "", ()) or default is False else None
+        path = "PATH" if flag == "source" else None  # a text, as a Path would lose the ./ before a word
+        look = conf.arg(help=said, metavar=path, help_behavior_hint=hint)
         kind = conf.DisallowNone[kind | None] if default is None else kind  # in the help PATH, not {None}|PATH
         fields.append((flag, Annotated[kind, look], default))
     if name == "train":
@@ -411,6 +432,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as stop:
         return 128 + (stop.args[0] if stop.args else 2)
+    except RuntimeError as error:  # torch's for memory: OutOfMemoryError on a GPU, one without a name on a CPU
+        if not re.search("out of memory|not enough memory|can't allocate memory", str(error)):
+            raise
+        text = "hwkit: the memory is not enough ({error}): lower --batch-size or --batch, where there is one."
+        print(say(text, error=str(error).split("\n")[0][:200]), file=sys.stderr)
+        return 2
     except (ValueError, OSError, FloatingPointError, EOFError) as error:
         print("hwkit:", *str(error).removeprefix(f"[Errno {getattr(error, 'errno', 0)}] ").split("\n"), file=sys.stderr)
         return 2

@@ -4,7 +4,7 @@ Ho et al. 2020 (DDPM, arXiv:2006.11239), Song et al. 2021 (DDIM, arXiv:2010.0250
 arXiv:2202.00512), Hang et al. 2023 (min-SNR, arXiv:2303.09556). Solvers of second order are in `solvers.py`.
 
 Images x are (B, C, H, W) in [−1, 1]. ᾱ_t (`alpha_bar_t`) is a number, or a tensor (B, 1, 1, 1) with one for each image.
-Steps go from time t to an earlier time s and know no network: they take what it predicted, x̂_0 and ε̂.
+Steps go from time t to an earlier s, both one number for all images, and know no network: they take its x̂_0 and ε̂.
 """
 
 from typing import Literal

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import glob
+import io
 import json
 import os
 import shutil
 import struct
 import tempfile
+import time
 import tokenize
 import zipfile
 import zlib
@@ -20,6 +22,8 @@ import numpy as np
 from hwkit.language import marked, say
 
 WAIT_FOR_LOCK = 6.0  # seconds: the data workers of a killed training notice within five that they are alone
+# Seconds between tries: on Windows a scanner, a viewer or OneDrive may hold a file open for a moment.
+BUSY = (0.1, 0.3, 1.0, 2.0) if os.name == "nt" else ()
 LARGEST = 2**32  # bytes that an .npz may unpack to: MNIST in RGB has 141 million
 DAMAGED = (  # what zipfile, zlib, numpy and torch raise, between them, for a damaged archive
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError),
@@ -37,6 +41,7 @@ HINTS = {
     ),
 }
 LEFTOVERS = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".ipynb_checkpoints", ".localized", "@eadir"}
+LEFTOVERS |= {"icon\r"}  # of Finder, which shows no such sign
 
 
 def expanded(path: Path | str) -> Path:
@@ -70,8 +75,11 @@ def read_json(path: Path | str):
         raise ValueError(say(text, path=path, error=error)) from error
 
 
-def load_npz(path: Path | str) -> dict[str, np.ndarray]:
-    """All arrays of an .npz; ValueError where it is damaged, no .npz, too large, or holds Python objects."""
+def load_npz(path: Path | str | io.BytesIO, name: str = "") -> dict[str, np.ndarray]:
+    """All arrays of an .npz; ValueError where it is damaged, no .npz, too large, or holds Python objects.
+
+    name: what it is called, where it is no file of its own.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -86,12 +94,12 @@ def load_npz(path: Path | str) -> dict[str, np.ndarray]:
                 "{path} holds Python objects, such as a dict, which are not loaded: save plain arrays, "
                 "np.savez(path, name=array, …)."
             )
-            raise ValueError(say(text, path=path)) from error
+            raise ValueError(say(text, path=name or path)) from error
         reason = "".join(c for c in str(error)[:100] if c.isprintable())  # zipfile quotes whole headers
         text = "{path} is not a whole .npz file of plain arrays ({reason}): fetch it again."
-        raise ValueError(say(text, path=path, reason=reason)) from error
+        raise ValueError(say(text, path=name or path, reason=reason)) from error
     text = "{path} would unpack to {size:,} bytes, more than the {most:,} that are taken."
-    raise ValueError(say(text, path=path, size=size, most=LARGEST))
+    raise ValueError(say(text, path=name or path, size=size, most=LARGEST))
 
 
 def cached(path: Path, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -153,7 +161,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as written:  # Windows flushes only what is open for writing
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
         _sync_folder(path.parent)
 
 
@@ -164,8 +172,12 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes the file whole (see `whole_file`), as UTF-8."""
-    write_bytes(path, text.encode())
+    """Writes the file whole (see `whole_file`), as UTF-8.
+
+    A path of other bytes, as of a folder from a Big5 zip, is in Python's text as half characters: they become
+    `\\udca7`, which in JSON reads back as they were.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, content) -> None:
@@ -191,8 +203,19 @@ def write_many(folder: Path | str, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             (beside / name).write_bytes(data)
         for name in files:
-            os.replace(beside / name, folder / name)
+            _replace(beside / name, folder / name)
         _sync_folder(folder)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Renames over what is there, where need be at the second or third try (see BUSY)."""
+    for pause in (*BUSY, None):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 @contextlib.contextmanager

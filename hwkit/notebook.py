@@ -1,9 +1,11 @@
 """What the notebooks share: the start, the run they look at, long work with its time said, and Colab with its Drive."""
 
 import contextlib
+import hashlib
 import html
 import importlib.metadata
 import io
+import json
 import os
 import re
 import shutil
@@ -30,7 +32,16 @@ from hwkit.language import listing, marked, of_system, say, sentences, speak
 from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
-from hwkit.runs.checkpoint import best_of, is_the_kits, load, load_denoiser, newest_run, unpack_pretrained, versions
+from hwkit.runs.checkpoint import (
+    best_of,
+    digest,
+    is_the_kits,
+    load,
+    load_denoiser,
+    newest_run,
+    unpack_pretrained,
+    versions,
+)
 from hwkit.runs.generate import generate, images, numbered, read_manifest, sampler_of, side_by_side
 from hwkit.runs.speed import best_device, duration
 from hwkit.sampling import Sampler
@@ -39,7 +50,8 @@ from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, times
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
-BLANK = re.compile(rf'NotImplementedError\(\\"({"|".join(selfcheck.BLANKS)})')  # of the student edition, in a file
+BLANK = re.compile(rf'"\s*raise NotImplementedError\(\\"({"|".join(selfcheck.BLANKS)})')  # a line of it, in a file
+HOMEWORK = re.compile(r"0(1_data|2_training|3_sampling|4_visualization|5_fid|6_report)(?![^\W_])")  # in a file's name
 TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FORGETFUL = marked("""WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other
@@ -50,6 +62,7 @@ Without one all works, but slower: training for 10 minutes gives plain digits, 1
 NOT_YOURS = marked("""NOT YOUR MODEL: these weights come with the kit, and all that you make here is made by them.
 Notebook 2 trains a model of your own. If you hand this in, say so: the report does too.""")
 
+OFTEN = 3.0  # minutes between two copies to Drive while training
 kept_on: tuple[Path, int] | None = None  # MyDrive/hwkit and the number of its file system, once `start` has mounted it
 kept_at: dict[Path, float] = {}  # when each run was last kept there
 
@@ -152,8 +165,18 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
     weights, folder = best_of(run), run / "generate"
     present = numbered(folder)
     before = read_manifest(folder) if present else None
+    if before and before["checkpoint_sha256"] != digest(weights):
+        text = (
+            "The images in {folder} were made by other weights than {file} holds now: move that folder away (or rename "
+            "it), then run this cell again."
+        )
+        raise ValueError(say(text, folder=folder, file=weights.name))
+    precision = "fp32"
     if before:
-        sampler, seed = sampler_of(before), before["seed"]
+        if (sampler.name, seed) != (sampler_of(before).name, before["seed"]):
+            text = "{folder} was begun by {sampler}, seed {seed}, and goes on so. To begin anew, delete that folder."
+            loud(say(text, folder=folder, sampler=sampler_of(before), seed=before["seed"]))
+        sampler, seed, precision = sampler_of(before), before["seed"], "auto"  # that of the images that are there
     missing, last = n - len(present), max((int(path.stem) for path in present), default=0)
     if missing > 0:
         takes = duration(missing * seconds_an_image(weights, sampler, device))
@@ -162,7 +185,8 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
         with tqdm(total=n, initial=len(present), unit="image") as bar:
             part = 100 * max(2, torch.get_num_threads())  # a block for each core
             for upto in [*range((last // part + 1) * part, n, part), n]:
-                bar.update(generate(weights, folder, upto, sampler, seed, device=device, progress=False))
+                options = {"device": device, "precision": precision, "progress": False}
+                bar.update(generate(weights, folder, upto, sampler, seed, **options))
                 keep(run, minutes=5)
         keep(run)
     return folder
@@ -192,7 +216,8 @@ def graded_number(images: Path, source: str | None = None) -> None:
             raise ValueError(say(text, count=count, all=REAL_IMAGES))
         statistics = real.with_name("mnist_train_inception.npz")
         inception_weights()  # what is wrong there is said at once
-        if not statistics.exists():
+        record = Path(f"{real}.json")  # is written where other digits are prepared
+        if not statistics.exists() or (record.is_file() and statistics.stat().st_mtime < record.stat().st_mtime):
             print(say("Inception reads 60,000 digits, once …"), flush=True)
             with whole_file(statistics) as temporary:
                 pytorch_fid("--save-stats", real, temporary)
@@ -225,27 +250,46 @@ def show_slider(frames: SliderFrames) -> None:
 def own_notebooks() -> list[Path]:
     """The student's notebooks, to be handed in; on Colab the copies that are saved in Drive. Says so where none is.
 
-    Elsewhere a file of the student edition stands for that notebook if a cell of it was run, or if it is the only one.
+    Elsewhere a file of the student edition, in any language, stands for that notebook if it was begun. Where one was,
+    the worked edition stands for none of those with blanks: its answers are not the student's.
     """
     here = KIT / "notebooks" / (spoken() if spoken() != "en" else "")
-    if on_colab():
-        chosen = notebooks_in(kept_on[0].parent / "Colab Notebooks", "*0[1-6]_*.ipynb") if kept_on else []
+    if on_colab():  # which calls a copy in Chinese 「05_fid.ipynb」的副本, with nothing behind it
+        found = notebooks_in(kept_on[0].parent / "Colab Notebooks", "*") if kept_on else []
+        chosen = [path for path in found if path.is_file() and HOMEWORK.search(path.name)]
         text = "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell."
         none = say(text)
     else:
-        student = {path.name: path for path in notebooks_in(here / "student", "0[1-6]_*.ipynb")}
-        begun = {n: path for n, path in student.items() if re.search(r'"execution_count": \d', path.read_text("utf-8"))}
+        student, begun = {}, {}
+        for folder in (KIT / "notebooks" / "zh-TW", KIT / "notebooks", here):  # the last counts
+            files = {path.name: path for path in notebooks_in(folder / "student", "0[1-6]_*.ipynb")}
+            student |= files if folder == here else {}
+            begun |= {name: path for name, path in files.items() if is_begun(path)}
         worked = {path.name: path for path in notebooks_in(here, "*0[1-6]_*.ipynb")}
-        chosen = [path for _, path in sorted((student | worked | begun).items())]
+        blank = {name: path for name, path in student.items() if begun and BLANK.search(path.read_text("utf-8"))}
+        chosen = [path for _, path in sorted((student | worked | blank | begun).items())]
         text = "NONE OF YOUR NOTEBOOKS is in {folder}: save them there under their own names, then run this cell."
         none = say(text, folder=here)
     if not chosen:
         loud(none)
     blank = [path.name for path in chosen if BLANK.search(path.read_text("utf-8"))]
     if blank:
-        text = "STILL WITH BLANKS: {names}. If you have filled them in, save these notebooks, then run this cell again."
+        text = (
+            "STILL WITH BLANKS: {names}. If you have filled them in, save these notebooks, delete the line `raise "
+            "NotImplementedError(…)` where it still stands beside your answer, then run this cell again."
+        )
         loud(say(text, names=listing(blank)))
     return chosen
+
+
+def is_begun(path: Path) -> bool:
+    """Whether somebody has run or changed a file of the student edition: `notebooks/editions.py` marks it as it was."""
+    text = path.read_text("utf-8")
+    content = json.loads(text)
+    sources = "\0".join("".join(cell["source"]) for cell in content["cells"])
+    made = content["metadata"].get("edition")
+    changed = made is not None and made != hashlib.sha256(sources.encode()).hexdigest()[:16]
+    return changed or bool(re.search(r'"execution_count": \d', text))
 
 
 def notebooks_in(folder: Path, pattern: str) -> list[Path]:
@@ -256,11 +300,15 @@ def notebooks_in(folder: Path, pattern: str) -> list[Path]:
 
 def offer(file: Path) -> None:
     """On Colab lets the browser download a file; elsewhere says where it is."""
-    facts = {"file": file, "size": file.stat().st_size / 1e6}
-    if kept_on:
-        print(say("{file}: {size:.1f} MB, also in {folder}", **facts, folder=kept_on[0] / file.parent.name))
+    about = file.stat()
+    facts = {"file": file, "size": about.st_size / 1e6}
+    there = kept_on and kept_on[0] / file.parent.name / file.name
+    if there and there.is_file() and there.stat().st_size == about.st_size and there.stat().st_mtime >= about.st_mtime:
+        print(say("{file}: {size:.1f} MB, also in {folder}", **facts, folder=there.parent))
     else:
         print(say("{file}: {size:.1f} MB", **facts))
+        if there:
+            loud(say("Drive does NOT have this file: keep the one that your browser downloads now."))
     if on_colab():
         importlib.import_module("google.colab.files").download(str(file))
 
@@ -277,8 +325,12 @@ def mount(point: Path) -> None:
         kept_on = point / "MyDrive" / "hwkit", (point / "MyDrive").stat().st_dev
         selfcheck.also_kept[:] = [kept_on[0]]
         for kept in sorted(kept_on[0].glob("*")):
-            if not (runs() / kept.name / "latest.pt").exists():
-                fetch(kept, runs() / kept.name)
+            run = runs() / kept.name
+            if not (run / "latest.pt").exists():
+                fetch(kept, run)
+            elif length(run / "ema_latest.pt") < length(kept / "ema_latest.pt"):  # another tab has trained it since
+                text = "{kept} is longer than {run} here. To take it: !mv {run} {run}-before, then run this cell again."
+                loud(say(text, kept=kept, run=run))
     except (ValueError, OSError, no) as error:
         text = "If files stand in {point}, they are not on Drive: !mv {point} {point}-local moves them out of its way."
         again = say("Run this cell again, or with drive=False.")
@@ -322,11 +374,17 @@ def keep(run: Path, minutes: float = 0) -> None:
             print(say(text, kept=kept, run=run))
             return
         pack(run / "generate")
+        images, theirs = run / "generate.zip", kept / "generate.zip"
+        fewer = length(images) < length(theirs)
+        if fewer and images.exists() and read_manifest(run / "generate") != read_manifest(kept / "generate"):
+            text = "{theirs} holds more images, which were made otherwise: move it away, and those in {run} are kept."
+            print(say(text, theirs=theirs, run=run))
         for part in ("", "previews/", "figures/", "report/", "generate-evaluation/"):
-            for file in sorted(path for path in run.glob(f"{part}[!.]*") if path.is_file() and path.name != "best.pt"):
+            files = [path for path in run.glob(f"{part}[!.]*") if path.is_file() and path.name != "best.pt"]
+            for file in sorted(files, key=lambda path: (path.name == "generate.json", path)):  # never before its images
                 target = kept / part / file.name
                 due = not target.exists() or not target.stat().st_size or target.stat().st_mtime < file.stat().st_mtime
-                if due and (file.name != "generate.zip" or length(target) <= length(file)):
+                if due and not (fewer and file.stem == "generate"):
                     copy_whole(file, target)
     except OSError as error:
         text = "Drive did not take {run} ({error}); it is safe here, and is tried again."
@@ -335,7 +393,7 @@ def keep(run: Path, minutes: float = 0) -> None:
 
 def keep_often(run: Path) -> None:
     """`keep` for each time that `train` saves, every two minutes: so what Drive holds is at most five minutes old."""
-    keep(run, minutes=3)
+    keep(run, OFTEN)
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -13,7 +13,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from dataclasses import replace
@@ -31,7 +30,7 @@ from hwkit.files import read_json
 from hwkit.mnist.folder import encode_png, file_name, read_png
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import RECIPES
-from hwkit.runs import checkpoint, generate
+from hwkit.runs import checkpoint, generate, guide
 from hwkit.runs.checkpoint import EXPORTED, export, load, load_denoiser, recipe_of
 from hwkit.runs.guide import guide_recipe
 from hwkit.show import figures
@@ -277,6 +276,18 @@ def test_report_shows_the_first_digits_before_the_others_are_made(trained_run, t
     assert ask(*words) == 0 and sheet.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("flags, minutes", [(["--from-scratch"], None), (["--minutes", "3"], 3)], ids=str)
+def test_report_trains_the_recipe_that_suits_the_machine(
+    trained_run, tiny, digits_npz, tmp_path, monkeypatch, flags, minutes
+):
+    shutil.copytree(trained_run, tmp_path / "runs/before")  # weights that would do
+    monkeypatch.setitem(RECIPES, "cpu", replace(TINY, name="cpu"))
+    monkeypatch.setenv("HWKIT_MNIST", str(digits_npz))
+    assert ask(*SHORT, *flags, "--device", "cpu") == 0
+    assert recipe_of(load(tmp_path / "runs/cpu/ema_latest.pt")).minutes == minutes
+    assert not (tmp_path / "runs/before/generate").exists()
+
+
 def test_what_was_interrupted_goes_on_by_its_own_recipe(tiny, digits_npz, tmp_path, monkeypatch, capsys):
     run = tmp_path / "runs/smoke"
     monkeypatch.setenv("HWKIT_MNIST", str(digits_npz))
@@ -292,21 +303,19 @@ def test_what_was_interrupted_goes_on_by_its_own_recipe(tiny, digits_npz, tmp_pa
 @contextlib.contextmanager
 def interrupted_at(path: Path):
     """Within it, Ctrl-C comes once when the file is there."""
-    ended = threading.Event()
+    real, once = os.replace, [path]
 
-    def watch() -> None:
-        while not path.exists() and not ended.wait(0.01):
-            pass
-        if not ended.is_set():
+    def replace(source, target):
+        real(source, target)
+        if Path(target) in once:
+            once.clear()
             os.kill(os.getpid(), signal.SIGINT)
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    os.replace = replace
     try:
         yield
     finally:
-        ended.set()
-        watching.join()
+        os.replace = real
 
 
 def test_data_prepares_both_splits(digits_npz, tmp_path):
@@ -347,6 +356,37 @@ def test_a_trained_run_has_a_guide_and_weights_without_one_are_given_it(digits_n
     assert load_denoiser(run).guide.model.config == guide_recipe(recipe_of(load(run))).model
     assert ask("sample", "--run", run, "--n", "1", "--steps", "2", "--guidance", "2") == 0
     assert read_json(run / "generate.json")["sampler"]["guidance"] == 2
+
+
+def test_report_goes_on_with_a_guide_that_was_interrupted(tiny, digits_npz, tmp_path, monkeypatch):
+    """Else the images would be made without one, and nobody would be told."""
+    monkeypatch.setenv("HWKIT_MNIST", str(digits_npz))
+    run = tmp_path / "runs/smoke"
+    with interrupted_at(run / "guide" / "ema_latest.pt"):
+        assert ask("train", "smoke", "--epochs", "2", "--save-minutes", "0") == 130
+    assert load_denoiser(run).guide is None and guide.is_begun(run)
+    assert ask(*SHORT) == 0
+    assert load_denoiser(run).guide is not None and not guide.is_begun(run)
+    assert read_json(run / "generate.json")["sampler"]["guidance"] > 1
+
+
+def test_report_needs_no_whole_latest_checkpoint_where_the_weights_are_whole(tiny, run):
+    truncated(run / "latest.pt")
+    assert ask(*SHORT, "--run", run) == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["sample", "--n", "2", "--steps", "2"], ["figures", "--dpi", "40"], ["fid"]], ids=str
+)
+def test_the_kits_weights_may_be_named_before_anything_has_unpacked_them(
+    trained_run, tmp_path, monkeypatch, capsys, command
+):
+    export(load(trained_run / "ema_latest.pt"), tmp_path / "shipped" / EXPORTED)
+    shutil.copy(trained_run / "history.jsonl", tmp_path / "shipped")
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "shipped")
+    kits = tmp_path / "runs" / "pretrained"
+    assert ask(*command, "--run", kits) == (2 if command == ["fid"] else 0)
+    assert (kits / EXPORTED).is_file()
 
 
 def test_without_a_run_being_named_the_newest_is_taken(trained_run, tmp_path):
@@ -429,6 +469,45 @@ def test_folders_of_one_model_are_measured_together(run, tmp_path):
     assert ask("fid", *folders, *QUICK, "--out", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out/digits_fid.json").read_text())
     assert found["seeds"] == [0, 1] and len(found["values"]) == 2
+
+
+@pytest.mark.parametrize("named", [".", "..", "./", "../digits"])
+def test_a_folder_may_be_named_from_within(digit_folder, monkeypatch, named):
+    """Its results stand beside it, as by any other name."""
+    inside = digit_folder if named != ".." else digit_folder / "figures"
+    inside.mkdir(exist_ok=True)
+    monkeypatch.chdir(inside)
+    assert ask("fid", named, *QUICK) == 0
+    assert (digit_folder.parent / "digits-evaluation" / "digits_fid.json").is_file()
+
+
+def test_what_was_measured_is_said_also_where_it_cannot_be_written(digit_folder, monkeypatch, capsys):
+    """As beside images on a read-only disk, after minutes of measuring."""
+
+    def full(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(figures, "save", full)
+    assert ask("fid", digit_folder, *QUICK) == 2
+    said = capsys.readouterr()
+    assert "digit-FID" in said.out and "Read-only" in said.err
+
+
+def test_what_several_folders_score_together_replaces_nothing_that_one_scored(run, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(folders):
+        assert ask("sample", "--run", run, "--n", "8", "--steps", "2", "--seed", seed, "--folder", folder) == 0
+    assert ask("fid", folders[0], *QUICK) == 0
+    before = (tmp_path / "a-evaluation/digits_fid.json").read_bytes()
+    copy_of = read_png(folders[1] / "00003.png")
+    digits = np.stack([copy_of.mean(axis=0).round()] * 3)
+    digits[1:, 5, 5] = abs(digits[0, 5, 5] - np.array([1, 2]))  # so near to each other that only the copy is as near
+    np.savez(tmp_path / "train.npz", x_train=digits.astype(np.uint8))
+    assert ask("fid", *folders, "--protocol", "digits", "--train", tmp_path / "train.npz") == 0
+    assert (tmp_path / "a-evaluation/digits_fid.json").read_bytes() == before
+    both = read_json(tmp_path / "a+b-evaluation/digits_fid.json")
+    assert both["folders"] == [str(folder) for folder in folders]
+    assert both["memorisation"]["near_copies"] == 1 / 16, "the one of the second folder"
 
 
 def test_check_tells_of_each_folder_and_ends_with_its_verdict(digit_folder, tmp_path, capsys):
@@ -584,11 +663,10 @@ def test_what_cannot_work_in_the_end_is_refused_before_training(refusal, tiny, d
 
 
 @pytest.mark.parametrize("dpi", [0, 1, 20_000, -150])
-def test_a_resolution_that_cannot_work_is_refused_before_sampling(refusal, run, dpi):
-    began = time.monotonic()
+def test_a_resolution_that_cannot_work_is_refused_before_sampling(refusal, run, monkeypatch, dpi):
+    monkeypatch.setattr("hwkit.show.report.load_denoiser", None)  # would be called first
     said = refusal("figures", "--run", run, "--dpi", dpi)
-    assert "dpi" in said and str(dpi) in said.replace(",", "")
-    assert time.monotonic() - began < 5 and not (run / "figures").exists()
+    assert "dpi" in said and str(dpi) in said.replace(",", "") and not (run / "figures").exists()
 
 
 @pytest.mark.parametrize("options", [["--batch", "0"], ["--seed", "-2"], ["--n", "1"], ["--n", "0"]], ids=" ".join)
@@ -606,6 +684,32 @@ def test_a_seed_that_there_is_not_is_named(refusal, run, command):
 def test_too_few_noise_levels_are_refused_before_training(refusal, digits_npz, tmp_path, T):
     said = refusal(*TRAIN, "--T", T, "--source", digits_npz, "--run", tmp_path / "run")
     assert "--T" in said and str(T) in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--seed", "20251127120000"], ["--channels", "1"]], ids=["a date and time", "grey"]
+)
+def test_a_recipe_that_could_not_train_is_refused_before_it_begins(refusal, digits_npz, tmp_path, options):
+    said = refusal(*TRAIN, *options, "--source", digits_npz, "--run", tmp_path / "run")
+    assert options[0].strip("-") in said and not (tmp_path / "run").exists()
+
+
+def test_too_little_memory_is_told_with_the_flag_that_helps(refusal, run, monkeypatch):
+    """As torch says it on a GPU, and on a CPU."""
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried …"),
+        RuntimeError("[enforce fail] not enough memory"),
+    ):
+        monkeypatch.setattr("hwkit.runs.generate.images", raising(error))
+        said = refusal("sample", "--run", run, "--n", "2", "--steps", "2")
+        assert "--batch" in said and "memory" in said
+
+
+def raising(error: Exception):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 def missing_device() -> str:

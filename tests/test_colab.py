@@ -40,7 +40,7 @@ def colab(tmp_path):
     content.mkdir()
     parts = " ".join(f'"{KIT / part}"' for part in ("hwkit", "notebooks", "requirements.txt"))
     data = " ".join(f'"{KIT / "data" / part}"' for part in ("mnist_sample.npz", "digit_features"))
-    copy = f"mkdir -p hwkit/data; cp -r {parts} hwkit; cp -r {data} hwkit/data"
+    copy = f"for last; do :; done; mkdir -p $last/data; cp -r {parts} $last; cp -r {data} $last/data"
     (tools / "git").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/git.log"; {copy}\n')
     (tools / "git").chmod(0o755)
 
@@ -79,8 +79,10 @@ def test_on_colab_the_kit_is_cloned_at_its_ref_and_runs_are_kept_on_drive_and_fe
     content = tmp_path / "content"
     shown = said(colab(True, TRAINED))
     assert "WITHOUT DRIVE" not in shown
-    ref, address = re.search(r'-b (\S+) https://github\.com/(\S+)"', (NOTEBOOKS / "01_data.py").read_text()).groups()
-    assert (tmp_path / "git.log").read_text() == f"clone -q -b {ref} https://github.com/{address}\n"
+    (clone,) = re.findall(
+        r"git (clone -q -b \S+ https://github\.com/\S+ hwkit)\"", (NOTEBOOKS / "01_data.py").read_text()
+    )
+    assert (tmp_path / "git.log").read_text() == f"{clone}\n", "into hwkit/, whatever the repository is called"
     assert f"{content}/hwkit ['{content}/drive']" in shown
     kept = content / "drive" / "MyDrive" / "hwkit" / "cpu"
     assert {path.name for path in kept.iterdir()} == {"latest.pt", "generate.zip"}, "images go there as one file"
@@ -122,7 +124,8 @@ HAND_IN = """
     mine = Path("../drive/MyDrive/Colab Notebooks")
     mine.mkdir(parents=True, exist_ok=True)
     print("before:", notebook.own_notebooks())
-    for name in ("Copy of 06_report.ipynb", "「05_fid.ipynb」的副本.ipynb", "another course.ipynb"):
+    others = ("another course.ipynb", "HW01_regression.ipynb", "07_datasets.ipynb")
+    for name in ("Copy of 06_report.ipynb", "「05_fid.ipynb」的副本", "B1 03_sampling (1).ipynb", *others):
         (mine / name).write_text("{}")
     print("after:", [path.name for path in notebook.own_notebooks()])
     run = Path("runs/cpu")
@@ -137,7 +140,7 @@ HAND_IN = """
 def test_on_colab_the_submission_is_offered_and_the_notebooks_are_those_saved_in_drive(colab, tmp_path):
     done = said(colab(True, HAND_IN))
     assert "before: []" in done and "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive" in done
-    assert "after: ['Copy of 06_report.ipynb', '「05_fid.ipynb」的副本.ipynb']" in done
+    assert "after: ['B1 03_sampling (1).ipynb', 'Copy of 06_report.ipynb', '「05_fid.ipynb」的副本']" in done
     assert "submission.zip: 1.0 MB, also in " in done and "['runs/cpu/submission.zip']" in done
     assert (tmp_path / "content" / "drive" / "MyDrive" / "hwkit" / "cpu" / "submission.zip").is_file()
 

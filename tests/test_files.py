@@ -234,6 +234,12 @@ def test_a_folder_is_one_processs_until_that_ends_however_it_ends(held, tmp_path
         pass
 
 
+def test_a_lock_is_waited_for_longer_than_the_workers_of_a_killed_training_hold_it():
+    from torch.utils.data._utils import MP_STATUS_CHECK_INTERVAL  # after which they see that they are alone
+
+    assert hwkit.files.WAIT_FOR_LOCK > MP_STATUS_CHECK_INTERVAL
+
+
 def test_one_process_does_not_write_twice_either(tmp_path, monkeypatch):
     monkeypatch.setattr(hwkit.files, "WAIT_FOR_LOCK", 0.2)
     twice = pytest.raises(ValueError, match="or by this one")
@@ -268,6 +274,32 @@ def test_the_folder_may_be_the_one_that_the_process_is_in(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path / "here")
     with only_process("."):
         assert (tmp_path / ".here.lock").exists()
+
+
+def test_a_file_that_another_program_holds_for_a_moment_is_written_all_the_same(old, monkeypatch):
+    """On Windows a scanner, a viewer or OneDrive does; a rename onto the file is refused as long."""
+    real, refused = os.replace, [PermissionError(13, "held"), PermissionError(13, "held")]
+
+    def replace(source, target):
+        if refused:
+            raise refused.pop()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(hwkit.files, "BUSY", (0.0, 0.0))
+    write_text(old, "new")
+    assert old.read_text() == "new"
+    refused += [PermissionError(13, "held")] * 3
+    with pytest.raises(OSError, match="not permitted"):
+        write_text(old, "newer")
+    assert old.read_text() == "new"
+
+
+def test_a_path_that_is_no_utf_8_is_written_and_read_as_it_is(tmp_path):
+    """As of a folder from a zip in Big5."""
+    name = os.fsdecode(b"/x/\xa7\xf8")
+    write_json(tmp_path / "a.json", {"folders": [name], "ᾱ": 1})
+    assert read_json(tmp_path / "a.json") == {"folders": [name], "ᾱ": 1}
 
 
 def test_who_has_a_folder_clears_what_a_killed_process_left_in_it(tmp_path):

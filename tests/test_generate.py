@@ -311,6 +311,17 @@ def test_images_of_another_checkpoint_are_not_mixed_in(make, other_checkpoint):
     assert files(folder) == before
 
 
+def test_old_images_of_the_stochastic_solver_had_even_times(make, tmp_path):
+    even = Sampler("dpm++sde", 3, power=1.0)
+    make("g", 5, even)
+    content = json.loads((tmp_path / "g.json").read_text())
+    del content["sampler"]["power"]
+    (tmp_path / "g.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"power 1\.0: add --power 1\.0"):
+        make("g", 8, Sampler("dpm++sde", 3))
+    assert len(files(make("g", 8, even))) == 8
+
+
 def test_another_batch_goes_on(make):
     """Image k depends on (seed, k) alone: who runs out of memory may take a smaller one."""
     folder = make("g")
@@ -365,6 +376,13 @@ def test_what_a_program_left_stops_nobody(make, name):
     folder = make("g", 3)
     (folder / name).mkdir() if name.endswith("/") else (folder / name).write_bytes(b"x")
     assert len(os.listdir(make("g", 5))) == 6
+
+
+@pytest.mark.parametrize("name", [".directory", ".nfs000000001", ".syncthing.00012.png.tmp", "Icon\r"])
+def test_what_a_person_cannot_see_in_the_folder_stops_nobody(make, name):
+    folder = make("g", 5)
+    (folder / name).write_bytes(b"x")
+    assert len(files(make("g", 8))) == 9
 
 
 def test_fewer_images_than_there_are_is_refused(make):

@@ -12,12 +12,13 @@ from hwkit.diffusion import Guided
 from hwkit.grade import provenance
 from hwkit.measure.curve import curve
 from hwkit.measure.score import digit_fid
-from hwkit.recipe import CPU, ORIGINAL
+from hwkit.recipe import CPU, LONG, ORIGINAL
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import generate, images
 from hwkit.runs.guide import guide_recipe, precision_of, train_guide
 from hwkit.runs.run import train
 from hwkit.sampling import ImageNoise, Sampler, sample, times
+from hwkit.unet import UNetConfig
 
 SDE = Sampler("dpm++sde", 6)
 
@@ -90,8 +91,13 @@ def test_the_guide_of_weights_alone_or_of_a_gpus_run_tries_what_is_quickest_here
     run = tmp_path / "run"
     list(train(replace(TINY, epochs=1), digits, run, device="cpu", quiet=True))
     latest = torch.load(run / "latest.pt", weights_only=True)
-    latest["resume"]["setting"][0] = "fp16"
-    torch.save(latest, run / "latest.pt")
+    for precision, taken in (("fp16", "auto"), ("fp32", "fp32")):
+        latest["resume"]["setting"][0] = precision
+        torch.save(latest, run / "latest.pt")
+        assert precision_of(run, torch.device("cpu")) == taken
+    (run / "latest.pt").write_bytes((run / "ema_latest.pt").read_bytes())  # weights alone
+    assert precision_of(run, torch.device("cpu")) == "auto"
+    (run / "latest.pt").write_bytes(b"PK damaged")  # which is no reason to have no guide
     assert precision_of(run, torch.device("cpu")) == "auto"
     (run / "latest.pt").unlink()
     assert precision_of(run, torch.device("cpu")) == "auto"
@@ -104,6 +110,20 @@ def test_a_guide_is_smaller_and_sees_less(recipe):
     assert small < 0.5 * large and guide.epochs <= 2 < recipe.epochs
     assert (guide.T, guide.schedule, guide.prediction) == (recipe.T, recipe.schedule, recipe.prediction)
     assert guide.name != recipe.name and guide.minutes == (recipe.minutes and recipe.minutes / 5)
+
+
+@pytest.mark.parametrize(
+    "recipe, model",
+    [
+        (CPU, UNetConfig(base=16, patch=2)),
+        (LONG, UNetConfig(base=32, patch=2)),
+        (ORIGINAL, UNetConfig(base=32)),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_a_guides_network_is_half_as_wide_with_a_block_a_level(recipe, model):
+    made = guide_recipe(replace(recipe, patience=3))
+    assert made.model == replace(model, blocks=1, middle_blocks=1) and made.patience is None
 
 
 def test_the_runs_weights_hold_the_guide_that_was_trained(guided):

@@ -66,8 +66,16 @@ def test_a_graph_without_weights_takes_those_of_any_network_of_its_shape():
     np.testing.assert_allclose(answers(proto.SerializeToString(), x.numpy(), 9), expected, atol=1e-5)
 
 
-def test_export_writes_onnx_beside_the_weights(vivid_checkpoint, tmp_path, capsys):
-    assert main(["export", "--checkpoint", str(vivid_checkpoint), "--out", str(tmp_path), "--onnx"]) == 0
+@pytest.mark.parametrize("guided", [False, True])
+def test_export_writes_onnx_beside_the_weights(vivid_checkpoint, tmp_path, capsys, guided):
+    """Of weights with a guide, as those of all runs are, the network alone."""
+    own = tmp_path / "own.pt"
+    own.write_bytes(vivid_checkpoint.read_bytes())
+    if guided:
+        content = checkpoint.load(own)
+        checkpoint.add_guide(own, content)
+    vivid_checkpoint = own
+    assert main(["export", "--checkpoint", str(own), "--out", str(tmp_path), "--onnx"]) == 0
     assert "network.onnx" in capsys.readouterr().out
     proto = onnx.load(tmp_path / "network.onnx")
     (facts,) = (json.loads(entry.value) for entry in proto.metadata_props if entry.key == "hwkit")

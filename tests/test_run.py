@@ -5,6 +5,7 @@ Nothing here depends on how the kit's functions are called: steps are watched th
 """
 
 import copy
+import inspect
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from conftest import TINY
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import hwkit.files
+from hwkit import notebook
 from hwkit.mnist.batches import PNGFolder, batches
 from hwkit.mnist.folder import encode_png, file_name
 from hwkit.recipe import Recipe
@@ -433,7 +435,7 @@ def test_a_finished_run_is_left_alone(images, tmp_path, capsys):
     assert run_to_end(TINY, images, tmp_path, quiet=False) == []
     assert files_of(tmp_path) == before
     said = capsys.readouterr().out
-    assert "finished" in said and "--fresh" in said
+    assert "finished" in said and "--minutes" in said and "--fresh" in said
 
 
 def test_a_run_may_be_renamed(images, tmp_path):
@@ -547,6 +549,25 @@ def test_weights_without_a_history_can_be_gone_on_from(handed_on, digits, tmp_pa
     assert [record.epoch for record in records] == [3] and len(history(tmp_path / "run")) == 1
 
 
+def test_a_run_that_goes_on_from_weights_has_their_history_from_its_first_step_on(
+    handed_on, trained_run, digits, tmp_path
+):
+    """An epoch may take long, and may be killed."""
+    recipe = replace(TINY, epochs=3)
+    with pytest.raises(PowerCut):
+        run_to_end(recipe, acting(digits, {2: cut_power}), tmp_path, weights=handed_on)
+    assert timeless(history(tmp_path)) == timeless(history(trained_run))
+    run_to_end(recipe, digits, tmp_path)
+    assert [line["epoch"] for line in history(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-4}, {"muon_lr": 1e-3}, {"clip": 0.5}, {"warmup": 5}], ids=str)
+def test_from_weights_one_may_go_on_with_another_learning_rate(handed_on, digits, tmp_path, change):
+    """The way on after a loss that is no number: the optimizers begin anew in any case."""
+    [record] = run_to_end(replace(TINY, epochs=3, **change), digits, tmp_path, weights=handed_on)
+    assert record.epoch == 3
+
+
 @pytest.mark.parametrize(
     "change, name, sentence",
     [
@@ -631,6 +652,16 @@ def test_weights_of_its_own_run_do_not_replace_a_latest_checkpoint_that_is_whole
     run_to_end(FOUR, digits, shutil.copytree(old_run, tmp_path / "resumed"))
     run_to_end(FOUR, digits, old_run, weights=old_run)
     assert all_of(old_run) == all_of(tmp_path / "resumed")
+
+
+def test_without_weights_to_go_on_from_a_damaged_latest_checkpoint_leaves_one_way(old_run, digits):
+    """Of a run that was killed in its first epoch."""
+    for path in old_run.glob("*ema*"):
+        path.unlink()
+    (old_run / "latest.pt").write_bytes(b"PK damaged")
+    with pytest.raises(ValueError, match=r"latest\.pt.*--fresh") as refusal:
+        run_to_end(FOUR, digits, old_run)
+    assert "--weights" not in str(refusal.value)
 
 
 def test_a_latest_checkpoint_without_a_state_is_called_so(old_run, digits):
@@ -808,6 +839,43 @@ def test_minutes_go_on_counting_after_an_interruption(digits, tmp_path, clock):
     assert run_to_end(recipe, digits, tmp_path)[-1].images_seen == 29 * 8
 
 
+def test_an_epoch_whose_time_was_over_when_it_was_stopped_is_closed_by_the_same_command(digits, tmp_path, clock):
+    """Else the run would count as finished, and its last epoch, or its only one, would have no weights."""
+    clock(20.0)
+    recipe = replace(TINY, minutes=1, epochs=1000)
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(recipe, acting(digits, {3: lambda: os.kill(os.getpid(), signal.SIGINT)}), tmp_path)
+    assert not (tmp_path / "ema_latest.pt").exists()
+    [record] = run_to_end(recipe, digits, tmp_path)
+    assert (record.epoch, record.images_seen) == (1, 4 * 8) and (tmp_path / "ema_latest.pt").is_file()
+    assert run_to_end(recipe, digits, tmp_path) == []
+
+
+def test_epochs_that_end_before_the_minutes_bound_the_decay_too(images, tmp_path):
+    recipe = replace(TINY, minutes=1000, epochs=2, warmup=0)
+    assert run_to_end(recipe, images, tmp_path)[-1].lr == pytest.approx(recipe.lr * (1 / 8) / 0.7)
+
+
+def test_a_save_within_an_epoch_comes_after_so_many_minutes_each_time(digits, tmp_path, clock):
+    clock(2.1)
+    with pytest.raises(PowerCut):
+        run_to_end(TINY, acting(digits, {6: cut_power}), tmp_path, save_minutes=5 / 60)
+    assert load(tmp_path / "latest.pt")["images_seen"] == 3 * 8
+    minutes = inspect.signature(train).parameters["save_minutes"].default
+    assert minutes + notebook.OFTEN <= 5, "so Drive is at most five behind"
+
+
+def test_what_to_expect_of_a_run_that_goes_on_is_of_its_rest(images, tmp_path, clock, capsys):
+    clock(2.0)
+    for recipe, said in ((THREE, "2 epochs ≈ 12 s"), (replace(TINY, epochs=1000, minutes=1), "48 s ≈ 6.0 epochs")):
+        run = tmp_path / str(recipe.epochs)
+        with pytest.raises(KeyboardInterrupt):
+            run_to_end(recipe, acting(images, {6: lambda: os.kill(os.getpid(), signal.SIGINT)}), run)
+        with pytest.raises(PowerCut):
+            run_to_end(recipe, acting(images, {1: cut_power}), run, quiet=False)
+        assert said in capsys.readouterr().out
+
+
 def test_the_learning_rate_follows_the_steps_where_no_minutes_are_set(images, tmp_path):
     """Its factor at the last of two steps in each of six epochs."""
     recipe = replace(TINY, warmup=4, decay_from=0.5, epochs=6)
@@ -823,8 +891,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_last_checkpoint(
         STEPS + 2: lambda: saved.append(files_of(tmp_path)),
         STEPS + 3: lambda: torch.full((8, 1, 28, 28), value),
     }
-    with pytest.raises(FloatingPointError, match=rf"loss is nan|inf at step {STEPS + 3} \(epoch 2\).*--lr"):
+    with pytest.raises(FloatingPointError, match=rf"loss is (nan|inf) at step {STEPS + 3} \(epoch 2\).*--lr") as told:
         run_to_end(THREE, acting(images, acts), tmp_path)
+    assert f"--weights {tmp_path}" in str(told.value)
     assert files_of(tmp_path) == saved[0]
     assert [record.epoch for record in run_to_end(THREE, images, tmp_path)] == [2, 3]
     assert all_of(tmp_path) == undisturbed

@@ -384,6 +384,18 @@ def test_image_noise_is_standard_normal():
 # The sampler as a choice
 
 
+def test_the_defaults_are_those_that_the_kits_numbers_were_measured_with():
+    names = ("ddim", "ddpm", "dpm++", "dpm++sde", "unipc")
+    found = {name: Sampler(name).resolve(830, guided=True) for name in names}
+    assert {name: (s.steps, s.eta, s.guidance, s.power) for name, s in found.items()} == {
+        "ddim": (50, 0, 1, 1),
+        "ddpm": (830, 0, 1, 1),
+        "dpm++": (15, 0, 1, 1),
+        "dpm++sde": (16, 1, 1.3, 1.25),
+        "unipc": (15, 0, 1, 1),
+    }
+
+
 @pytest.mark.parametrize(
     "sampler, words",
     [
@@ -395,6 +407,7 @@ def test_image_noise_is_standard_normal():
         (Sampler("dpm++sde", 20), "dpm++sde-20"),
         (Sampler("dpm++sde", 20, eta=0.5), "dpm++sde-20 η=0.5"),
         (Sampler("dpm++sde", 20, eta=0), "dpm++sde-20 η=0"),
+        (Sampler("dpm++sde", 20, power=1.0), "dpm++sde-20 power 1"),
     ],
 )
 def test_a_sampler_in_words_leaves_nothing_out(sampler, words):

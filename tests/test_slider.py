@@ -87,6 +87,16 @@ def test_the_marked_frames_are_the_columns_of_the_diffusion_grid(frames, vivid_c
         assert np.array_equal(shown, to_uint8(column.x_t).numpy())
 
 
+def test_the_rows_are_those_that_the_buttons_choose_in_the_css(frames):
+    css, png = slider_module.CSS.read_text("utf-8"), base64.b64decode(frames.strips)
+    assert re.search(r"\.hwkit-sampler [^{]*\{ --of-ddpm: 2;", css)
+    assert re.search(r"\.hwkit-kind [^{]*\{ --of-x0: 1;", css)
+    for row, name in enumerate(("ddim-xt", "ddim-x0", "ddpm-xt", "ddpm-x0")):
+        seen = cells(png, len(frames.times), row, 4).astype(float)
+        off = {other: ((seen - images) ** 2).mean() for other, images in frames.sequences.items()}
+        assert min(off, key=off.get) == name
+
+
 def test_labels_say_the_time_and_number_the_columns(noisy):
     assert noisy.labels[0] == "t = 830 of 830 · column 1 of 8"
     assert noisy.labels[1] == "t = 813 of 830"

@@ -484,3 +484,12 @@ def test_muon_takes_matrices_and_passes_over_what_has_no_gradient():
     with_gradient.grad = torch.ones(3, 3)
     Muon([with_gradient, without]).step()
     assert torch.equal(without, torch.eye(3)) and not torch.equal(with_gradient, torch.eye(3))
+
+
+def test_the_draws_of_a_seed_are_what_they_always_were():
+    """Two seeds share none, however many steps they take."""
+    generator = torch.Generator().manual_seed(2 * 1_000_003 + 5)
+    t = torch.randint(1, TINY.T + 1, (TINY.batch_size,), generator=generator)
+    eps = torch.randn(TINY.batch_size, 3, 4, 4, generator=generator)
+    drawn = draw(replace(TINY, seed=2), 5, torch.zeros(TINY.batch_size, 3, 4, 4))
+    assert torch.equal(drawn[0], t) and torch.equal(drawn[1], eps)

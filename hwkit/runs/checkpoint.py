@@ -1,5 +1,6 @@
 """Checkpoints: self-describing, whole or not there, and safe to load (tensors and plain types, no pickled class)."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -92,6 +93,14 @@ def load(path: Path | str) -> dict:
         text = "{path} was written by another version of hwkit, with another recipe ({error})."
         raise ValueError(say(text, path=path, error=error)) from error
     return content
+
+
+def state(run: Path) -> dict | None:
+    """What a run's `latest.pt` holds, if a training can go on from it; None where it is not there, or damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        content = load(run / "latest.pt")
+        return content if "resume" in content else None
+    return None
 
 
 def is_damaged(path: Path) -> bool:

@@ -123,7 +123,9 @@ def generate(
         world.on_first(lambda: lock.enter_context(only_process(folder)))
         before = world.on_first(lambda: (read_manifest(folder) or {}) if numbered(folder) else None)
         if precision == "auto":
-            precision = (before or {}).get("precision") or world.on_first(lambda: quickest_precision(denoise, device))
+            precision = world.on_first(
+                lambda: before.get("precision", "fp32") if before else quickest_precision(denoise, device)
+            )
             manifest["precision"] = precision
         begun = None if before is None else before.get("own", [])
         manifest |= {"own": begun} if begun else {}
@@ -199,7 +201,7 @@ def claim(folder: Path, manifest: dict, n: int) -> set[int]:
         text = "{folder} is a file, not a folder: choose another --folder."
         raise ValueError(say(text, folder=folder))
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if folder.is_dir() else {}
-    names = {name for name in sizes if not is_leftover(name)}
+    names = {name for name in sizes if not (is_leftover(name) or name.startswith("."))}  # the user sees no such
     numbers = {int(name[:5]) for name in names if re.fullmatch(r"\d{5}\.png", name) and name != file_name(0)}
     others = sorted(names - {file_name(k) for k in numbers})
     if others:

@@ -14,7 +14,7 @@ from hwkit.mnist.batches import PNGFolder
 from hwkit.recipe import Recipe
 from hwkit.runs import checkpoint
 from hwkit.runs.processes import processes
-from hwkit.runs.run import Record, train
+from hwkit.runs.run import Position, Record, train, unfinished
 from hwkit.runs.speed import best_device, candidates
 
 FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the weights to sample from
@@ -33,9 +33,15 @@ def precision_of(run: Path, device: torch.device) -> str:
 
     auto where that is not known, as of weights alone, or not one of this kind of device.
     """
-    latest = run / "latest.pt"
-    precision = checkpoint.load(latest)["resume"]["setting"][0] if latest.is_file() else "auto"
-    return precision if precision in {setting.precision for setting in candidates(device)} else "auto"
+    content = checkpoint.state(run)
+    precision = content["resume"]["setting"][0] if content else "auto"
+    return precision if precision in {"fp32", *(setting.precision for setting in candidates(device))} else "auto"
+
+
+def is_begun(run: Path) -> bool:
+    """Whether the training of a run's guide was interrupted."""
+    content = checkpoint.state(run / "guide")
+    return bool(content) and unfinished(checkpoint.recipe_of(content), Position(**content["resume"]["position"]))
 
 
 def train_guide(
@@ -48,8 +54,10 @@ def train_guide(
     was over before its learning rate had risen is left out: it has hardly begun to learn. Raises as `train` does, and
     FileNotFoundError where the folder holds no weights.
     """
-    content, folder, device = checkpoint.load(run), run / "guide", device or best_device()
-    first = processes(torch.device(device).type).rank == 0
+    folder, device = run / "guide", torch.device(device or best_device())
+    world = processes(device.type)
+    world.on_first(lambda: None)  # which comes back when the first process has written the run's weights
+    content, first = checkpoint.load(run), world.rank == 0
     if "guide" in content and not folder.exists():
         if first and not quiet:
             print(say("The weights in {run} have a guide already.", run=run))
@@ -57,7 +65,7 @@ def train_guide(
     if first and not quiet:
         text = "The guide of {run}: a network of a quarter of the cost, trained for a short time."
         print(say(text, run=run.resolve().name))
-    recipe = replace(guide_recipe(checkpoint.recipe_of(content)), precision=precision_of(run, torch.device(device)))
+    recipe = replace(guide_recipe(checkpoint.recipe_of(content)), precision=precision_of(run, device))
     records = list(train(recipe, images, folder, device, quiet=quiet))
 
     def hand_over() -> None:
@@ -73,5 +81,5 @@ def train_guide(
             if file.is_file():
                 checkpoint.add_guide(file, guide)
 
-    processes(torch.device(device).type).on_first(hand_over)
+    world.on_first(hand_over)
     return records

@@ -104,14 +104,14 @@ def without_weights(model: nn.Module, inputs: Mapping[str, Tensor], output: str)
 
 
 def export_onnx(content: Mapping, path: Path) -> None:
-    """Writes a loaded checkpoint's network as ONNX, with its facts (recipe, epoch, loss, …) as metadata "hwkit".
+    """Writes a loaded checkpoint's network, without its guide, as ONNX; facts (recipe, loss, …) as metadata "hwkit".
 
     `x` (B, C, 28, 28) and `t` (B,) int64 → `output`, of x's shape; float32.
     """
     model = UNet(recipe_of(content).model)
     model.load_state_dict(content["weights"])
     proto = onnx_model(model, unet_inputs(model), "output")
-    facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume")}
+    facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume", "guide")}
     entry = proto.metadata_props.add()
     entry.key, entry.value = "hwkit", json.dumps(facts)
     write_bytes(path, proto.SerializeToString())

@@ -35,6 +35,8 @@ from hwkit.training import State, train_epoch
 from hwkit.unet import UNet
 
 MAY_CHANGE = ("name", "about", "epochs", "minutes", "patience", "precision")  # in the recipe of a resumed run
+FREE = ("lr", "muon_lr", "warmup", "clip")  # may change, too, where a run goes on from weights with new optimizers
+LARGEST_SEED = 10**13  # of a run: torch's generators take 64 bits, and a step's is a million times the run's
 WRITTEN = ("ema_latest.pt", "best.pt", "ema_best.pt", "history.jsonl", "previews", "guide")  # beside latest.pt
 CURVE_POINTS = 40  # losses kept for each epoch's part of the loss curve
 READ_STEPS = 10  # steps at most between two readings of the losses, for which a GPU has to wait
@@ -143,7 +145,10 @@ def train(
         if goes_on:
             content, position = saved(run)
             if not unfinished(recipe, position):
-                text = "The run in {folder} is finished: {seen:,} images seen. `train --fresh` starts over."
+                text = (
+                    "The run in {folder} is finished: {seen:,} images seen. With more --minutes or --epochs than it "
+                    "has had it goes on; `train --fresh` starts over."
+                )
                 run.log(say(text, folder=run.folder, seen=content["images_seen"]))
                 return
             state, speed = resumed(run, content, position)
@@ -169,6 +174,12 @@ def check(run: Run) -> None:
     if not run.steps_per_epoch:
         text = "{count} images do not fill one batch of {size}: lower --batch-size."
         raise ValueError(say(text, count=len(run.images), size=recipe.batch_size))
+    if recipe.seed > LARGEST_SEED:
+        text = "The seed is {seed}, but must be at most {most:,}."
+        raise ValueError(say(text, seed=recipe.seed, most=LARGEST_SEED))
+    if recipe.model.channels != 3:
+        text = "The network has {channels} channels, but the images have 3: leave --channels out."
+        raise ValueError(say(text, channels=recipe.model.channels))
     if len(set(nodes(recipe.T))) < 8:
         text = "T is {T}, but a figure with eight different times needs --T 7 or more."
         raise ValueError(say(text, T=recipe.T))
@@ -204,15 +215,24 @@ def stands(folder: Path, weights: Path | str | None) -> bool:
     return False
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether there are EMA weights to go on from; they are not looked into."""
+    return any((folder / name).is_file() for name in ("ema_latest.pt", "ema_best.pt"))
+
+
 def begun(run: Run, weights: Path | str | None, discard: bool) -> tuple[State, Position, float]:
     """A new run, which stands in its folder from now on, and its speed; what stood there before is discarded then."""
     state, speed = new_state(run, candidates(run.device, run.recipe.precision))
     position = go_on_from(Path(weights), run, state) if weights else Position()
 
     def stand() -> None:
-        save_latest(run, state, position)  # a folder that cannot be written to shows now, not after an epoch
+        # A folder that cannot be written to shows now, not after an epoch. What copies the run sees it without the old.
+        save_latest(replace(run, after_save=lambda folder: None), state, position)
         for path in (run.folder / name for name in WRITTEN if discard):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if position.history:
+            write_history(run, position)
+        run.after_save(run.folder)
 
     run.world.on_first(stand)
     return state, position, speed
@@ -227,7 +247,9 @@ def saved(run: Run) -> tuple[dict, Position]:
     except (ValueError, KeyError, TypeError) as error:
         nothing = say("{path} holds no state to go on with", path=path)
         reason = str(error).rstrip(".。") if isinstance(error, ValueError) else nothing
-        text = "{reason}; `train` with --weights {folder} goes on from its last weights, with --fresh starts over."
+        text = "{reason}; `train` with --fresh starts over."
+        if has_weights(run.folder):
+            text = "{reason}; `train` with --weights {folder} goes on from its last weights, with --fresh starts over."
         raise ValueError(say(text, reason=reason, folder=run.folder)) from error
     if changed := differences(content, run.recipe, len(run.images)):
         text = "{folder} holds another run ({changed}): choose another --run, or start over by `train --fresh`."
@@ -262,14 +284,17 @@ def new_state(run: Run, settings: list[Setting]) -> tuple[State, float]:
     return state, run.world.count * speed
 
 
-def differences(content: dict, recipe: Recipe, count: int | None = None) -> str:
-    """What differs between a checkpoint's recipe and data and these, for a person to read; "" where nothing does."""
+def differences(content: dict, recipe: Recipe, count: int | None = None, free: tuple[str, ...] = ()) -> str:
+    """What differs between a checkpoint's recipe and data and these, for a person to read; "" where nothing does.
+
+    free: what of the recipe may differ beside MAY_CHANGE.
+    """
 
     def flat(recipe: Recipe) -> dict:
         return {**asdict(recipe), **{f"model.{name}": value for name, value in asdict(recipe.model).items()}}
 
     before, now = flat(checkpoint.recipe_of(content)), flat(recipe)
-    names = [name for name in now if before[name] != now[name] and name not in (*MAY_CHANGE, "model")]
+    names = [name for name in now if before[name] != now[name] and name not in (*MAY_CHANGE, *free, "model")]
     changed = [f"{name} {before[name]} → {now[name]}" for name in names]
     if count is not None and content["image_count"] != count:
         changed.append(say("{before:,} images → {now:,}", before=content["image_count"], now=count))
@@ -283,7 +308,7 @@ def go_on_from(weights: Path, run: Run, state: State) -> Position:
     if "resume" in content:
         text = "{path} is more than weights: go on with its own run, --run {folder}."
         raise ValueError(say(text, path=path, folder=path.parent))
-    if changed := differences(content, run.recipe):
+    if changed := differences(content, run.recipe, free=FREE):
         text = "{path} is of another recipe ({changed}): give the same one, or leave --weights out."
         raise ValueError(say(text, path=path, changed=changed))
     for network in (state.model, state.ema):
@@ -310,7 +335,7 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
     """How long the rest of the run will take at `speed` images a second, and a quicker way where that is long."""
     recipe, an_epoch = run.recipe, run.steps_per_epoch * run.recipe.batch_size
     seconds = max(0, recipe.epochs * an_epoch - state.step * recipe.batch_size) / speed
-    left = time_limit(recipe) - position.seconds
+    left = max(0.0, time_limit(recipe) - position.seconds)
     here = {"device": run.device.type, "precision": state.precision, "speed": speed}
     if left < seconds:
         text = "{time} ≈ {epochs:.1f} epochs on this device ({device}, {precision}, {speed:.0f} images/s)"
@@ -329,7 +354,8 @@ def expectation(run: Run, state: State, position: Position, speed: float) -> str
 def unfinished(recipe: Recipe, position: Position) -> bool:
     """Whether epochs, minutes and patience are left."""
     patient = position.epoch - 1 - position.best_epoch < (recipe.patience or math.inf)
-    return position.epoch <= recipe.epochs and position.seconds < time_limit(recipe) and patient
+    in_time = position.batch > 0 or position.seconds < time_limit(recipe)  # an epoch that was begun is closed
+    return position.epoch <= recipe.epochs and in_time and patient
 
 
 def time_limit(recipe: Recipe) -> float:
@@ -377,11 +403,7 @@ def read(run: Run, state: State, position: Position, unread: list[Tensor], secon
     *losses, position.seconds, stops = run.world.sum([*torch.stack(unread).tolist(), clock, float(stop)])
     for step, loss in enumerate((loss / run.world.count for loss in losses), state.step - len(unread) + 1):
         if not math.isfinite(loss):
-            text = (
-                "The loss is {loss} at step {step} (epoch {epoch}), or its gradient. The last checkpoint is untouched; "
-                "a lower --lr, or --precision fp32, usually mends it."
-            )
-            raise FloatingPointError(say(text, loss=loss, step=step, epoch=position.epoch))
+            raise FloatingPointError(not_finite(run, position.epoch, step, loss))
         position.batch, position.loss_sum = position.batch + 1, position.loss_sum + loss
         position.window.append(loss)
         if position.batch % max(1, run.steps_per_epoch // CURVE_POINTS) == 0:
@@ -389,6 +411,21 @@ def read(run: Run, state: State, position: Position, unread: list[Tensor], secon
             position.window = []
     unread.clear()
     return stops > 0
+
+
+def not_finite(run: Run, epoch: int, step: int, loss: float) -> str:
+    """What to do about a loss that is no number."""
+    text = (
+        "The loss is {loss} at step {step} (epoch {epoch}), or its gradient. The last checkpoint is untouched: the "
+        "same command with --precision fp32 goes on from it, or start over with a lower --lr and --fresh."
+    )
+    if has_weights(run.folder):
+        text = (
+            "The loss is {loss} at step {step} (epoch {epoch}), or its gradient. The last checkpoint is untouched: the "
+            "same command with --precision fp32 goes on from it, or one with a lower --lr, --weights {folder} and "
+            "another --run."
+        )
+    return say(text, loss=loss, step=step, epoch=epoch, folder=run.folder)
 
 
 def close_epoch(run: Run, state: State, position: Position) -> Record:
@@ -431,7 +468,7 @@ def save_epoch(run: Run, state: State, position: Position, record: Record) -> No
         checkpoint.save(run.folder / "ema_best.pt", run.recipe, state.ema.state_dict(), **facts)
         run.log(say("New best model saved with loss: {loss:.4f}", loss=record.loss))
     checkpoint.save(run.folder / "ema_latest.pt", run.recipe, state.ema.state_dict(), **facts)
-    write_text(run.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in position.history))
+    write_history(run, position)
     run.after_epoch(record, state.ema)
     save_latest(run, state, position)
 
@@ -451,6 +488,11 @@ def save_latest(run: Run, state: State, position: Position) -> None:
     facts = {"epoch": position.epoch, "images_seen": state.step * run.recipe.batch_size, "image_count": len(run.images)}
     checkpoint.save(path, run.recipe, weights, ema=ema, resume=resume, **facts)
     run.after_save(run.folder)
+
+
+def write_history(run: Run, position: Position) -> None:
+    """Writes the epochs so far, a line each."""
+    write_text(run.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in position.history))
 
 
 def read_history(folder: Path) -> list[dict]:
