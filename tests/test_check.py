@@ -702,6 +702,39 @@ def test_one_in_twenty_may_be_faint(tmp_path, faint, passes):
     assert found(write(pictures, tmp_path / "g"), "grey levels").passed is passes
 
 
+def test_spreading_faint_digits_loses_no_level_where_they_are_not_alike(tmp_path):
+    """Of digits that reach to 76 or to 178 none is cut off in the middle."""
+    pictures = np.stack([np.round(x / 255 * (76 + 102 * (k % 2))) for k, x in enumerate(TEST[:20])]).astype(np.uint8)
+    folder = write(pictures, tmp_path / "g")
+    assert not found(folder, "grey levels", 20).passed
+    made = mended(folder, 20)
+    for before, after in zip(pictures, made, strict=True):
+        levels = {int(a): int(b) for a, b in zip(before.ravel(), after.ravel(), strict=True)}
+        assert len(set(levels.values())) == len(levels), "as many levels as there were"
+    assert found(folder, "grey levels", 20).passed
+
+
+def test_images_painted_by_a_colour_map_are_called_so(tmp_path):
+    """As plt.imsave leaves them: nobody has to train for longer."""
+    from matplotlib import colormaps
+
+    folder = save([np.uint8(255 * colormaps["viridis"](x / 255)[..., :3]) for x in TEST[:40]], tmp_path / "g")
+    row = found(folder, "all ten digits", 40)
+    assert row.passed is False and "colour map" in row.mend and "train" not in row.mend
+    noisy = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 3), np.uint8)
+    assert "colour map" not in found(save(noisy, tmp_path / "n"), "all ten digits", 40).mend
+
+
+def test_a_transparent_colour_is_no_plain_rgb(tmp_path):
+    """Else no picture would be looked at, and all be said to pass."""
+    folder = tmp_path / "g"
+    folder.mkdir()
+    for k, x in enumerate(TEST[:20], 1):
+        image = Image.fromarray(255 - x).convert("RGB")
+        image.save(folder / f"{k:05d}.png", transparency=(255, 255, 255))
+    assert "RGB" in failing(folder, 20) and "in part transparent" in found(folder, "RGB", 20).found
+
+
 @pytest.mark.parametrize(("levels", "passes"), [(190, False), (192, True)])
 def test_how_far_the_grey_levels_reach(tmp_path, levels, passes):
     pictures = (TEST[:20] / TEST[:20].max(axis=(1, 2), keepdims=True) * levels).round().astype(np.uint8)

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from hwkit.measure.distances import (
     frechet_distance,
-    frechet_error,
+    frechet_with_error,
     kernel_distance,
     precision_recall,
     read_statistics,
@@ -101,14 +101,14 @@ def test_the_error_is_the_spread_over_samples():
     mu, sigma = np.zeros(8), np.eye(8)
     draws = [rng.normal(size=(500, 8)) @ mix + 1 for _ in range(200)]
     spread = np.std([frechet_distance(*statistics(x), mu, sigma) for x in draws])
-    told = np.mean([frechet_error(x, mu, sigma) for x in draws[:20]])
+    told = np.mean([frechet_with_error(x, mu, sigma)[1] for x in draws[:20]])
     assert told == pytest.approx(spread, rel=0.25)
 
 
 def test_the_error_of_a_shift():
     """Of equal covariances d² is |μ1 − μ2|², whose deviation is 2 |μ1 − μ2| σ / √N."""
     x = np.random.default_rng(5).normal(size=(20_000, 6)) + np.array([0, 30, 0, 40, 0, 0])
-    assert frechet_error(x, np.zeros(6), np.eye(6)) == pytest.approx(2 * 50 / 20_000**0.5, rel=0.02)
+    assert frechet_with_error(x, np.zeros(6), np.eye(6))[1] == pytest.approx(2 * 50 / 20_000**0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("deviation", [0.5, 3])
@@ -116,7 +116,7 @@ def test_the_error_of_a_scale(deviation):
     """Of equal means d² is (s − 1)² for each dimension, and a sample's s has the deviation s / √2N."""
     x = np.random.default_rng(6).normal(size=(20_000, 3)) * deviation
     expected = 2 * abs(deviation - 1) * deviation / (2 * 20_000) ** 0.5 * 3**0.5
-    assert frechet_error(x - x.mean(axis=0), np.zeros(3), np.eye(3)) == pytest.approx(expected, rel=0.03)
+    assert frechet_with_error(x - x.mean(axis=0), np.zeros(3), np.eye(3))[1] == pytest.approx(expected, rel=0.03)
 
 
 # KID, precision and recall

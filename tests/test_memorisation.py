@@ -65,6 +65,11 @@ def test_unseen_digits_of_another_data_set_are_those_of_itself(sample, tmp_path)
     assert pairs.numbers == (np.argsort(own)[:10] + 1).tolist()
 
 
+def test_one_training_image_is_too_few_and_said_to_be(sample):
+    with pytest.raises(ValueError, match="overfit: two training images at least"):
+        compare(sample[:3], ("overfit", sample[:1, 0]))
+
+
 def test_colour_is_read_as_grey(sample):
     rgb = np.repeat(sample[:20], 3, axis=1)
     assert np.array_equal(grey(rgb), sample[:20, 0]) and np.array_equal(grey(sample[:20, 0]), sample[:20, 0])

@@ -82,6 +82,9 @@ def test_the_tables_say_what_the_run_was(run):
         "8, seed 0",
         "192, in epochs: 2",
         "recipe smoke",
+        "AdamW 0.001, falling to 0 from 30% of the run on",
+        "EMA, up to 0.9999",
+        f"(the lowest: {min(line['loss'] for line in history):.4f})",
     ):
         assert part in said, said
     assert f"{history[-1]['loss']:.4f}" in said and "torch 2" in said
@@ -164,6 +167,46 @@ def test_runs_stand_side_by_side(measured_run, trained_run):
     rows = dict(run_rows(measured_run.parent))
     assert list(rows) == ["control", "run"] and all("T = 40" in value for value in rows.values())
     assert "not measured" in rows["control"] and "of 12 images by ddim-3" in rows["run"]
+
+
+def test_another_runs_fault_is_told_in_its_row_and_stops_no_report(measured_run, trained_run, monkeypatch):
+    """Its images deleted to save space, its checkpoint damaged, a folder that nobody may read."""
+    others = measured_run.parent
+    shutil.copytree(measured_run, others / "images gone")
+    shutil.rmtree(others / "images gone" / "generate")
+    shutil.copytree(trained_run, others / "damaged")
+    (others / "damaged" / "ema_latest.pt").write_bytes(b"PK")
+    shutil.copytree(measured_run, others / "of unknown origin")
+    (others / "of unknown origin" / "generate.json").unlink()
+    for file in (others / "of unknown origin" / "generate-evaluation").glob("*_fid.json"):
+        file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "sampler"}))
+    rows = dict(run_rows(others))
+    assert "not measured" in rows["images gone"] and "cannot be read: " in rows["damaged"]
+    assert "by an unknown sampler" in rows["of unknown origin"] and "None" not in rows["of unknown origin"]
+    monkeypatch.setenv("PATH", "")
+    assert write_report(measured_run)[0].is_file()
+
+
+def test_the_kits_weights_are_no_run_of_the_students(measured_run, trained_run, monkeypatch, tmp_path):
+    """They lie beside it where a notebook was opened before the training."""
+    shipped = tmp_path / "shipped" / EXPORTED
+    export(load(trained_run / "ema_latest.pt"), shipped)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", shipped.parent)
+    (measured_run.parent / "pretrained").mkdir()
+    shutil.copy(shipped, measured_run.parent / "pretrained")
+    assert list(dict(run_rows(measured_run.parent))) == ["run"]
+
+
+def test_a_curve_of_earlier_weights_is_not_in_the_report(measured_run, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    figures = measured_run / "figures"
+    figures.mkdir()
+    Image.new("RGB", (8, 8)).save(figures / "fid_curve.png")
+    curve = {"images": 2, "seed": 0, "floor": 1.0, "versions": {}, "points": []}
+    for digest, there in ((checkpoint.digest(best_of(measured_run)), True), ("other", False)):
+        (figures / "fid_curve.json").write_text(json.dumps(curve | {"checkpoint_sha256": digest}))
+        page = write_report(measured_run)[0].read_text("utf-8")
+        assert (page.count("data:image/png") == 1) == there
 
 
 def test_images_that_nobody_measured_are_said_to_be_so(run):

@@ -12,7 +12,7 @@ import torch
 from hwkit.files import write_json, write_many
 from hwkit.measure.distances import (
     frechet_distance,
-    frechet_error,
+    frechet_with_error,
     kernel_distance,
     precision_recall,
     read_statistics,
@@ -79,7 +79,7 @@ def test_the_numbers_of_one_folder(sample, tmp_path):
     found = score(Means(), [tmp_path / "generate"], [images], real)
     x, y = Means()(images), Means()(sample[300:800])
     assert found.value == pytest.approx(frechet_distance(*statistics(x), *statistics(y)))
-    assert found.error == pytest.approx(frechet_error(x, *statistics(y)))
+    assert found.error == pytest.approx(frechet_with_error(x, *statistics(y))[1])
     assert (found.kid, found.kid_error) == pytest.approx(kernel_distance(y, x), rel=1e-3)
     assert (found.precision, found.recall) == pytest.approx(precision_recall(y, x), abs=0.01)
     assert (found.images, found.values, found.reference, found.reference_images) == (300, (found.value,), "real", 500)
@@ -194,6 +194,16 @@ def test_equal_images_in_two_folders_are_refused(sample, tmp_path, known):
             groups([a, other], sets)
         with pytest.raises(ValueError, match="hold the same images"):
             score(Means(), [a, other], sets)
+
+
+def test_two_folders_may_each_have_a_black_image(sample, tmp_path):
+    """Two students whose sampler failed once have not copied from each other."""
+    sets = [
+        np.concatenate([sample[:20], np.zeros_like(sample[:1])]),
+        np.concatenate([np.zeros_like(sample[:1]), sample[20:40]]),
+    ]
+    folders = [folder_of(images, tmp_path / name) for name, images in zip("ab", sets, strict=True)]
+    assert [part for part, _ in groups(folders, [load_folder(folder) for folder in folders])] == [[f] for f in folders]
 
 
 def test_one_seed_twice_is_refused_though_rounding_tells_the_images_apart(sample, tmp_path):

@@ -173,7 +173,10 @@ def _image_rows(files: Mapping[str, File], train: tuple, measure: Callable) -> I
         except ValueError:
             odd["every file opens"][name], mends[name] = name, say("make these again")
             continue
-        for what, fact in zip(FILES[1:], (image.format, image.mode, "×".join(map(str, image.size))), strict=True):
+        colours = image.mode
+        if "transparency" in image.info and not mend(image).endswith(f": {SAVE}"):
+            colours = say("{mode}, in part transparent", mode=image.mode)
+        for what, fact in zip(FILES[1:], (image.format, colours, "×".join(map(str, image.size))), strict=True):
             if fact != what:
                 odd[what][name], mends[name] = say("{name} is {fact}", name=name, fact=fact), _mend(name, image)
         if mend(image) == f"{say('convert these')}: {SAVE}":
@@ -216,8 +219,7 @@ def _picture_rows(names: list[str], stack: np.ndarray, train: tuple, measure: Ca
     yield _row("not blank", [names[i] for i in np.flatnonzero(blank)], len(names), say(todo))
     dark, bright = (int(np.median(level[faint if faint.any() else slice(None)])) for level in (low, high))
     todo = f"{say('spread them over 0 to 255')}: if {FLAT} <= np.ptp(v := {READ}) < {FAINT}: "
-    spread = f"np.rint((v.clip({dark}, {bright}) - {dark}) / {bright - dark} * 255)"
-    todo += f"Image.fromarray({spread}.astype(np.uint8)).save(path)"
+    todo += "Image.fromarray(np.rint((v - v.min()) / np.ptp(v) * 255.0).astype(np.uint8)).save(path)"
     yield Row("grey levels", bool(faint.mean() <= MOST), say("{dark} to {bright}", dark=dark, bright=bright), todo)
     if (blank | faint).mean() > 0.5:
         return
@@ -258,6 +260,9 @@ def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
     best = int(np.argmax(clear)) if max(clear) > clear[0] + 2 + 8 / len(sample) ** 0.5 else 0  # real digits: 5 or more
     faults = [say("black on white")] * inverted + [say(TURNED[best - 1])] * (best > 0)
     counts = np.bincount(classify(features), minlength=11)
+    if is_painted(stack):
+        todo = "these are painted by a colour map: save the grey levels, by Image.fromarray(x) or with cmap='gray'"
+        return Row("all ten digits", False, say("in colour"), say(todo))
     named = zip([*"0123456789", say("none")], counts, strict=True)
     causes, todo = _counted(counts)
     if faults:  # then what the digits seem to be says nothing
@@ -269,6 +274,14 @@ def _digits(stack: np.ndarray, features: np.ndarray) -> Row:
         causes, todo = faults, f"{what}: {start}Image.fromarray({code}).save(path)"
     found = clauses(*causes, listing(say("{digit}: {count:,}", digit=digit, count=count) for digit, count in named))
     return Row("all ten digits", not causes, found, todo)
+
+
+def is_painted(stack: np.ndarray) -> bool:
+    """Whether uint8 pictures (N, 3, 28, 28) have colours, and those of one colour map, as matplotlib's by default."""
+    if (np.ptp(stack, axis=1) > 8).mean() < 0.5:  # the ground, too
+        return False
+    levels = stack[:100].astype(np.uint32)
+    return len(np.unique(levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2])) <= 256
 
 
 def _counted(counts: np.ndarray) -> tuple[list[str], str]:

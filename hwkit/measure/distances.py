@@ -51,7 +51,7 @@ def read_statistics(path: Path | str, dims: int | None = None) -> tuple[np.ndarr
         way = say("Make them again: `python -m pytorch_fid --save-stats FOLDER FILE` does.")
         if names := statistics_in(arrays):
             mean, cov = (f'np.squeeze(a["{name}"])' for name in names)
-            code = f'a = dict(np.load("{path}")); np.savez("{path}", mu={mean}, sigma={cov})'
+            code = f"a = dict(np.load({str(path)!r})); np.savez({str(path)!r}, mu={mean}, sigma={cov})"
             way = say("This mends it: {code}", code=code)
         held = listing(f"{name} {array.shape}" for name, array in sorted(arrays.items())[:6])
         text = "{path} holds {held}, but mu (D,) and sigma (D, D) are wanted."
@@ -95,31 +95,40 @@ def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma
     The last trace is the sum of the roots of the eigenvalues of RᵀΣ2R, where RRᵀ = Σ1: a symmetric matrix, so they are
     real and ≥ 0 however singular the covariances are (fewer images than features). ValueError where the shapes differ.
     """
-    if mu1.shape != mu2.shape or sigma1.shape != sigma2.shape:
-        text = "Statistics of {one} and of {other} features cannot be compared."
-        raise ValueError(say(text, one=len(mu1), other=len(mu2)))
+    check_comparable(mu1, mu2)
     root = _root(sigma1)  # (D, rank)
     roots = np.sqrt(np.linalg.eigvalsh(root.T @ sigma2 @ root).clip(0))
     d2 = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * roots.sum()
     return max(0.0, float(d2))  # rounding alone can bring it below 0
 
 
-def frechet_error(features: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> float:
-    """The standard error that d²(features, (μ, Σ)) has because the images are a finite sample, by the delta method.
+def check_comparable(mu1: np.ndarray, mu2: np.ndarray) -> None:
+    """ValueError for means of another number of features."""
+    if mu1.shape != mu2.shape:
+        text = "Statistics of {one} and of {other} features cannot be compared."
+        raise ValueError(say(text, one=len(mu1), other=len(mu2)))
+
+
+def frechet_with_error(features: np.ndarray, mu: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
+    """d²(features, (μ, Σ)), and the standard error that it has because the images are a finite sample (delta method).
 
     An image x of theirs moves d² by 2 (μ1 − μ)·z + zᵀ(I − M)z with z = x − μ1 and M = Σ^½ (Σ^½ Σ1 Σ^½)^−½ Σ^½, the
-    derivative of the formula above; the error is the deviation of that over the images, divided by √N.
+    derivative of the formula above; the error is the deviation of that over the images, divided by √N. One root and
+    its eigenvalues serve both. ValueError as `statistics` and `frechet_distance` raise it.
     """
     mu1, sigma1 = statistics(features)
+    check_comparable(mu1, mu)
     root = _root(sigma)
     eigenvalues, vectors = np.linalg.eigh(root.T @ sigma1 @ root)
+    roots = np.sqrt(eigenvalues.clip(0))
+    d2 = ((mu1 - mu) ** 2).sum() + np.trace(sigma1) + np.trace(sigma) - 2 * roots.sum()
     kept = eigenvalues > eigenvalues[-1] * 1e-10
     half = root @ vectors[:, kept] / eigenvalues[kept] ** 0.25  # (D, rank): M = half halfᵀ
     influence = []
     for part in blocks(features):
         z = part - mu1
         influence.append(2 * z @ (mu1 - mu) + (z**2).sum(axis=1) - ((z @ half) ** 2).sum(axis=1))
-    return float(np.concatenate(influence).std() / len(features) ** 0.5)
+    return max(0.0, float(d2)), float(np.concatenate(influence).std() / len(features) ** 0.5)
 
 
 def _root(sigma: np.ndarray) -> np.ndarray:

@@ -60,6 +60,8 @@ def compare(images, train: Path | str | tuple[str, np.ndarray] | None = None) ->
     the pairs show which. Raises as `mnist.sources.read_source` does.
     """
     images, (name, reference) = grey(images), train if isinstance(train, tuple) else training_images(train)
+    if len(reference) < 2:  # they are compared with each other, too
+        raise ValueError(say("{name}: two training images at least are wanted to compare with.", name=name))
     distances, indices = nearest(images, reference)
     # Of MNIST it was measured, else the reference is compared with itself.
     real = floors()["nearest"].get(hashlib.sha256(np.ascontiguousarray(reference)).hexdigest())

@@ -144,11 +144,13 @@ def images_sha256(sets: Sequence) -> str:
 def scores_of(images: Path) -> list[Score]:
     """What was measured of a folder's images as they are now: other images' scores, if any are kept there, left out.
 
-    ValueError as `read_scores` and `load_folder` raise it.
+    None where there are no images any more. ValueError as `read_scores` and `load_folder` raise it.
     """
     found = read_scores(results_of(images))
-    pixels = load_folder(images) if found else ()
-    now = images_sha256([pixels]) if found else None
+    if not found or not any(images.glob("*.png")):  # the images may be gone, and what was measured of them still there
+        return []
+    pixels = load_folder(images)
+    now = images_sha256([pixels])
     return [s for s in found if s.images == len(pixels) and s.images_sha256 in (None, now)]
 
 
@@ -160,6 +162,12 @@ def read_scores(folder: Path) -> list[Score]:
 def results_of(images: Path) -> Path:
     """Where what is measured of a folder of images is kept: beside it."""
     return images.with_name(images.name + "-evaluation")
+
+
+def place_of(folders: Sequence[Path]) -> Path:
+    """Where what is measured of several folders together is kept: beside the first, under the names of all."""
+    names = [folder.name for folder in folders]
+    return results_of(folders[0] if len(names) == 1 else folders[0].with_name("+".join(names)[:100]))
 
 
 def load_images(path: Path) -> torch.Tensor:
@@ -178,7 +186,8 @@ def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], li
     for folder, images in zip(folders, sets, strict=True):
         model, made = folder, read_manifest(folder)
         rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
-        own = dict.fromkeys((hashlib.sha256(image.tobytes()).digest() for image in rgb), folder)
+        drawn = (image for image in rgb if image.min() < image.max())  # images of one colour are equal by chance
+        own = dict.fromkeys((hashlib.sha256(image.tobytes()).digest() for image in drawn), folder)
         if made:
             model = (made["checkpoint_sha256"], sampler_of(made), made.get("device_noise", False))
             own[model, made["seed"]] = folder
@@ -195,10 +204,10 @@ def groups(folders: Sequence[Path], sets: Sequence) -> list[tuple[list[Path], li
 def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, floor: Path | None = None) -> Score:
     """Measures folders that `groups` leaves together, by their images `sets`, against `features.reference`.
 
-    Of several the values are means. The error of FID is that of a finite sample (`frechet_error`), or the deviation
-    between the folders where that is larger: of two or three it is often far too small by chance. `floor`: real images
-    (the test split of a source that has one) to measure as well. ValueError where the folders do not belong together,
-    or differ in their numbers of images, on which FID depends.
+    Of several the values are means. The error of FID is that of a finite sample (`frechet_with_error`), or the
+    deviation between the folders where that is larger: of two or three it is often far too small by chance. `floor`:
+    real images (the test split of a source that has one) to measure as well. ValueError where the folders do not
+    belong together, or differ in their numbers of images, on which FID depends.
     """
     if len(set(counts := [len(images) for images in sets])) > 1:
         text = "These folders hold {counts} images, but FID depends on the number: measure them one by one."
@@ -235,8 +244,8 @@ def score(extractor, folders: Sequence[Path], sets: Sequence, reference=None, fl
 
 def numbers(features: np.ndarray, against: Reference) -> dict[str, float]:
     """Of features (N, D): FID with its error, and where the reference has features KID, precision and recall."""
-    value = distances.frechet_distance(*distances.statistics(features), against.mu, against.sigma)
-    found = {"value": value, "error": distances.frechet_error(features, against.mu, against.sigma)}
+    value, error = distances.frechet_with_error(features, against.mu, against.sigma)
+    found = {"value": value, "error": error}
     if against.features is not None:
         found["kid"], found["kid_error"] = distances.kernel_distance(against.features, features)
         found["precision"], found["recall"] = distances.precision_recall(against.features, features)
@@ -250,9 +259,7 @@ def digit_fid(images) -> tuple[float, float]:
 
 def digit_fid_of(features: np.ndarray) -> tuple[float, float]:
     """The same of the features (N, 128) of images, as `digit_features` gives them."""
-    against = distances.read_statistics(STATISTICS)
-    value = distances.frechet_distance(*distances.statistics(features), *against)
-    return value, distances.frechet_error(features, *against)
+    return distances.frechet_with_error(features, *distances.read_statistics(STATISTICS))
 
 
 def floor_at(count: int, name: str = "test-vs-train") -> float:

@@ -30,22 +30,30 @@ WAYS_ON = {  # for files that are not read; `path` is that of each
         'save them as PNG: Image.open(path).save(path.with_suffix(".png"))'
     ),
     ".npz": marked("hwkit.mnist.sources.read_source(path, whole=True).images reads it"),
-    ".npy": marked('make an .npz: np.savez("m.npz", images=np.load(path))'),
+    ".npy": marked('make an .npz: np.savez(path.with_suffix(".npz"), images=np.load(path))'),
+    ".pt .pth": marked(
+        "if it is torchvision's: x, _ = torch.load(path, weights_only=True)[:2]; "
+        'np.savez(path.with_suffix(".npz"), images=x) makes an .npz'
+    ),
+    ".mat": marked(
+        'make an .npz: x = scipy.io.loadmat(path)["data"]; '
+        'np.savez(path.with_suffix(".npz"), images=x.T if len(x) == 784 else x)'
+    ),
     ".csv .tsv": marked(
         'make an .npz: t = open(path, encoding="utf-8-sig").read(); '
         't = t.replace(",", ".").replace(";", ",") if ";" in t[:99] else t.replace("\\t", ","); r = t.splitlines(); '
         'named = any((",700,701," in r[0], set(r[0]) - set("0123456789.,+-e "))); '
         'x = np.loadtxt(r, "f4", delimiter=",", skiprows=int(named)); '
-        'np.savez("m.npz", images=x[:, -784:] if np.ptp(x[:, 0]) else x[:, :784])'
+        'np.savez(path.with_suffix(".npz"), images=x[:, -784:] if np.ptp(x[:, 0]) else x[:, :784])'
     ),
     ".pkl .pickle": marked(
         "a pickle can run code, so only if you trust its origin, and if it holds three pairs, make an .npz: "
         '(x, _), *_, (t, _) = pickle.load(open(path, "rb"), encoding="latin1"); '
-        'np.savez("m.npz", x_train=x, x_test=t)'
+        'np.savez(path.with_suffix(".npz"), x_train=x, x_test=t)'
     ),
     ".parquet": marked(
         "make an .npz: x = pandas.read_parquet(path).image; "
-        'np.savez("m.npz", images=[Image.open(io.BytesIO(i["bytes"])) for i in x])'
+        'np.savez(path.with_suffix(".npz"), images=[Image.open(io.BytesIO(i["bytes"])) for i in x])'
     ),
 }
 
@@ -65,7 +73,7 @@ def file_name(number: int) -> str:
 def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
     """Writes what `folder` lacks of uint8 images (N, C, 28, 28), and first, in `<folder>.json`, what it is to hold."""
     record, digest = Path(f"{folder}.json"), hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-    if not record.is_file() or files.read_json(record)["sha256"] != digest:
+    if not record.is_file() or recorded(record, "sha256") != digest:
         if folder.is_dir() and not all(map(is_leftover, os.listdir(folder))):
             text = "{folder} holds the images of another source: move it away, or choose another --out."
             raise ValueError(say(text, folder=folder))
@@ -82,6 +90,15 @@ def write_folder(images: np.ndarray, folder: Path, source: str) -> Path:
     )
     print(say(text, count=len(images), folder=folder, new=len(missing)))
     return folder
+
+
+def recorded(record: Path, what: str):
+    """What the record beside a folder of images says; ValueError where another program wrote it."""
+    content = files.read_json(record)
+    if not isinstance(content, dict) or what not in content:
+        text = "{record} is no record of this kit's: move it away, or choose another --out."
+        raise ValueError(say(text, record=record))
+    return content[what]
 
 
 def missing_images(folder: Path, count: int) -> list[int]:
@@ -119,21 +136,28 @@ def files_in(source: Path) -> dict[str, File]:
     if source.is_dir():
         paths = [path for depth in range(1, 6) for path in source.glob("/".join("*" * depth)) if not path.is_dir()]
         found = {path.relative_to(source).as_posix(): path for path in paths}
-    elif source.suffix.lower() == ".npz" or not (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)):
+    elif source.suffix.lower() in (".npz", ".pt", ".pth") or not (
+        source.suffix.lower() == ".zip" or zipfile.is_zipfile(source)
+    ):
         return {source.name: source}
     else:
         try:
             archive = zipfile.ZipFile(source)
+            for member in archive.infolist():  # old packers of Windows write 0\1.png
+                member.filename = member.filename.replace("\\", "/")
+            archive.NameToInfo = {member.filename: member for member in archive.infolist()}
             found = {name: zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/")}
             if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
                 raise OverflowError(say("it would unpack to {size:,} bytes", size=size))
-            if outside := [name for name in found if {"", ".."} & set(name.replace("\\", "/").split("/"))]:
+            if outside := [name for name in found if {"", ".."} & set(name.split("/"))]:
                 raise ValueError(say("{name} would leave its folder", name=outside[0]))
             if damaged := archive.testzip():
                 raise ValueError(say("{name} is damaged", name=damaged))
         except files.DAMAGED as error:
             text = "{source} is no .zip that can be read ({error}): take another copy of it."
             raise ValueError(say(text, source=source, error=error)) from error
+    if source.is_file() and found and all(name.endswith(".npy") for name in found):
+        return {f"{source.name}.npz": source}  # as a browser calls it: mnist.npz.1, mnist.npz?download=1
     hidden = {name for name in found if any(part[:1] == "." or is_leftover(part) for part in name.split("/"))}
     return {name: found[name] for name in sorted(found.keys() - hidden)}
 
@@ -179,8 +203,11 @@ def mend(image: Image.Image) -> str:
         return say("make these again")
     what, code, pixels = say("convert these"), "Image.open(path)", np.asarray(image)
     if image.mode[0] in "IF":  # `convert` would clip; // 256 is exact for grey levels × 257, and for × 256
+        if pixels.min() < 0 and not (pixels.min() >= -1 and pixels.max() <= 1):
+            return say("make these again, with levels from 0 to 255")
         scale = "* 255" if pixels.max() <= 1 else "// 256" if pixels.max() > 255 else "* 1"
-        code = f"Image.fromarray(np.rint(np.asarray({code}) {scale}).astype(np.uint8))"
+        levels = f"(np.asarray({code}) + 1) * 127.5" if pixels.min() < 0 else f"np.asarray({code}) {scale}"
+        code = f"Image.fromarray(np.rint({levels}).astype(np.uint8))"
     elif "A" in image.mode or "transparency" in image.info:
         colour, alpha = np.split(np.asarray(image.convert("RGBA")).astype(int), [3], axis=2)
         if np.ptp(alpha) and ((colour > alpha).any() or not np.ptp(colour)):  # else the colours are the picture
@@ -210,6 +237,9 @@ def _fit(image: Image.Image) -> tuple[str, str]:
     # Between the digits of a sheet lie empty columns and empty rows, and in a strip it is long.
     runs = [np.count_nonzero(np.diff((ink > 64).any(axis).astype(int), prepend=0) == 1) for axis in (0, 1)]
     strip = min(image.size) >= SIDE and max(image.size) >= 4 * min(image.size)
+    square = framed_square(ink > 64)
+    if square and not even:  # a picture on a page, as plt.savefig leaves it
+        return say("cut out the picture and resize it"), f".crop({square}).resize((28, 28), Image.BOX)"
     if even and not ink[frame].any() and ink[edge, edge]:  # a frame of another colour than the ground
         left = top = edge
     elif strip or (min(image.size) >= 2 * SIDE and min(runs) >= 2):
@@ -222,11 +252,21 @@ def _fit(image: Image.Image) -> tuple[str, str]:
     return what, f".crop({(left, top, left + SIDE, top + SIDE)})"
 
 
+def framed_square(ink: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of a square whose whole edge is ink, with a page around it; None where there is none."""
+    box = Image.fromarray(np.uint8(ink)).getbbox()
+    if box is None or box == (0, 0, *ink.shape[::-1]):
+        return None
+    part = ink[box[1] : box[3], box[0] : box[2]]
+    edge = all(line.all() for line in (part[0], part[-1], part[:, 0], part[:, -1]))
+    return box if edge and min(part.shape) >= SIDE and abs(part.shape[0] - part.shape[1]) <= 2 else None
+
+
 def refusal(path: Path, wanted: str) -> OSError | ValueError:
     """The error that says what was wanted at `path`, what is there instead, and the way on."""
     if not path.exists():
         parent, names = _around(path)
-        text = "There is no {path}: {parent} is a file."
+        text = "There is no {path}: {parent} is a file." if parent.exists() else "There is no {path}, nor {parent}."
         if parent.is_dir():
             text = "There is no {path}: {parent} holds {names}."
         if near := meant(path):
@@ -249,6 +289,8 @@ def refusal(path: Path, wanted: str) -> OSError | ValueError:
 def meant(path: Path) -> Path | None:
     """Which file or folder is probably meant by a path at which there is none."""
     parent, names = _around(path)
+    if not names:
+        return None
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(path.relative_to(parent).parts[0].lower(), lower, 1)
     return parent / lower[near[0]] if near else None
@@ -256,7 +298,7 @@ def meant(path: Path) -> Path | None:
 
 def _around(path: Path) -> tuple[Path, list[str]]:
     """The nearest folder (or file) above a path that is there, and what is in it, but for what is hidden."""
-    parent = next(p for p in path.parents if p.exists())
+    parent = next((p for p in path.parents if p.exists()), Path(path.anchor))  # none: a drive that is not there
     return parent, [n for n in sorted(os.listdir(parent)) if n[0] != "."] if parent.is_dir() else []
 
 

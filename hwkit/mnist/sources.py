@@ -14,9 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwkit.files import expanded, load_npz, read_json
+from hwkit.files import expanded, load_npz
 from hwkit.language import say
-from hwkit.mnist.folder import LARGEST, SIDE, File, files_in, listed, missing_images, read_pngs, refusal, write_folder
+from hwkit.mnist.folder import (
+    LARGEST,
+    SIDE,
+    File,
+    files_in,
+    listed,
+    missing_images,
+    read_pngs,
+    recorded,
+    refusal,
+    write_folder,
+)
 
 KIT = Path(__file__).resolve().parent.parent
 DATA = KIT / "data" if (KIT / "data").is_dir() else KIT.parent / "data"  # of an installed kit, or a checkout
@@ -25,6 +36,8 @@ SAMPLE = DATA / "mnist_sample.npz"
 SPLIT = re.compile(r"(?<![a-z])[xy]?(train|test|t10k|val)(ing|id|idation)?(set|images?|labels?|data|[xy])?(?![a-z])")
 CLASS = re.compile(r"(?:class|digit|label)?[ _-]*0*(\d)(?:[ _-]+\1)?")  # a folder of one class, words as digits
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+OTHERS = re.compile(r"fashion|kmnist|kuzushiji|emnist|cifar", re.I)  # of which MNIST is told by its name
+FEW = 20  # a set is passed over beside one that is so many times as large: figures, or a preview
 IDX, PNG, NPZ = r"(?:train|test|t10k)-images[-._]idx3[-._]ubyte", r"\.png$", r"\.npz$"
 
 
@@ -44,7 +57,7 @@ def prepare(source: str | Path | None = None, split: str = "train", out: Path | 
     """
     source, out = str(source or os.environ.get("HWKIT_MNIST") or ""), expanded(out or PREPARED)
     folder, record = out / "mnist" / split, out / "mnist" / f"{split}.json"
-    if not source and record.is_file() and not missing_images(folder, count := read_json(record)["count"]):
+    if not source and record.is_file() and not missing_images(folder, count := recorded(record, "count")):
         print(say("Data: {count:,} images are prepared in {folder}", count=count, folder=folder))
         return folder
     if source in ("", "download"):
@@ -91,8 +104,11 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
         raise ValueError(say("split is {split!r}, but must be 'train' or 'test'.", split=split))
     source = Path(os.path.abspath(expanded(source)))  # "." has no name to put a cache beside
     files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
+    files = {name: file for name, file in files.items() if not OTHERS.search(name)} or files
+    npz = any(re.search(NPZ, name.lower()) for name in files)
     for kind in (IDX, PNG, NPZ):
-        if parts := _parts(files, kind, source):
+        parts = _parts(files, kind, source)
+        if parts and not (kind is PNG and npz and sum(map(len, parts.values())) < FEW):  # a logo beside mnist.npz
             break
     else:
         raise refusal(source, say("MNIST (IDX files, PNGs, an .npz, or a .zip of them)"))
@@ -103,7 +119,7 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
         text = "{source} holds no {split} split: put a folder {split}/ of PNGs, or IDX files, there."
         raise FileNotFoundError(say(text, source=source, split=split))
     if kind is NPZ:
-        return _read_npz(parts[part][0], split, whole)
+        return _read_npz(parts[part][0], split, whole or part is not None)
     if kind is PNG:
         images = read_pngs(parts[part], source.parent / f".{source.name}{'.' + part if part else ''}.cache.npz")
         digits = [_digit(file.parent.name) for file in parts[part]]
@@ -111,25 +127,41 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
     path = min(parts[part], key=lambda file: len(str(file)))  # plain rather than .gz, where both are there
     name = re.sub("images(.idx)3", r"labels\g<1>1", str(path)).removesuffix(".gz")
     labels = [read_idx(file, 1) for file in files.values() if str(file).removesuffix(".gz") == name]
-    return Digits(read_idx(path, 3)[:, None], labels[0] if labels else None)
+    images = read_idx(path, 3)
+    if "emnist" in path.name.lower():  # whose digits lie on their side
+        images = np.ascontiguousarray(images.swapaxes(1, 2))
+    return Digits(images[:, None], labels[0] if labels else None)
 
 
 def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, list[File]]:
     """The files of one kind by split; of several sets those of the divided one, else of the one nearest to the top."""
     sets: dict = {}
+    roots: dict = {}  # of each part the folders that name it
+    lasts = {_split(name.split("/")[-1]) for name in files if re.search(NPZ, name.lower())}
+    apart = kind is NPZ and {"train", "test"} <= lasts  # train.npz and test.npz are the two parts
     for name, file in files.items():
         if re.search(kind, name.lower()):
             *above, last = name.split("/")
-            splits = [None, *filter(None, map(_split, [*above, last] if kind is IDX else above))]
-            folder = tuple(part for part in above if not _split(part) and _digit(part) is None)
-            folder += (last,) * (kind is NPZ)
+            splits = [None, *filter(None, map(_split, [*above, last] if kind is IDX or apart else above))]
+            kinds = ("0…9" if _digit(part) is not None else part for part in above if not _split(part))
+            # Folders of classes are a set of their own beside pictures at the top, but part of a divided one.
+            folder = tuple(kind for kind in kinds if kind != "0…9" or splits[-1] is None)
+            folder += (last,) * (kind is NPZ and not (apart and _split(last)))
+            root = "/".join(above[: 1 + max((i for i, part in enumerate(above) if _split(part)), default=-1)])
+            roots.setdefault((folder, splits[-1]), []).append(root or last)
             sets.setdefault(folder, {}).setdefault(splits[-1], []).append(file)
+    size = {folder: sum(map(len, parts.values())) for folder, parts in sets.items()}
+    sets = {f: parts for f, parts in sets.items() if FEW * size[f] >= max(size.values())}
     order = {f: (not {"train", "test"} & set(sets[f]), len(f), "mnist" not in map(str.lower, f)) for f in sets}
     best = sorted(sets, key=order.__getitem__)
     if len(best) > 1 and order[best[0]] == order[best[1]]:
         several = listed(["/".join(f) for f in best])
         text = "{source} holds several sets, in {several}: name one of these."
         raise ValueError(say(text, source=source, several=several))
+    for part in sets[best[0]] if best and kind is not IDX else ():
+        if part and len(copies := dict.fromkeys(roots[best[0], part])) > 1:  # train/ and train 2/, as Finder calls it
+            text = "{source} holds several sets, in {several}: name one of these."
+            raise ValueError(say(text, source=source, several=listed(copies)))
     return sets[best[0]] if best else {}
 
 
@@ -174,7 +206,7 @@ def read_idx(path: File, dimensions: int) -> np.ndarray:
 
 def _read_npz(path: File, split: str, whole: bool) -> Digits:
     """The one array of images whose name tells of this split, or of none, in any layout and range; and its labels."""
-    arrays = load_npz(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()))
+    arrays = load_npz(path if isinstance(path, Path) else io.BytesIO(path.read_bytes()), str(path))
     found = {name: images for name, array in arrays.items() if (images := _channels_first(array)) is not None}
     part = split if {"train", "test"} & set(map(_split, found)) else None
     names = [name for name in found if _split(name) == part]
@@ -216,18 +248,28 @@ def _fitted(arrays: Mapping[str, np.ndarray]) -> str | None:
             x, code = x.reshape(-1, side, side), f"{code}.reshape(-1, {side}, {side})"
         elif x.shape[2:] == (side, side):
             x, code = np.moveaxis(x, 1, -1), f"np.moveaxis({code}, 1, -1)"
-        if side <= SIDE or x.shape[1:3] != (side, side) or x.shape[3:] not in ((), (1,), (3,)) or not len(x):
+        pictures = x.shape[1:3] == (side, side) and x.shape[3:] in ((), (1,), (3,)) and x.dtype.kind in "buif"
+        if side <= SIDE or not pictures or not len(x):
             continue
         outside = np.ones((side, side), bool)
         outside[edge : edge + SIDE, edge : edge + SIDE] = False
-        if side == SIDE + 2 * edge and np.ptp(x[:, outside]) == 0:  # a frame around MNIST's own pixels
+        frame = x[:, outside] if side == SIDE + 2 * edge else x
+        if frame.size and frame.min() == frame.max():  # a frame around MNIST's own pixels
             parts.append(f"{name}={code}[:, {edge}:-{edge}, {edge}:-{edge}]")
         else:
             code += "[..., 0]" * (x.shape[3:] == (1,))
-            levels = f"({code} + 1) * 127.5" if x.min() < 0 else f"{code} * 255" if x.max() <= 1 else code
-            code = f"np.uint8({levels})"
+            code = f"np.uint8({_levels(code, float(x.min()), float(x.max()))})"
             parts.append(f"{name}=[Image.fromarray(x).resize((28, 28), Image.LANCZOS) for x in {code}]")
     return f"np.savez('mnist.npz', {', '.join(parts)})" if parts else None
+
+
+def _levels(code: str, low: float, high: float) -> str:
+    """Python that makes 0 to 255 of values from low to high."""
+    if -1 <= low < -0.9 and high <= 1:
+        return f"({code} + 1) * 127.5"
+    if low > -0.2 and high < 1.2:  # what was enlarged may lie a little outside
+        return f"np.clip({code}, 0, 1) * 255"
+    return code if low >= 0 and high <= 255 else f"({code} - {low:.7g}) / {high - low:.7g} * 255"
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray | None:

@@ -60,7 +60,7 @@ CHAPTERS = {  # by their headings, as the notebooks have them too
             "diffusion_grid_ddpm": marked("DDPM, all T steps: eight samples (rows) at eight equally spaced times"
                                            " (columns), both ends included, from noise to digit."),
             "diffusion_grid_ddim": marked("DDIM, 50 steps, at the same times and from the same noise."),
-            "samples": marked("A hundred of the images: the first, not the best."),
+            "samples": marked("The first of the images, not the best; a hundred at most."),
             "fid_curve": marked("Digit-FID against the evaluations of the network that an image takes."),
             "digit_histogram": marked("How often each digit comes, as the kit’s classifier reads the images."),
             "closest_pairs": marked("The images that come closest to a training image, which stands below each."),

@@ -61,7 +61,8 @@ def write_submission(path: Path, images: Path, others: Iterable[Path], notebooks
         text = "{images} holds no images {first} …: `python -m hwkit sample` makes them."
         raise ValueError(say(text, images=images, first=file_name(1)))
     files |= {file.name: file for file in others if not is_leftover(file.name)}
-    files |= {f"notebooks/{file.name}": file for file in notebooks if not is_leftover(file.name)}
+    named = ((file.name.removesuffix(".ipynb"), file) for file in notebooks if not is_leftover(file.name))
+    files |= {f"notebooks/{name}.ipynb": file for name, file in named}  # some copies in Drive have no suffix
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as out:
         for name, file in files.items():
             out.write(file, name)

@@ -17,11 +17,12 @@ from matplotlib.textpath import TextPath
 
 from hwkit.files import whole_file, write_text
 from hwkit.language import clauses, html_language, listing, marked, say
+from hwkit.measure.curve import Curve
 from hwkit.measure.graded import read_graded
 from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
 from hwkit.recipe import Recipe
-from hwkit.runs.checkpoint import EXPORTED, best_of, is_the_kits, load, load_denoiser, recipe_of
+from hwkit.runs.checkpoint import EXPORTED, best_of, digest, is_the_kits, load, load_denoiser, recipe_of
 from hwkit.runs.generate import images, numbered, read_manifest, sampler_of
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
@@ -77,10 +78,17 @@ def write_report(
         Part("Conclusion", [paragraph for paragraph in conclusion.split("\n\n") if paragraph.strip()]),
     ]
     figures = [*(run / "figures").glob("*.png"), *results_of(images).glob("*.png")]
+    figures = [figure for figure in figures if figure.name != "fid_curve.png" or is_of(figure, best_of(run))]
     if len(rows := run_rows(run.parent)) > 1:
         parts.insert(3, Part("Runs side by side", (), rows))
     page = write_html(run / "report" / "report.html", title, author, parts, figures, warning_of(run))
     return page, write_pdf(page)
+
+
+def is_of(curve: Path, weights: Path) -> bool:
+    """Whether a curve of digit-FID was measured with these weights, and not before the run was trained on."""
+    kept = curve.with_suffix(".json")
+    return not kept.is_file() or Curve.read(kept).checkpoint_sha256 == digest(weights)
 
 
 def model_rows(run: Path) -> Rows:
@@ -161,20 +169,28 @@ def log_lines(run: Path, ends: int = 3) -> list[str]:
 
 
 def run_rows(folder: Path) -> Rows:
-    """A row for each run in a folder of runs: its schedule, what it predicts, how long it is, what its images score."""
-    rows = []
-    for run in sorted(path for path in folder.glob("*") if best_of(path).is_file()):
-        content = load(best_of(run))
-        recipe, measured = recipe_of(content), scores_of(run / "generate")
-        score = "{metric} {value:.2f} ± {error:.2f} of {images:,} images by {sampler}"
-        facts = [
-            {name: getattr(s, name) for name in ("metric", "value", "error", "images", "sampler")} for s in measured
-        ]
-        about = "{schedule}; predicts {prediction}; {seen:,} images seen"
-        seen = {"schedule": recipe.make_schedule(), "prediction": recipe.prediction, "seen": content["images_seen"]}
-        found = [say(score, **each) for each in facts] or [say("not measured")]
-        rows.append((run.name, clauses(say(about, **seen), *found)))
+    """A row for each run in a folder of runs: its schedule, what it predicts, how long it is, what its images score.
+
+    The weights that come with the kit are no run of the student's.
+    """
+    rows, files = [], [file for name in (EXPORTED, "ema_latest.pt", "ema_best.pt") for file in folder.glob(f"*/{name}")]
+    for run in sorted({file.parent for file in files if not is_the_kits(file)}):
+        try:
+            rows.append((run.name, run_row(run)))
+        except (OSError, ValueError) as error:  # another run's fault is no reason to have no report of this one
+            rows.append((run.name, say("cannot be read: {error}", error=error)))
     return rows
+
+
+def run_row(run: Path) -> str:
+    """A run in one line. Raises as `load` and `scores_of` do."""
+    content = load(best_of(run))
+    recipe = recipe_of(content)
+    about = "{schedule}; predicts {prediction}; {seen:,} images seen"
+    seen = {"schedule": recipe.make_schedule(), "prediction": recipe.prediction, "seen": content["images_seen"]}
+    score, unknown = "{metric} {value:.2f} ± {error:.2f} of {images:,} images by {sampler}", say("an unknown sampler")
+    found = [say(score, **vars(s) | {"sampler": s.sampler or unknown}) for s in scores_of(run / "generate")]
+    return clauses(say(about, **seen), *(found or [say("not measured")]))
 
 
 def result_rows(images: Path) -> Rows:
@@ -262,8 +278,8 @@ def draw_figures(
 ) -> Iterator[Path]:
     """Draws a run's figures into `out` and yields the path of each. ValueError for a dpi that cannot work.
 
-    The network, the diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, a hundred
-    samples (of the run's generate/, or new ones where it holds fewer), and the schedules.
+    The network, the diffusion grids of DDPM and DDIM (from one x_T), the loss curve where there is a history, the first
+    samples (a hundred at most of the run's generate/, or a hundred new ones where it holds none), and the schedules.
     """
     check_dpi(dpi)
     denoise, history = load_denoiser(checkpoint, device), read_history(run)
@@ -281,7 +297,7 @@ def draw_figures(
             title = say("{seen:,} images, {time}, loss {loss:.4f}", **facts)
         yield save(loss_curve(history, title), out / "loss_curve.png", dpi)
     made = [read_png(file) for file in numbered(run / "generate")[:100]]
-    made = made if len(made) == 100 else images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)
+    made = made or images(denoise, Sampler("dpm++sde"), seed, range(1, 101), device)
     yield save(sample_sheet(made), out / "samples.png", dpi)
     yield save(schedule_curves([linear(T), cosine(T)]), out / "schedule.png", dpi)
     content = load(checkpoint)
