@@ -1,4 +1,4 @@
-"""A class of twelve that has handed in what classes hand in: `python tests/make_class.py class` writes it.
+"""A class of twelve that has handed in what classes hand in: `PYTHONPATH=. python tests/make_class.py class`.
 
     class/students.csv, class/rubric.toml, class/submissions/…
     python -m hwkit grade class/submissions --roster class/students.csv --rubric class/rubric.toml

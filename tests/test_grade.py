@@ -19,7 +19,7 @@ import make_class
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, vivid_unet
+from conftest import KIT, TINY, vivid_unet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_class import KITS, RUBRIC, papers, put, synthetic
@@ -32,12 +32,14 @@ from hwkit.grade.examine import (
     examine,
     hashes,
     is_moved,
+    layout,
     likely_seeds,
     strokes,
     thumbnails,
     words_of,
 )
 from hwkit.grade.grading import Worker, grade, keep
+from hwkit.grade.intake import Folder
 from hwkit.grade.provenance import Again, History, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.rubric import read_rubric
@@ -1042,6 +1044,85 @@ def test_the_passage_is_what_both_have(tmp_path, bench):
     assert evidence.passage(tmp_path / "a", "words", shared) == common
 
 
+def test_a_long_passage_that_two_share_is_found_soon(tmp_path):
+    """Two uploads of one report of 200,000 words: a list that grew word by word took hours."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [letters[k % 26] + letters[k // 26 % 26] + letters[k // 676 % 26] + "x" * (k % 7) for k in range(200_000)]
+    put(synthetic(1, 10), tmp_path / "generate")
+    (tmp_path / "report.txt").write_text(" ".join(words))
+    shared, started = np.array(evidence.shingles(words, evidence.WORDS), np.uint64), time.monotonic()
+    assert evidence.passage(tmp_path, "words", shared) == " ".join(words[:60])
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("kind", ["words", "code"])
+def test_what_the_kit_gave_to_all_is_nobodys_own(kind):
+    """The page's words in the language of a few, or a function of the library that two have handed in."""
+    if kind == "words":
+        paths = sorted((KIT / "notebooks" / "zh-TW").glob("03*.ipynb"))
+        cells = json.loads(paths[0].read_text("utf-8"))["cells"]
+        text = "".join(next(cell["source"] for cell in cells if len("".join(cell["source"])) > 300))
+        own = evidence.unique(evidence.shingles(evidence.words_of(text), evidence.WORDS))
+    else:
+        text = (KIT / "hwkit" / "diffusion.py").read_text("utf-8")
+        own = evidence.unique(evidence.shingles(evidence.tokens_of(text), evidence.TOKENS))
+    mine = np.array([1, 2, 3], np.uint64)
+    sets = {"a": np.union1d(own, mine), "b": np.union1d(own, mine), "c": np.array([4], np.uint64)}
+    found = evidence.rare(sets, evidence.given(kind))
+    assert len(own) > 50 and found["a"].tolist() == found["b"].tolist() == [1, 2, 3]
+
+
+def test_a_step_that_the_machine_broke_off_is_tried_again_and_told(tmp_path, bench, monkeypatch):
+    """A full disk is no fault of the student's: their work is looked at again, and a person is told."""
+    from hwkit.grade.examine import Work
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Work, "provenance", full)
+    found, _ = examine(Entry("x", "x", good(tmp_path / "x")), bench, "ab", "a key")
+    assert found.key == "" and "No space left" in found.problems[0]
+    assert ("not tested", True) in [(kind, "No space left" in said) for said, _, kind in found.known]
+
+
+@pytest.mark.parametrize(
+    ("names", "images", "grids"),
+    [
+        ([f"generate/sample_{k:05d}.png" for k in range(1, 13)], 12, ["", ""]),
+        (["figures/ddpm.png", "figures/diffusion_process_ddim.png"], 0, None),
+        (["ddim/figures/loss_curve.png", "ddim/figures/grid.png"], 0, ["", "ddim/figures/grid.png"]),
+        (["figures/ddim_50steps.png"], 0, ["", "figures/ddim_50steps.png"]),
+        (["figures/sample_sheet.png", "figures/samples.png"], 0, ["", ""]),
+        (["figures/ddpm/samples.png", "figures/ddpm/loss_curve.png"], 0, ["figures/ddpm/samples.png", ""]),
+        (["figures/ddim_samples.png", "compare/ddim_1.png"], 0, ["", "figures/ddim_samples.png"]),
+        ([f"generate/{k:05d}_ddim.png" for k in range(1, 13)], 12, ["", ""]),
+    ],
+    ids=[
+        *("samples by number", "figures by name", "figures of a folder", "with a number", "sheets"),
+        *("a folder's own", "beside a single image", "numbers first"),
+    ],
+)
+def test_what_is_a_figure_and_what_an_image(names, images, grids, tmp_path):
+    for name in [*names, *(f"generate/{k:05d}.png" for k in range(1, 13) if not images)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    plan = layout(Folder(tmp_path))
+    assert plan.folder == "generate/" and len(plan.images) == 12
+    grids = grids or ["figures/ddpm.png", "figures/diffusion_process_ddim.png"]
+    assert [plan.grids[kind] for kind in ("ddpm", "ddim")] == grids
+
+
+def test_pages_of_an_earlier_grading_whose_id_is_gone_are_not_left_to_be_sent(few, tmp_path, in_process):
+    again(few, tmp_path / "out")
+    notes = tmp_path / "out" / "feedback" / "notes.html"
+    notes.write_text("the instructor's own")
+    shutil.copytree(few / "bob", few / "bob again")
+    (few / "bob").rename(few / "ben")
+    again(few, tmp_path / "out")
+    left = {path.name for path in notes.parent.iterdir()}
+    assert {"ben.html", "ben.results.json", "notes.html"} <= left and not {"bob.html", "bob.results.json"} & left
+
+
 # Rubrics
 
 
@@ -1079,6 +1160,7 @@ def test_who_has_all_has_all_points():
         ({"history": History(3, ("one",))}, "history", 5),
         ({"history": History(3, ("one", "two", "three"))}, "history", 0),
         ({"history": History()}, "history", 0),
+        ({"history": History(0, ("The history in history.jsonl is not as the training writes it.",))}, "history", 0),
         ({"tasks": (Task("1", True), Task("2", False, "no"))}, "functions", 10),
     ],
 )
@@ -1086,6 +1168,13 @@ def test_what_costs_points_costs_those_of_the_rubric(change, part, points):
     mark = read_rubric().grade(replace(whole(), **change))[part]
     assert mark.points == points
     assert points == mark.most or mark.costs or mark.notes
+
+
+def test_a_trouble_is_told_once():
+    """Beside the points that it costs, or beside all points."""
+    for elsewhere, costs, notes in ((False, 1, ()), (True, 0, ("why",))):
+        mark = read_rubric().grade(replace(whole(), again=Again(trouble="why", elsewhere=elsewhere)))["weights"]
+        assert (len(mark.costs), mark.notes) == (costs, notes)
 
 
 def test_late_costs_and_never_more_than_there_is():
@@ -1241,7 +1330,7 @@ def test_one_image_in_a_zip_is_enough_to_see_that_zips_and_folders_are_alike(few
         for path in sorted((few / "ann").rglob("*")):
             archive.write(path, path.relative_to(few / "ann"))
     found = again(few, tmp_path / "out")
-    own = {"id", "name", "submission", "seconds", "flags"}
+    own = {"id", "student", "name", "submission", "seconds", "flags"}
     assert {k: v for k, v in found["dan"].items() if k not in own} == {
         k: v for k, v in found["ann"].items() if k not in own
     }

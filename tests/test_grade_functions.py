@@ -433,6 +433,16 @@ def test_a_machine_without_walls_runs_nothing_and_says_what_to_install(monkeypat
         grade_functions([notebook("def nodes(T, count=8):\n    return [T]")])
 
 
+def test_a_machine_on_which_bubblewrap_may_not_shut_in_is_not_told_to_install_it(monkeypatch):
+    """As Ubuntu 24.04 comes."""
+    monkeypatch.setattr(isolated, "HOW", ("bwrap", "namespaces"))
+    monkeypatch.setattr(isolated, "bwrap", lambda: ["false"])
+    monkeypatch.setattr(isolated, "PREPARE", "import hwkit.grade.isolated as i; i.ways_out = lambda outside: 'fly';")
+    with pytest.raises(NoIsolation, match=r"sysctl kernel\.apparmor") as refused:
+        grade_functions([notebook("def nodes(T, count=8):\n    return [T]")])
+    assert "apt install" not in str(refused.value)
+
+
 def test_what_is_said_of_a_function_is_said_in_chinese(monkeypatch):
     monkeypatch.setenv("HWKIT_LANG", "zh-TW")
     cells = (

@@ -57,15 +57,21 @@ def png_header(width: int, height: int) -> bytes:
         ("\\\\server\\share", None),
         ("C:\\windows\\system32", None),
         ("c:x", None),
-        ("a//b", None),
+        ("a//b", "a/b"),  # as of a Big5 name whose second byte is a backslash's
+        ("作業三\u3000王小明/00001.png", "作業三�王小明/00001.png"),
+        ("HW3 /00001.png", "HW3/00001.png"),
+        ("\udca7\udcf8/00001.png", "��/00001.png"),  # bytes of another system
         ("", None),
         (".", None),
-        ("a\0b.png", None),
-        ("a\nb.png", None),
-        ("\u202egnp.exe", None),  # a sign that turns what follows around
+        ("\u3000", None),
+        ("a/ .. /b", None),
+        ("./C:/x", None),
+        ("a\0b.png", "a�b.png"),
+        ("a\nb.png", "a�b.png"),
+        ("\u202egnp.exe", "�gnp.exe"),  # a sign that turns what follows around
         ("a/" * 40 + "b", None),
         ("x" * 300, None),
-        ("a /b", None),
+        ("a /b", "a/b"),
     ],
 )
 def test_a_name_stays_below_its_folder_or_is_none(raw, name):
@@ -105,6 +111,35 @@ def test_an_archive_of_any_names_is_read_by_safe_names_or_refused(files):
         found.read(name)
 
 
+def test_a_file_is_read_whatever_its_name_is_called_here(tmp_path):
+    """Under a name that another system's zip gave it, or with blanks that no name here may have."""
+    names = ["HW3 \u3000/generate\\00001.png", "a\u3000b.txt"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    files = Folder(tmp_path)
+    assert {files.read(name).decode() for name in files.sizes} == set(names) and files.problems == []
+    assert set(files.sizes) == {"HW3/generate/00001.png", "a�b.txt"} and len(fingerprint(tmp_path)) == 64
+
+
+def test_the_zip_of_the_images_is_opened_also_beside_many_figures(tmp_path):
+    """Of figures the kit draws nine, and a preview of each epoch."""
+    for name in ("samples", "diffusion_grid_ddim", "ddpm", *(f"epoch_{k:04d}" for k in range(1, 13))):
+        (tmp_path / f"{name}.png").write_bytes(PIXEL)
+    (tmp_path / "generate.zip").write_bytes(zipped({f"generate/{k:05d}.png": PIXEL for k in range(1, 21)}))
+    files = opened(tmp_path)
+    assert "generate/00020.png" in files.sizes and "ddpm.png" in files.sizes and files.problems == []
+
+
+def test_a_zip_beside_the_images_is_said_to_be_left_closed(tmp_path):
+    for k in range(1, 13):
+        (tmp_path / f"{k:05d}.png").write_bytes(PIXEL)
+    (tmp_path / "all.zip").write_bytes(zipped({"x.png": PIXEL}))
+    files = opened(tmp_path)
+    assert "x.png" not in files.sizes and files.problems == ["all.zip was not opened, as images lie beside it."]
+
+
 # Archives
 
 
@@ -117,7 +152,7 @@ def test_what_an_archive_holds_is_read_by_name():
 def test_a_name_that_is_a_zero_byte_stops_nothing():
     """zipfile takes it for an empty name, which has no last letter."""
     files = Archive(zipped({"Q": b"1", "a.png": b"2"}).replace(b"Q", b"\0"))
-    assert list(files.sizes) == ["a.png"] and files.read("a.png") == b"2"
+    assert list(files.sizes) == ["�", "a.png"] and files.read("a.png") == b"2"
 
 
 def test_what_programs_leave_behind_is_passed_over():
@@ -395,6 +430,39 @@ def test_a_file_is_of_whom_the_platform_names(stem, ids):
     assert [student.id for student in owners(stem, CLASS)] == ids
 
 
+@pytest.mark.parametrize(
+    ("stem", "first"),
+    [
+        ("weicheng_10231_8812_hw", "C"),
+        ("weichen_10230_8811_hw", "A"),
+        ("chengwei_1_2_hw", "C"),
+        ("王明華_1_2_作業", "D"),
+        ("王明_1_2_作業", "E"),
+    ],
+)
+def test_a_name_that_begins_with_anothers_is_its_own(stem, first):
+    names = {"A": "Wei Chen", "C": "Wei Cheng", "D": "王明華", "E": "王明"}
+    assert owners(stem, [Student(*each) for each in names.items()])[0].id == first
+
+
+def test_an_id_may_have_the_name_right_behind_it():
+    """學號姓名.zip, as files are often called; an id that is the beginning of another is not meant."""
+    students = [Student("B123"), Student("B1234")]
+    assert [s.id for s in owners("B123王小明", students)] == ["B123"]
+    assert [s.id for s in owners("作業B1234", students)] == ["B1234"]
+
+
+@pytest.mark.parametrize("names", [["submissions.zip"], ["submission_1/", "submission_2/", "submission_metadata.yml"]])
+def test_a_class_of_which_nobody_is_found_is_not_graded_as_absent(tmp_path, names):
+    """The one .zip of a platform, or Gradescope's folders: all would have 0 points."""
+    for name in names:
+        path = tmp_path / name
+        path.mkdir() if name.endswith("/") else path.write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no name in it fits the roster.*unpack that"):
+        entries(tmp_path, CLASS)
+    assert len(entries(tmp_path, None)) == len([name for name in names if not name.endswith(".yml")])
+
+
 def test_entries_are_by_the_roster_and_who_handed_in_nothing_is_there(tmp_path):
     for name in ("linmei_late_1_2_B02.zip", "unknown.zip", "notes.rar"):
         (tmp_path / name).write_bytes(b"")
@@ -437,6 +505,12 @@ def test_an_id_keeps_its_letters():
     assert safe_id("../../etc/passwd") == "etc_passwd"
 
 
+def test_the_id_of_the_roster_stays_beside_the_one_that_is_a_files_name(tmp_path):
+    (tmp_path / "mei.lin@uni.edu hw3.zip").write_bytes(b"")
+    [found] = entries(tmp_path, [Student("mei.lin@uni.edu", "Lin Mei")])
+    assert (found.id, found.student) == ("mei_lin_uni_edu", "mei.lin@uni.edu")
+
+
 def roster(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.write_bytes(text.encode(encoding))
     return path
@@ -450,6 +524,7 @@ def roster(path: Path, text: str, encoding: str = "utf-8") -> Path:
         ("Student Number\tName\nB01\tLin Mei\n", "utf-8"),
         ("姓名,學號\nLin Mei,B01\n", "utf-8"),
         ('name,id\n"Lin Mei",B01\n,\n', "utf-8"),
+        ("id,name\rB01,Lin Mei\r", "utf-8"),  # Excel for the Mac
     ],
 )
 def test_a_roster_is_read_in_the_forms_that_spreadsheets_write(text, encoding, tmp_path):

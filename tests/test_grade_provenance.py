@@ -15,7 +15,17 @@ import torch
 from conftest import KIT, TINY, vivid_unet
 
 from hwkit.grade import provenance
-from hwkit.grade.provenance import Origin, Weights, again, contradictions, disagreements, likeness, origin, read_weights
+from hwkit.grade.provenance import (
+    Again,
+    Origin,
+    Weights,
+    again,
+    contradictions,
+    disagreements,
+    likeness,
+    origin,
+    read_weights,
+)
 from hwkit.mnist.folder import load_folder
 from hwkit.runs import checkpoint
 from hwkit.runs.checkpoint import best_of, digest, export, load, load_denoiser
@@ -164,7 +174,7 @@ def handed_in(made: Path) -> dict[int, np.ndarray]:
 
 def test_images_are_made_again_by_what_the_manifest_says(weights, made):
     told = origin(None, read_manifest(made))
-    assert told == Origin(Sampler("ddim", 3, 1.0, guidance=1.0), 7, "fp32", digest(weights), False, 100)
+    assert told == Origin(Sampler("ddim", 3, 1.0, guidance=1.0), 7, "fp32", digest(weights), False)
     found = again(load_denoiser(weights), told, handed_in(made), 5, "ab" * 32)
     assert len(found.numbers) == 5 and (found.equal, found.near, found.other) == (5, 0, 0) and found.share == 1
 
@@ -241,7 +251,6 @@ def test_where_no_noise_is_drawn_the_device_is_no_excuse(weights, tmp_path):
         {"sampler": {"name": "ddim"}, "seed": True, "checkpoint_sha256": ""},
         {"sampler": {"name": "ddim"}, "seed": 10**30, "checkpoint_sha256": ""},
         {"sampler": {"name": "ddim"}, "seed": 0, "checkpoint_sha256": "", "precision": "os.system"},
-        {"sampler": {"name": "ddim"}, "seed": 0, "checkpoint_sha256": "", "batch": "100"},
         {"sampler": [1, 2], "seed": 0, "checkpoint_sha256": ""},
     ],
 )
@@ -356,12 +365,42 @@ def test_values_of_another_kind_are_said_to(value):
     assert found == [] and faults
 
 
+@pytest.mark.parametrize("first", [1, 9, 10, 20])
+def test_a_history_that_begins_later_contradicts_nothing(first):
+    """As of a run that went on from weights without their history."""
+    lines = read_history(KIT / "data" / "pretrained")[first:]
+    assert contradictions(lines, facts_of(KIT / "data" / "pretrained")) == []
+    wrong = [lines[0], {**lines[1], "seconds": lines[0]["seconds"] - 100}, *lines[2:]]
+    assert contradictions(wrong, None)
+
+
+def test_who_says_nothing_of_weights_or_images_contradicts_nothing():
+    """As another program's run.json."""
+    weights = Weights("w.pt", "aa", images_seen=64)
+    assert disagreements({"weights": {}, "images": {}}, weights, "ii", Origin(), Again()) == []
+    assert disagreements({"title": "my run"}, weights, "ii", Origin(), Again()) == []
+    assert contradictions(read_history(KIT / "data" / "pretrained"), {"title": "my run"}) == []
+
+
+def test_weights_that_make_the_very_images_are_theirs_whatever_the_files_hash():
+    """`export` writes them with another one."""
+    weights, facts = Weights("w.safetensors", "aa"), {"weights": {"sha256": "bb"}}
+    for made, told in ((Again((1, 2), equal=1, near=1), 0), (Again((1, 2), equal=1, other=1), 2), (Again(), 2)):
+        assert len(disagreements(facts, weights, "", Origin(checkpoint_sha256="bb"), made)) == told
+
+
+def test_images_without_numbers_are_said_to_have_none(vivid_checkpoint):
+    found = provenance.again(load_denoiser(vivid_checkpoint), Origin(Sampler("ddim", 2)), {}, 20, "ab")
+    assert found.share is None and "00001.png" in found.trouble
+
+
 def test_facts_that_name_other_weights_or_images_are_told():
     weights = Weights("w.pt", "aa", images_seen=64)
     facts = {"weights": {"sha256": "aa"}, "images": {"sha256": "ii"}, "images_seen": 64}
-    assert disagreements(facts, weights, "ii", Origin(checkpoint_sha256="aa")) == []
-    assert "other images" in disagreements(facts, weights, "jj", Origin())[0]
-    assert "other weights" in disagreements({**facts, "weights": {"sha256": "bb"}}, weights, "ii", Origin())[0]
-    assert "other weights" in disagreements(None, weights, "", Origin(checkpoint_sha256="bb"))[0]
-    assert "otherwise" in disagreements({**facts, "images_seen": 128}, weights, "ii", Origin())[0]
-    assert disagreements([], Weights(), "", Origin()) == []
+    assert disagreements(facts, weights, "ii", Origin(checkpoint_sha256="aa"), Again()) == []
+    assert "other images" in disagreements(facts, weights, "jj", Origin(), Again())[0]
+    other = {**facts, "weights": {"sha256": "bb"}}
+    assert "other weights" in disagreements(other, weights, "ii", Origin(), Again())[0]
+    assert "other weights" in disagreements(None, weights, "", Origin(checkpoint_sha256="bb"), Again())[0]
+    assert "otherwise" in disagreements({**facts, "images_seen": 128}, weights, "ii", Origin(), Again())[0]
+    assert disagreements([], Weights(), "", Origin(), Again()) == []

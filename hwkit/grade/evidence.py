@@ -3,8 +3,12 @@
 A flag is a sentence with its evidence and never a verdict: it costs no points, and only the instructor sees it.
 """
 
+import json
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -21,22 +25,26 @@ from hwkit.grade.examine import (
     hashes,
     is_moved,
     layout,
+    readable,
     shingles,
     strokes,
     thumbnails,
     tokens_of,
+    unique,
     words_of,
 )
 from hwkit.grade.intake import Files, Refused, opened
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Submission, Traces
-from hwkit.language import marked, say, sentences
+from hwkit.language import LANGUAGES, catalogue, marked, say, sentences, speaking
 from hwkit.measure.check import FLAT
 from hwkit.measure.distances import spaced
 from hwkit.measure.features import floors
 from hwkit.measure.memorisation import grey
 from hwkit.mnist.folder import read_png
-from hwkit.mnist.sources import SAMPLE, read_source
+from hwkit.mnist.sources import KIT, SAMPLE, read_source
+from hwkit.runs import checkpoint
+from hwkit.show import report
 
 PROBES = 60  # images of each submission that are looked for in the others
 SURE = 40  # runs of words of a text, at least, before it is compared
@@ -376,7 +384,7 @@ def of_words(entries: Sequence[Entry], traces: Mapping[str, Traces], limits) -> 
         ),
     }
     for kind, size in (("words", WORDS), ("code", TOKENS)):
-        own = rare({name: getattr(trace, kind) for name, trace in traces.items()})
+        own = rare({name: getattr(trace, kind) for name, trace in traces.items()}, given(kind))
         for a, b in combinations(sorted(name for name, values in own.items() if len(values) >= SURE), 2):
             common = np.intersect1d(own[a], own[b], assume_unique=True)
             share = len(common) / min(len(own[a]), len(own[b]))
@@ -386,29 +394,75 @@ def of_words(entries: Sequence[Entry], traces: Mapping[str, Traces], limits) -> 
     return result
 
 
-def rare(sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of each set what at most a quarter of the class has, or two."""
+def rare(sets: Mapping[str, np.ndarray], given: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each set what at most a quarter of the class has, or two, and was not given to all."""
     holders = [values for values in sets.values() if len(values)]
     if not holders:
         return dict(sets)
     values, counts = np.unique(np.concatenate(holders), return_counts=True)
-    few = values[counts <= max(2, len(holders) // 4)]
+    few = np.setdiff1d(values[counts <= max(2, len(holders) // 4)], given, assume_unique=True)
     return {name: np.intersect1d(own, few, assume_unique=True) for name, own in sets.items()}
+
+
+@cache
+def given(kind: str) -> np.ndarray:
+    """The hashes of the runs of words, or of signs of code, that the kit itself has: its pages, notebooks and messages.
+
+    Who hands them in has copied from nobody, also where few others do, as in the other language. So read as they are
+    of a submission, code in one piece, and of the page that is handed in as a page.
+    """
+    pages = [*KIT.rglob("*.py"), *KIT.rglob("*.html"), *KIT.parent.glob("*.md")]
+    pages += [path for end in ("md", "ipynb") for path in (KIT.parent / "notebooks").rglob(f"*.{end}")]
+    if kind == "code":
+        texts = [readable(path.name, path.read_bytes()) for path in pages if path.suffix in (".py", ".ipynb")]
+        return unique([value for text in texts for value in shingles(tokens_of(text), TOKENS)])
+    texts = [text for path in pages for text in words_in(path)]
+    said = [text for text in catalogue("zh_TW")._catalog.values() if isinstance(text, str)]  # gettext's table
+    texts += [re.sub(r"{[^{}]*}", " ", text) for text in said]
+    texts += [readable("report.html", page) for page in report_pages()]
+    return unique([value for text in texts for value in shingles(words_of(text), WORDS)])
+
+
+def words_in(path: Path) -> list[str]:
+    """The text of a file of the kit; of a notebook its cells, with and without code."""
+    text = path.read_bytes().decode("utf-8", "replace")
+    if path.suffix != ".ipynb":
+        return [text]
+    try:
+        return ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
+    except (ValueError, KeyError, TypeError):  # somebody's own file, half written
+        return []
+
+
+def report_pages() -> list[bytes]:
+    """The page that is handed in, of the kit's weights and with nothing of a student's, in each language."""
+    kits, pages = checkpoint.PRETRAINED, []
+    for name in LANGUAGES if (kits / checkpoint.EXPORTED).is_file() else ():
+        with speaking(name), tempfile.TemporaryDirectory() as folder:
+            parts = [
+                report.Part("Model description", (), report.model_rows(kits)),
+                report.Part("Implementation details", (), report.training_rows(kits), log=report.log_lines(kits)),
+                *(report.Part(heading) for heading in ("Result analysis", "Conclusion")),
+            ]
+            pages.append(report.write_html(Path(folder) / "report.html", report.TITLE, "", parts).read_bytes())
+    return pages
 
 
 def passage(path: Path, kind: str, common: np.ndarray) -> str:
     """The longest passage of a submission all of whose runs of words are among `common`; at most sixty words of it."""
     split, size = (words_of, WORDS) if kind == "words" else (tokens_of, TOKENS)
-    wanted, best = set(common.tolist()), []
+    wanted, best, longest = set(common.tolist()), [], 0
     try:
         files = opened(path)
         plan = layout(files)
         for text in compared(files, plan.texts if kind == "words" else plan.code)[0]:
             words = split(text)
-            run: list[str] = []
+            first = None  # word of the passage that goes on
             for i, value in enumerate(shingles(words, size)):
-                run = [*(run or words[i : i + size - 1]), words[i + size - 1]] if value in wanted else []
-                best = max(best, run, key=len)
+                first = None if value not in wanted else i if first is None else first
+                if first is not None and i + size - first > longest:
+                    longest = i + size - first
+                    best = words[first : first + min(longest, 60)]
     except (*DAMAGED, Refused):
         return ""
-    return " ".join(best[:60])
+    return " ".join(best)

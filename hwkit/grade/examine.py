@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from hwkit.diffusion import Denoiser
 from hwkit.files import DAMAGED, cached, load_npz
 from hwkit.grade import pdf, provenance
-from hwkit.grade.intake import Archive, Files, Refused, opened, picture_size, reason, shown
+from hwkit.grade.intake import DRAWN, Archive, Files, Refused, opened, picture_size, reason, shown
 from hwkit.grade.provenance import Again, History, Origin, Weights
 from hwkit.grade.roster import Entry
 from hwkit.grade.submission import Part, Submission, Task, Traces
@@ -39,7 +39,7 @@ from hwkit.runs.checkpoint import digest, load, load_denoiser
 from hwkit.sampling import Sampler
 from hwkit.show.figures import tile
 
-DRAWN = re.compile(r"grid|loss|curve|sample|schedule|network|hist|pair|fig|report|preview|epoch|slider", re.I)
+OTHERS = re.compile("loss|curve|schedule|network|hist|pair|report|slider")  # figures that are no diffusion
 WEIGHTS = {".safetensors", ".pt", ".pth", ".ckpt"}
 PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
 READABLE = {".html", ".htm", ".md", ".txt", ".docx", ".odt"}  # of these the words are compared
@@ -209,10 +209,6 @@ def layout(files: Files) -> Layout:
     pages = [n for n in rest if suffix(n) in PAGES and "slider" not in n.lower() and "readme" not in n.lower()]
     pages.sort(key=lambda n: ("report" not in n.lower(), suffix(n) not in (".html", ".pdf"), n))
     known = {*weights, *code, *pages}
-    grids = {}
-    for kind in ("ddpm", "ddim"):
-        fits = [n for n in drawn if kind in n.lower()]
-        grids[kind] = min(fits, key=lambda n: ("grid" not in n.lower(), len(n)), default="")
     facts, manifest, history = (
         min((n for n in rest if PurePosixPath(n).name.lower() == name), key=len, default="")
         for name in ("run.json", "generate.json", "history.jsonl")
@@ -221,9 +217,18 @@ def layout(files: Files) -> Layout:
     images = {n: n.removeprefix(folder) for n in files.sizes if n.startswith(folder) and n not in known}
     if not folder:  # with all else at the top: other folders are not the images'
         images = {n: below for n, below in images.items() if "/" not in below}
+    grids = {kind: grid(kind, [n for n in pictures if n not in images]) for kind in ("ddpm", "ddim")}
     texts = [n for n in pages if suffix(n) in READABLE or (suffix(n) == ".pdf" and pdf.is_installed())]
     report = pages[0] if pages else ""
     return Layout(folder, images, grids, report, weights, facts, manifest, history, code, texts)
+
+
+def grid(kind: str, pictures: Sequence[str]) -> str:
+    """The figure of `kind`, ddpm or ddim: by its own name, or its folder's where it may be of the diffusion; or ""."""
+    stems = {n: PurePosixPath(n).stem.lower() for n in pictures}
+    fits = [n for n, stem in stems.items() if kind in stem]
+    fits = fits or [n for n in pictures if kind in n.lower() and DRAWN.search(stems[n]) and not OTHERS.search(stems[n])]
+    return min(fits, key=lambda n: ("grid" not in stems[n], not DRAWN.search(stems[n]), len(n)), default="")
 
 
 def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") -> tuple[Submission, Traces]:
@@ -239,7 +244,8 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
     if not files.sizes:
         said = sentences(say("It holds no file that could be read."), *files.problems[:5])
         return replace(found, failed=said, seconds=time.monotonic() - started), traces
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # for weights, which are read from a file
+    broken, place = [], bench.settings.cache  # where the next grading deletes what a killed one left
+    with tempfile.TemporaryDirectory(".partial", ".scratch.", place, ignore_cleanup_errors=True) as scratch:
         work = Work(entry.id, fingerprint, bench, files, Path(scratch), layout(files))
         facts: dict = {}
         for step in (work.pictures, work.quality, work.parts, work.provenance, work.functions, work.recognised):
@@ -247,13 +253,15 @@ def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") ->
                 facts |= step()
             except (*BROKEN, Refused) as error:
                 said = "A part of the examination broke off ({part}: {why})."
-                work.files.problems.append(say(said, part=step.__name__, why=reason(error)))
+                broken.append(say(said, part=step.__name__, why=reason(error)))
             give_back()
         traces = work.traces()
+    files.problems[:0] = broken
+    facts["known"] = (*facts.get("known", ()), *((said, (), "not tested") for said in broken))
     problems = tuple(files.problems[:20])
     if len(files.problems) > 20:
         problems += (say("{count:,} more problems of this kind.", count=len(files.problems) - 20),)
-    if facts.get("untried"):
+    if facts.get("untried") or broken:  # for which the machine may be to blame: a full disk, too little memory
         found = replace(found, key="")  # it is tried again the next time
     return replace(found, **facts, problems=problems, seconds=round(time.monotonic() - started, 2)), traces
 
@@ -409,16 +417,15 @@ class Work:
         whole = len(self.looked.names) == self.bench.settings.images and not made.trouble
         sha = score.images_sha256([self.looked.stack]) if whole else ""
         faults += provenance.contradictions(lines, facts)
-        faults += provenance.disagreements(facts, weights, sha, made)
-        losses = tuple((float(line["images_seen"]), float(line["loss"])) for line in lines)
+        faults += provenance.disagreements(facts, weights, sha, made, again)
         seed = f"{made.sampler}, seed {made.seed}" if made.sampler else ""
-        history = History(len(lines), tuple(faults), losses)
+        history = History(len(lines), tuple(faults))
         return {"weights": weights, "again": again, "history": history, "seed": seed}
 
     def weights(self, facts) -> Weights:
-        """The weights that `run.json` names, else the first that a network can be built from."""
+        """The weights that `run.json` or `generate.json` names, else the first that a network can be built from."""
         named = facts.get("weights") if isinstance(facts, Mapping) else None
-        wanted = named.get("sha256") if isinstance(named, Mapping) else None
+        wanted = (named.get("sha256") if isinstance(named, Mapping) else None) or self.made.checkpoint_sha256
         found = Weights(trouble=say("No weights were handed in."))
         for number, name in enumerate(self.layout.weights[:4]):
             path = self.scratch / f"weights_{number}{suffix(name) if suffix(name) == '.safetensors' else '.pt'}"

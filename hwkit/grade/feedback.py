@@ -67,6 +67,7 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
     write_text(out / "grades.csv", table(results, flags, protocol))
     facts = the_class(results, protocol)
     places = leaderboard(results, protocol)
+    remove_others(folder, {result.id for result in results})  # first: some disks take `Amy` and `amy` for one name
     for result in results:
         page = render("feedback.html", result=result, facts=facts, protocol=protocol, rules=rules)
         write_text(folder / f"{result.id}.html", page)
@@ -81,13 +82,22 @@ def write(results: Sequence[Result], flags: Sequence[Flag], protocol: str, rules
     return Pages(out / "grades.csv", out / "class.html", folder)
 
 
+def remove_others(folder: Path, ids: set[str]) -> None:
+    """Pages of an earlier grading whose submission has another id now, or is gone: nobody should send them."""
+    for old in folder.glob("*.results.json"):
+        name = old.name.removesuffix(".results.json")
+        if name not in ids:
+            (folder / f"{name}.html").unlink(missing_ok=True)
+            old.unlink()
+
+
 # The marks
 
 
 def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> str:
     """grades.csv: a line for each student; every cell is safe to be opened in a spreadsheet."""
     asked = [part for part in PARTS if any(result.grade[part] for result in results)]
-    names = ["id", "name", "submission", "late", "status", "total", "most", *asked, "penalty", "image_count"]
+    names = ["id", "student", "name", "submission", "late", "status", "total", "most", *asked, "penalty", "image_count"]
     protocols = sorted({name for result in results for name in result.found.numbers} | {protocol})
     names += [f"{name}_{what}" for name in protocols for what in MEASURES]
     names += ["near_copies", "again_equal", "again_near", "again_other", "weights_sha256", "made_by", "epochs"]
@@ -97,7 +107,7 @@ def table(results: Sequence[Result], flags: Sequence[Flag], protocol: str) -> st
     rows.writerow(names)
     for result in results:
         found, grade, entry = result.found, result.grade, result.entry
-        row = [entry.id, entry.name, entry.file, "late" if entry.late else ""]
+        row = [entry.id, entry.student or entry.id, entry.name, entry.file, "late" if entry.late else ""]
         row += [f"failed: {found.failed}" if found.failed else "graded", number(grade.total), number(grade.most)]
         row += [points(grade[part]) for part in asked]
         row += [number(sum(cost.points for cost in grade.penalties)), found.images]

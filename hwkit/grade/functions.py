@@ -6,6 +6,7 @@ beside the right answers of the other tasks, so that a mistake in one costs that
 """
 
 import ast
+import contextlib
 import itertools
 import json
 import re
@@ -82,9 +83,7 @@ def grade_functions(
 
 
 def run(jobs: list[dict], seeds: list[int], isolated: Isolated | None) -> dict[str, dict]:
-    if isolated:
-        return isolated.run(jobs, seeds)
-    with Isolated() as process:
+    with contextlib.nullcontext(isolated) if isolated else Isolated() as process:
         return process.run(jobs, seeds)
 
 

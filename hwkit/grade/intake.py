@@ -14,7 +14,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -27,6 +27,11 @@ MEMBERS, DIRECTORY = 50_000, 16 * MB  # files at most, and bytes of the list of 
 LOOSE, RATIO = 8 * MB, 100  # a file larger than this may not unpack to more than RATIO times what it is packed in
 DEPTH = 8  # folders in folders
 ARCHIVES, FEW = 5, 10  # .zips in a submission that are opened, at most; where fewer pictures than FEW lie beside them
+# A figure by its name, or else one of the images: sample_sheet.png and ddim.png, but not sample_00001.png.
+DRAWN = re.compile(
+    r"grid|loss|curve|sample(?!s?[ _-]?\d)|schedule|network|hist|pair|fig|report|preview|epoch|slider|^\D*dd[pi]m\D*$",
+    re.I,
+)
 SIDE = 4_096  # pixels of a picture, at most; a figure at 600 dpi has fewer
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
@@ -87,7 +92,7 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         super().__init__()
-        self.root = root
+        self.paths: dict[str, str] = {}
         todo = [(root, 0)]
         while todo:
             folder, depth = todo.pop()
@@ -97,7 +102,8 @@ class Folder(Files):
                 if stat.S_ISDIR(about.st_mode) and depth < DEPTH:
                     todo.append((Path(entry.path), depth + 1))
                 elif stat.S_ISREG(about.st_mode):
-                    self._take(below, about.st_size)
+                    if name := self._take(below, about.st_size):
+                        self.paths[name] = entry.path
                 else:
                     said = "{name} is a link: it was not read."
                     if not stat.S_ISLNK(about.st_mode):
@@ -106,7 +112,7 @@ class Folder(Files):
 
     def _bytes(self, name: str, most: int) -> bytes:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(self.root / name, flags), "rb") as file:
+        with open(os.open(self.paths[name], flags), "rb") as file:
             return file.read(most)
 
 
@@ -128,7 +134,7 @@ class Archive(Files):
             for member in self.archive.infolist():
                 packed += member.compress_size
                 if (
-                    not member.orig_filename.endswith("/")
+                    not member.orig_filename.endswith(("/", "\\"))
                     and self._fits(member)
                     and (name := self._take(*named(member)))
                 ):
@@ -220,18 +226,28 @@ def named(member: zipfile.ZipInfo) -> tuple[str, int]:
 
 
 def safe_name(raw: str) -> str | None:
-    """A name that stays below its folder on every system, with / between its parts; None for any other."""
-    parts = [part for part in raw.replace("\\", "/").split("/") if part != "."]
-    if raw[:1] in ("/", "\\") or re.match(r"[A-Za-z]:", raw) or len(parts) > DEPTH + 2:
+    """A name that stays below its folder on every system, with / between its parts; None where there is no such.
+
+    It is a key, under which nothing is ever written: what no name should have, as the blanks and signs of other systems
+    and scripts, is left out of it or becomes �.
+    """
+    parts = [readable(part.strip()) for part in raw.replace("\\", "/").split("/")]
+    parts = [part for part in parts if part not in ("", ".")]
+    if raw[:1] in ("/", "\\") or len(parts) > DEPTH + 2 or any(re.match(r"[A-Za-z]:", part) for part in parts[:1]):
         return None
-    if any(part in ("", "..") or part != part.strip() or len(part.encode(errors="replace")) > 200 for part in parts):
+    if any(part == ".." or len(part.encode(errors="replace")) > 200 for part in parts):
         return None
-    return "/".join(parts) if parts and raw.isprintable() else None
+    return "/".join(parts) or None
+
+
+def readable(name: str) -> str:
+    """A file's name as text that can be written: bytes that are no UTF-8, as of other systems, become �."""
+    return "".join(letter if letter.isprintable() else "�" for letter in name)
 
 
 def shown(name: str) -> str:
     """A stranger's words in a sentence of ours: one line, printable, not long."""
-    words = "".join(c if c.isprintable() else "�" for c in name)
+    words = readable(name)
     return words if len(words) <= 80 else f"{words[:50]}…{words[-25:]}"
 
 
@@ -252,15 +268,19 @@ def opened(path: Path) -> Files:
     else:
         files = Folder(path)
     archives = [name for name in files.sizes if name.lower().endswith(".zip")]
-    if archives and sum(name.lower().endswith(".png") for name in files.sizes) < FEW:
+    pictures = [PurePosixPath(name) for name in files.sizes if name.lower().endswith(".png")]
+    if archives and sum(not DRAWN.search(path.stem) for path in pictures) < FEW:
         return Joined(files, archives)
+    said = "{name} was not opened, as images lie beside it."
+    files.problems += [say(said, name=shown(name)) for name in archives[:ARCHIVES]]
     return files
 
 
 def fingerprint(path: Path) -> str:
     """A hash that changes with a submission: of its bytes, or where it is too large, of size and time."""
     found = hashlib.sha256()
-    files = {"": path} if not path.is_dir() or path.is_symlink() else {n: path / n for n in Folder(path).sizes}
+    whole = not path.is_dir() or path.is_symlink()
+    files = {"": path} if whole else {name: Path(file) for name, file in Folder(path).paths.items()}
     for name, file in sorted(files.items()):
         about = file.lstat()
         found.update(f"{name}\0{about.st_size}\0".encode(errors="surrogateescape"))

@@ -64,7 +64,7 @@ class Isolated:
 
     def start(self) -> None:
         """Tries the walls in turn, until a process says that it found no way out."""
-        tried = []
+        tried, installed = [], False
         for how in HOW if sys.platform == "linux" else ():
             self.folder = tempfile.TemporaryDirectory(prefix="hwkit-isolated-")
             outside = Path(self.folder.name, "outside")
@@ -72,6 +72,7 @@ class Isolated:
             inside.mkdir()
             outside.write_text("must not be read from inside")
             words = bwrap() if how == "bwrap" else []
+            installed |= how == "bwrap" and words is not None
             if words is None:
                 tried.append(say("bwrap is not installed"))
             else:
@@ -87,6 +88,12 @@ class Isolated:
             "`sudo apt install bubblewrap` makes it possible; in a container, allow it user namespaces; elsewhere, "
             "grade on a Linux machine."
         )
+        if installed:
+            said = (
+                "Students' functions were not run, because this machine cannot shut them in ({why}). It allows no user "
+                "namespaces: on Ubuntu 23.10 and later `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` "
+                "does until the next start; in a container, allow them; else grade on another Linux machine."
+            )
         raise NoIsolation(say(said, why=clauses(*tried) or say("that needs Linux")))
 
     def run(self, jobs: list[dict], seeds: list[int]) -> dict[str, dict]:

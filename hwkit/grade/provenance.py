@@ -5,7 +5,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,7 +68,6 @@ class Origin:
     precision: str = "fp32"
     checkpoint_sha256: str = ""
     device_noise: bool = False
-    batch: int = 100
     trouble: str = ""
 
 
@@ -167,16 +166,16 @@ def origin(facts: Mapping | None, manifest: Mapping | None) -> Origin:
         return Origin(trouble=say("Nothing that was handed in says what made the images."))
     try:
         sampler, seed = sampler_of(made), made["seed"]
-        batch, precision = made.get("batch", 100), made.get("precision", "fp32")
+        precision = made.get("precision", "fp32")
         if type(seed) is not int or not 0 <= seed < 2**63 or precision not in ("fp32", "bf16", "fp16"):
             raise ValueError(say("its seed or floating-point format is not a valid one"))
-        if type(batch) is not int or type(sampler.steps) not in (int, type(None)):
-            raise ValueError(say("its batch or steps are no whole numbers"))
+        if type(sampler.steps) not in (int, type(None)):
+            raise ValueError(say("its steps are no whole number"))
         sha, on_device = str(made["checkpoint_sha256"])[:64], bool(made.get("device_noise", False))
     except (KeyError, TypeError, ValueError) as error:
         said = "What is said about sampler and seed cannot be read ({why})."
         return Origin(trouble=say(said, why=reason(error)))
-    return Origin(sampler, seed, precision, sha, on_device, batch)
+    return Origin(sampler, seed, precision, sha, on_device)
 
 
 def chosen(numbers: Sequence[int], count: int, drawn_by: str, steps: int) -> list[int]:
@@ -200,6 +199,8 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
         sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     except (ValueError, TypeError) as error:
         return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
+    if not pictures:
+        return Again(trouble=say("No image is called by its number, such as 00001.png, so none could be made again."))
     numbers = chosen(list(pictures), count, drawn_by, sampler.steps)
     remade = remake(denoise, sampler, made.seed, numbers, made.precision)
     kinds = [likeness(image, pictures[k]) for image, k in zip(remade, numbers, strict=True)]
@@ -235,7 +236,6 @@ class History:
 
     epochs: int = 0  # lines of it; 0 where none was handed in
     faults: tuple[str, ...] = ()
-    losses: tuple[tuple[float, float], ...] = field(default=())  # (images seen, loss) of each epoch
 
 
 def read_history(text: bytes | None, facts: Mapping | None) -> tuple[list[dict], list[str]]:
@@ -272,13 +272,17 @@ def checked(record: Record) -> dict:
 def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]:
     """What the epochs of a history say against each other, and against `run.json`; a sentence for each kind.
 
-    A run that the kit has written, in one part or in several, has none.
+    A run that the kit has written, in one part or in several, has none; nor has one that went on from weights without
+    their history, which begins with a later epoch than the first.
     """
     found: dict[str, str] = {}
     recipe = facts.get("recipe") if isinstance(facts, Mapping) else None
     batch = recipe.get("batch_size") if isinstance(recipe, Mapping) else None
-    best, before = math.inf, {"epoch": 0, "images_seen": 0, "seconds": 0.0}
-    for line in lines:
+    best, before, rest = math.inf, {"epoch": 0, "images_seen": 0, "seconds": 0.0}, lines
+    later = bool(lines) and lines[0]["epoch"] > 1
+    if later:
+        best, before, rest = lines[0]["loss"], lines[0], lines[1:]
+    for line in rest:
         n, seen, took = line["epoch"], line["images_seen"] - before["images_seen"], line["seconds"] - before["seconds"]
         if n != before["epoch"] + 1:
             found.setdefault("epochs", say("Epoch {n} follows epoch {before}.", n=n, before=before["epoch"]))
@@ -293,7 +297,7 @@ def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]
         ):  # rounded to 0.1 s
             said = "Epoch {n} says {seen:,} images in {took:.1f} s, but {speed:.1f} images a second."
             found.setdefault("speed", say(said, n=n, seen=seen, took=took, speed=line["images_per_second"]))
-        if line["is_best"] != (line["loss"] < best):
+        if line["is_best"] != (line["loss"] < best) and (line["is_best"] or not later):
             said = "Epoch {n} is marked as the best so far, or not marked so, wrongly."
             found.setdefault("best", say(said, n=n))
         best = min(best, line["loss"])
@@ -310,25 +314,30 @@ def contradictions(lines: Sequence[Mapping], facts: Mapping | None) -> list[str]
     if not isinstance(facts, Mapping) or not lines:
         return list(found.values())
     told = (facts.get("epoch"), facts.get("images_seen"))
-    if told not in [(line["epoch"], line["images_seen"]) for line in lines]:
+    if None not in told and told not in [(line["epoch"], line["images_seen"]) for line in lines]:
         said = "run.json says epoch {epoch} and {seen} images seen; no epoch does."
         found["facts"] = say(said, epoch=shown(str(told[0])), seen=shown(str(told[1])))
     return list(found.values())
 
 
-def disagreements(facts: Mapping | None, weights: Weights, pictures_sha256: str, made: Origin) -> list[str]:
-    """Where `run.json` names other weights or other images than those that were handed in."""
-    found = []
+def disagreements(
+    facts: Mapping | None, weights: Weights, pictures_sha256: str, made: Origin, again: Again
+) -> list[str]:
+    """Where `run.json` names other weights or other images than those that were handed in.
+
+    Weights that make the very images are those, whatever the file's hash: exported ones have another.
+    """
+    found, theirs = [], again.share == 1
     if isinstance(facts, Mapping):
         named, counted = facts.get("weights"), facts.get("images")
         sha = named.get("sha256") if isinstance(named, Mapping) else None
-        if weights.sha256 and sha != weights.sha256:
+        if weights.sha256 and sha not in (None, weights.sha256) and not theirs:
             found.append(say("run.json names the hash of other weights than those that were handed in."))
-        if weights.images_seen is not None and weights.images_seen != facts.get("images_seen"):
+        if None not in (weights.images_seen, seen := facts.get("images_seen")) and weights.images_seen != seen:
             said = "The weights have seen {seen:,} images, run.json says otherwise."
             found.append(say(said, seen=weights.images_seen))
-        if pictures_sha256 and isinstance(counted, Mapping) and counted.get("sha256") != pictures_sha256:
+        if pictures_sha256 and isinstance(counted, Mapping) and counted.get("sha256") not in (None, pictures_sha256):
             found.append(say("run.json names the hash of other images than those that were handed in."))
-    if weights.sha256 and made.checkpoint_sha256 not in ("", weights.sha256):
+    if weights.sha256 and made.checkpoint_sha256 not in ("", weights.sha256) and not theirs:
         found.append(say("The images say that they were made from other weights than those that were handed in."))
     return found

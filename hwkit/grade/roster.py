@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwkit.files import is_leftover
+from hwkit.grade.intake import readable
 from hwkit.language import listing, say
 
 ID_COLUMNS = ("id", "studentid", "studentnumber", "sid", "number", "學號", "学号", "學生學號")
 NAME_COLUMNS = ("name", "fullname", "studentname", "student", "姓名", "學生姓名")
 LATE = re.compile(r"(?<![^\W_])late(?![^\W_])", re.I)  # `_late_`, `(LATE)`, but not `Plate`
+NO_SUBMISSION = (".csv", ".toml", ".html", ".yml", ".yaml", ".xlsx")  # what instructors and platforms lay beside them
 LONGEST = 80  # letters of an id that is made from a file's name
 RESERVED = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(10))}  # on Windows
 
@@ -36,6 +38,7 @@ class Entry:
     path: Path | None  # None: of the roster, but nothing was handed in
     late: bool = False
     doubts: tuple[str, ...] = ()  # what a person should look at
+    student: str = ""  # the id as the roster has it
 
     @property
     def file(self) -> str:
@@ -54,7 +57,7 @@ def read_roster(path: Path) -> list[Student]:
         raise ValueError(f"{path} is not UTF-8: save it as “CSV UTF-8” in your spreadsheet.") from error
     first = text.splitlines()[:1]
     delimiter = next((mark for mark in "\t;" if first and mark in first[0] and "," not in first[0]), ",")
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    rows = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter)  # Excel for the Mac ends lines by a CR
     columns = {re.sub(r"[\W_]", "", (column or "").lower()): column for column in rows.fieldnames or ()}
     ids, names = ([columns[key] for key in known if key in columns] for known in (ID_COLUMNS, NAME_COLUMNS))
     if not ids:
@@ -71,11 +74,12 @@ def read_roster(path: Path) -> list[Student]:
 def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iterable[Path] = ()) -> list[Entry]:
     """What lies in the folder, by the ids: .zips and folders are submissions, and any other file is one that fails.
 
-    With a roster each is looked up there, and who handed in nothing has an entry too. ValueError for an empty folder.
+    With a roster each is looked up there, and who handed in nothing has an entry too. ValueError for an empty
+    folder, and for one in which no name fits the roster.
     """
     ignored = {path.resolve() for path in ignored}
     paths = [p for p in folder.iterdir() if not (p.name[:1] == "." or is_leftover(p.name) or p.resolve() in ignored)]
-    taken = [p for p in paths if p.is_symlink() or p.is_dir() or p.suffix.lower() not in (".csv", ".toml", ".html")]
+    taken = [p for p in paths if p.is_symlink() or p.is_dir() or p.suffix.lower() not in NO_SUBMISSION]
     if not taken:
         raise ValueError(f"{folder} holds no submissions: name the folder that holds a .zip or a folder of each.")
     students, found = {student.id: student for student in roster or ()}, []
@@ -90,26 +94,35 @@ def entries(folder: Path, roster: Sequence[Student] | None = None, ignored: Iter
             doubts.append(say(said, others=listing(student.id for student in matched[1:])))
         student = matched[0] if matched else Student(stem, stem)
         found.append(Entry(student.id, student.name, path, bool(LATE.search(stem)), tuple(doubts)))
-    found += [Entry(s.id, s.name, None) for s in students.values() if s.id not in {entry.id for entry in found}]
+    there = {entry.id for entry in found}
+    if roster and not there & students.keys():
+        text = (
+            "{folder}: no name in it fits the roster. If it holds the one .zip that a platform gives, unpack that, but "
+            "not those in it; folders such as submission_123 are to be renamed, by the platform's own list of them."
+        )
+        raise ValueError(say(text, folder=folder))
+    found += [Entry(s.id, s.name, None) for s in students.values() if s.id not in there]
     return unique(found)
 
 
 def owners(stem: str, students: Iterable[Student]) -> list[Student]:
-    """The students whose id or name stands in a file's name, the one that comes first at first.
+    """The students whose id or name stands in a file's name: what comes first at first, and of two there the longer.
 
     Platforms put their own name for the student first, and what the student called the file after it: so nobody can
     hand in for another by a file's name.
     """
     words, squashed, found = plain(stem), re.sub(r"[\W_]", "", plain(stem)), {}
     for student in students:
-        places = [m.start() for m in re.finditer(rf"(?<![^\W_]){re.escape(plain(student.id))}(?![^\W_])", words)]
-        place = len(re.sub(r"[\W_]", "", words[: places[0]])) if places else None
+        own = plain(student.id)
+        edge = "[0-9a-z]" if own.isascii() else r"[^\W_]"  # B12345王小明 begins with an id, B123450 does not
+        places = [m.start() for m in re.finditer(rf"(?<!{edge}){re.escape(own)}(?!{edge})", words)]
+        fits = [(len(re.sub(r"[\W_]", "", words[: places[0]])), -len(own))] if places else []
         parts = re.findall(r"[^\W_]+", plain(student.name))
         for name in {"".join(parts), "".join(parts[::-1]), "".join(parts[-1:] + parts[:-1])} if parts else ():
             if len(name) >= (2 if not name.isascii() else 4) and (at := squashed.find(name)) >= 0:
-                place = at if place is None else min(place, at)
-        if place is not None:
-            found[student] = place
+                fits.append((at, -len(name)))
+        if fits:
+            found[student] = min(fits)
     return sorted(found, key=found.__getitem__)
 
 
@@ -129,7 +142,7 @@ def unique(found: Sequence[Entry]) -> list[Entry]:
             doubts += (say(said, count=count[key], name=entry.id),)
             name = f"{name}~{seen[key]}"
             taken.add(name.casefold())
-        result.append(Entry(name, entry.name, entry.path, entry.late, doubts))
+        result.append(Entry(name, entry.name, entry.path, entry.late, doubts, entry.id))
     return sorted(result, key=lambda entry: entry.id)
 
 
@@ -141,11 +154,6 @@ def safe_id(text: str) -> str:
         safe = safe[: min(LONGEST, len(safe)) - 1]
     safe = safe[:LONGEST]
     return f"id_{safe}" if not safe or safe.casefold() in RESERVED else safe
-
-
-def readable(name: str) -> str:
-    """A file's name as text that can be written: bytes that are no UTF-8, as of other systems, become �."""
-    return "".join(letter if letter.isprintable() else "�" for letter in name)
 
 
 def plain(text: str) -> str:

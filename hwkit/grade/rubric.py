@@ -15,7 +15,7 @@ else:
 
 from hwkit.grade.intake import shown
 from hwkit.grade.submission import Submission
-from hwkit.language import say
+from hwkit.language import say, sentences
 
 DEFAULT = Path(__file__).with_suffix(".toml")
 PARTS = ("images", "quality", "grids", "report", "weights", "history", "functions")
@@ -146,7 +146,8 @@ class Rubric:
             return [Cost(2 * half, why, mend)], ()
         share = found.again.share
         if share is None:
-            share, notes = (self.unknown["again"] if found.again.elsewhere else 0.0), (found.again.trouble,)
+            share = self.unknown["again"] if found.again.elsewhere else 0.0
+            notes = (found.again.trouble,) if share == 1 else ()
         if share < 1:
             why = found.again.trouble
             if found.again.numbers:
@@ -158,9 +159,10 @@ class Rubric:
 
     def _history(self, found: Submission):
         most = self.points["history"]
-        if not found.history.epochs and not found.history.faults:
+        if not found.history.epochs:
             mend = say("Hand in history.jsonl, or run.json, in which it stands.")
-            return [Cost(most, say("There is no log of the training."), mend)], ()
+            why = sentences(say("There is no log of the training."), *found.history.faults)
+            return [Cost(most, why, mend)], ()
         return [Cost(self.history["fault"], fault) for fault in found.history.faults], ()
 
     def _functions(self, found: Submission):

@@ -64,8 +64,7 @@ class Submission(Record):
         made |= {"report": Part(**made["report"]), "weights": Weights(**made["weights"])}
         made["again"] = Again(**{**made["again"], "numbers": tuple(made["again"]["numbers"])})
         history = made["history"]
-        losses = tuple((seen, loss) for seen, loss in history["losses"])
-        made["history"] = History(history["epochs"], tuple(history["faults"]), losses)
+        made["history"] = History(history["epochs"], tuple(history["faults"]))
         made["tasks"] = None if made["tasks"] is None else tuple(Task(**task) for task in made["tasks"])
         made["known"] = tuple((said, tuple(pictures), kind) for said, pictures, kind in made["known"])
         made |= {name: tuple(made[name]) for name in ("problems", "classes")}
