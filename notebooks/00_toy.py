@@ -39,7 +39,7 @@
 # %%
 import os, sys
 
-clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit hwkit"
 if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
@@ -326,7 +326,8 @@ from hwkit.diffusion import Denoiser
 denoise = Denoiser(network, schedule, PREDICTION, clip=False)
 x_0, _, eps = draw_batch(300, torch.Generator().manual_seed(SEED + 2))
 figure = Figure(figsize=(9.4, 2.7), layout="constrained")
-for axes, t in zip(figure.subplots(1, 4), (622, 415, 208, 50), strict=True):
+times_shown = [round(share * T) for share in (0.75, 0.5, 0.25, 0.06)]
+for axes, t in zip(figure.subplots(1, 4), times_shown, strict=True):
     x_t = q_sample(x_0, alpha_bar[t], eps)
     ideal, said = best_guess(x_t, alpha_bar[t]), denoise(x_t, t)[0]
     axes.scatter(*ideal.T, s=22, linewidths=0.7, color=figures.INK, facecolors="none")
@@ -496,7 +497,7 @@ from hwkit.mnist.sources import SAMPLE
 with np.load(SAMPLE) as arrays:
     digit = normalize(torch.from_numpy(arrays["images"][3:4, None]))  # (1, 3, 28, 28)
 generator = torch.Generator().manual_seed(SEED)
-for t in (50, 208, 415, 622):
+for t in reversed(times_shown):
     noise = torch.randn(100, 3, 28, 28, generator=generator)
     noisy = q_sample(digit, alpha_bar[t], noise)
     seen = (noisy[:, 0] - noisy[:, 1]).std(dim=(1, 2)) / 2**0.5  # (100,)

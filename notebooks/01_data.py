@@ -50,7 +50,7 @@
 # %%
 import os, sys
 
-clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit hwkit"
 if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
@@ -296,7 +296,7 @@ check(q_sample)
 
 # %%
 generator = torch.Generator().manual_seed(SEED)
-for t in (100, 400, T):
+for t in (min(100, T), min(400, T), T):
     walk = torch.ones(100_000, dtype=torch.float64)
     for beta_t in beta[:t]:
         noise = torch.randn(100_000, generator=generator)
@@ -337,11 +337,12 @@ figures.diffusion_grid(frames)
 from hwkit.schedule import cosine, linear
 
 print("same table:", torch.allclose(linear(T).alpha_bar, alpha_bar, atol=1e-12, rtol=0))
+shown = [T * percent // 100 for percent in (10, 50, 62, 90, 100)]
 for schedule in (linear(T), cosine(T)):
     share = schedule.alpha_bar.sqrt()
     print(
         f"{schedule.name:7}",
-        "  ".join(f"t = {t}: {share[t]:.3f}" for t in (83, 415, 514, 747, T)),
+        "  ".join(f"t = {t}: {share[t]:.3f}" for t in shown),
     )
 
 # %% [markdown]

@@ -38,7 +38,7 @@
 # %%
 import os, sys
 
-clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit hwkit"
 if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
@@ -251,10 +251,11 @@ check(ddpm_mean_eps)
 from hwkit.schedule import linear
 ab = linear(830).alpha_bar.tolist()
 x_t, eps_hat = torch.randn(2, 10, 3, 28, 28, generator=torch.Generator().manual_seed(2))
+none = torch.zeros_like(x_t)
 for t in (830, 415, 2):
     eq_11 = ddpm_mean_eps(x_t, eps_hat, ab[t], ab[t - 1])
     x0_hat, _ = predict_x0_eps(eps_hat, x_t, ab[t], "epsilon")
-    eq_7 = ddpm_step(x_t, x0_hat, eps_hat, ab[t], ab[t - 1], noise=0)
+    eq_7 = ddpm_step(x_t, x0_hat, eps_hat, ab[t], ab[t - 1], noise=none)
     print(f"t = {t}: the same mean: {torch.allclose(eq_7, eq_11, atol=1e-4)}")
 
 # %% [markdown]
@@ -583,20 +584,16 @@ for name in ("ddim", "dpm++", "ddpm", "dpm++sde"):
 
 # %% [markdown]
 # Does it hold with your network, too? Measure it: `COMPARE` images by DDIM and as many by `dpm++sde`, with their
-# digit-FID, a distance to the real digits (lower is better; notebook 5 explains it). The kit's `generate` makes them,
-# in blocks.
+# digit-FID, a distance to the real digits (lower is better; notebook 5 explains it).
 
 # %%
-from hwkit.measure.score import digit_fid, floor_at, load_images
-from hwkit.runs.generate import generate
+from hwkit.measure.curve import measure
+from hwkit.measure.score import floor_at
 
-weights = best_of(run)
 for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde", guidance=1.0)):
-    folder = run / f"compare-{sampler.resolve(T)}"
-    generate(weights, folder, COMPARE, sampler, SEED, device=device)
-    value, error = digit_fid(load_images(folder))
-    name = str(sampler.resolve(T))
-    print(f"{name:12} digit-FID of {COMPARE:,} images: {value:.2f} ± {error:.2f}")
+    point = measure(trained, sampler.resolve(T), COMPARE, SEED, 100, device)
+    score = f"{point.value:.2f} ± {point.error:.2f}"
+    print(f"{point.sampler:12} digit-FID of {COMPARE:,} images: {score}")
 print(f"as many real digits score {floor_at(COMPARE):.2f}")
 
 # %% [markdown]
@@ -640,10 +637,12 @@ figures.labelled_rows(rows) if trained.guide else None
 # %%
 import shutil
 
+from hwkit.runs.generate import generate
+
 practice = run / "practice"
 shutil.rmtree(practice, ignore_errors=True)
 options = {"sampler": Sampler("ddim", 10), "batch": 20, "device": device}
-make = partial(generate, weights, practice, **options)
+make = partial(generate, best_of(run), practice, **options)
 print("made:", make(n=60))
 for lost in ("00007.png", "00021.png", "00060.png"):
     (practice / lost).unlink()
@@ -656,7 +655,8 @@ print("made:", make(n=100))
 # %% [markdown]
 # Now the real thing, by `Sampler("dpm++sde")` with its 16 evaluations. The cell first says how long it will take here.
 # If you are interrupted, run it again. With Drive, the images are kept there too, as one zip. (If `generate/` was begun
-# with another sampler, it goes on with that one: delete the folder to begin anew.)
+# with another sampler, it goes on with that one: delete the folder to begin anew. Images of other weights than you have
+# now are refused.)
 
 # %% [markdown]
 # Here, too, your functions can do the work: `own(Denoiser)` with this sampler, whose times lie closer where little noise

@@ -35,7 +35,7 @@
 # %%
 import os, sys
 
-clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit hwkit"
 if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
@@ -94,9 +94,10 @@ check(nodes)
 # %% tags=["nbval-check-output"]
 from hwkit.sampling import times
 
-print(nodes(830))
-ddim_times = times(830, 50, through=nodes(830))
-through = set(nodes(830)) <= set(ddim_times)
+columns = [int(t) for t in nodes(830)]
+print(columns)
+ddim_times = times(830, 50, through=columns)
+through = set(columns) <= set(ddim_times)
 print(len(ddim_times) - 1, "steps, through all of them:", through)
 
 # %% [markdown]

@@ -36,7 +36,7 @@
 # %%
 import os, sys
 
-clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit"
+clone = "[ -d hwkit ] || git clone -q -b main https://github.com/OWNER/hwkit hwkit"
 if "google.colab" in sys.modules and os.system(clone):
     sys.exit("GitHub did not answer: wait a minute, then run this cell again.")
 sys.path[:0] = [*map(os.path.abspath, ("..", "../..", "../../..")), "/content/hwkit"]
@@ -65,6 +65,8 @@ GRID_SEED = 7
 # from the run's folder, so no number in the report can differ from what was measured.
 
 # %%
+from dataclasses import replace
+
 from hwkit.runs.checkpoint import best_of, load, load_denoiser, recipe_of
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import best_device
@@ -284,6 +286,7 @@ print(*missing or found or ["All is written, and the check passes."], sep="\n")
 
 # %% tags=["texts"]
 conclusion = report.Part("Conclusion", CONCLUSION.split("\n\n") if CONCLUSION else ())
+result_part = replace(result_part, answers=list(ANSWERS.items()))  # as they are now
 parts = [model_part, training_part, result_part, conclusion]
 if len(others) > 1:
     parts.insert(3, report.Part("Runs side by side", rows=others))

@@ -157,7 +157,7 @@ def write_editions(
 def write_student(notebook, path: Path) -> Path:
     """Writes a student file, beside one that somebody has begun to fill in; returns where it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not untouched(path):
+    while path.exists() and not untouched(path):
         path = path.with_suffix(".new.ipynb")
     notebook.metadata["edition"] = fingerprint(notebook)
     nbformat.write(notebook, path)

@@ -375,6 +375,8 @@ would be shown as a space. Formulas, `code` and addresses are copied as they are
 def export(source: Path, file: Path | None = None) -> Path:
     """Writes the texts of a notebook as numbered blocks, English above Chinese; returns the file."""
     content, file = update(source), file or Path(f"{source.stem}.zh_TW.md")
+    if file.exists():
+        sys.exit(f"{file} is there already: import it, or move it away, so that no translation in it is lost.")
     blocks = [GUIDE.format(name=source.name, file=file)]
     for number, message in enumerate(content, 1):
         what = " ".join(message.places) + (f", {message.context}" if message.context else "")

@@ -229,6 +229,17 @@ def update_clipped_by_hand(model, ema, optimizer, loss, clip=1.0, decay=0.999):
     return norm
 
 
+def update_clipped_by_the_optimizers_group(model, ema, optimizer, loss, clip=1.0, decay=0.999):
+    optimizer.zero_grad()
+    loss.backward()
+    length = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
+    optimizer.step()
+    with torch.no_grad():
+        for average, weight in zip(ema.parameters(), model.parameters(), strict=True):
+            average.mul_(decay).add_(weight, alpha=1 - decay)
+    return length
+
+
 @torch.enable_grad()
 def update_by_autograd(model, ema, optimizer, loss, clip=1.0, decay=0.999):
     weights = list(model.parameters())
@@ -465,7 +476,12 @@ RIGHT = {
     "ResBlock": (Block, BlockByFunctions, BlockInFloat64),
     "unet_forward": (way_by_zip, way_by_recursion, way_by_image),
     "draw_t_and_eps": (draw_by_shape, draw_by_rand, draw_by_numpy),
-    "update_weights": (update_with_zero_grad_last, update_clipped_by_hand, update_by_autograd),
+    "update_weights": (
+        update_with_zero_grad_last,
+        update_clipped_by_hand,
+        update_clipped_by_the_optimizers_group,
+        update_by_autograd,
+    ),
     "predict_x0_eps": (predict_by_cases, predict_image_first, predict_in_float64),
     "Denoiser": (denoiser_as_a_closure, DenoiserWithForward, DenoiserInInferenceMode),
     "ddpm_step": (ddpm_from_eps, ddpm_in_float64, ddpm_like_ddim),

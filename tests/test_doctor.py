@@ -225,6 +225,15 @@ def test_a_schedule_that_was_cut_short_is_named(run):
     assert kinds(run(recipe=replace(recipe, T=200, schedule="cosine"))) == []
 
 
+def test_the_bounds_of_a_training_from_both_sides(run):
+    recipe = replace(checkpoint.recipe_of(checkpoint.load(PRETRAINED)), model=TINY.model)
+    assert kinds(run(steps=499)) == ["early"] and kinds(run(steps=500)) == []
+    assert kinds(run(recipe=replace(recipe, T=400))) == ["schedule"]
+    assert kinds(run(recipe=replace(recipe, T=500))) == []
+    for first, rest, flat in ((1.0, 0.55, True), (1.0, 0.45, False), (0.15, 0.09, False)):
+        assert bool(list(curve_findings([first] + [rest] * 31, 5000))) == flat
+
+
 def test_a_run_of_two_epochs_was_stopped_too_early(trained_run):
     assert TINY.epochs == 2 and kinds(trained_run) == ["early", "schedule"]  # with T = 40
 

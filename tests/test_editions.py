@@ -134,6 +134,17 @@ def test_what_a_student_wrote_is_never_overwritten(kit):
     assert path.read_bytes() == before
 
 
+def test_what_a_student_wrote_into_the_newer_file_is_not_overwritten_either(kit):
+    paths = []
+    for _ in range(3):
+        [path] = editions.write_editions(kit)
+        mine = nbformat.read(path, as_version=4)
+        mine.cells[2].source = TASK
+        nbformat.write(mine, path)
+        paths.append((path, path.read_bytes()))
+    assert len({path for path, _ in paths}) == 3 and all(path.read_bytes() == before for path, before in paths)
+
+
 def test_running_the_notebook_is_no_change(kit):
     [path] = editions.write_editions(kit)
     run = nbformat.read(path, as_version=4)

@@ -95,6 +95,19 @@ def test_a_right_answer_trains_the_same_network(digits, tmp_path, kits_run, name
     assert "trained with the student's own" not in dict(training_rows(kits_run[0]))
 
 
+def test_who_clips_what_the_optimizer_holds_clips_all_of_it(digits, tmp_path, kits_run, monkeypatch):
+    """A run has two optimizers, and the check has vouched for this form with one."""
+    monkeypatch.setitem(FORMS, "update_weights", forms.update_clipped_by_the_optimizers_group)
+    content = run_of([written("update_weights")], digits, tmp_path / "run")
+    for key, tensor in kits_run[1]["weights"].items():
+        assert torch.allclose(content["weights"][key], tensor, atol=2e-3), key
+
+
+def test_noise_in_float64_trains_too(digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMS, "draw_t_and_eps", forms.draw_by_numpy)
+    assert run_of([written("draw_t_and_eps")], digits, tmp_path / "run")["own"] == ["draw_t_and_eps"]
+
+
 def test_ones_own_draws_train_too_and_depend_on_seed_and_step_alone(digits, tmp_path):
     first = run_of([written("draw_t_and_eps")], digits, tmp_path / "a")
     torch.manual_seed(5)
@@ -185,7 +198,7 @@ def test_afterwards_the_kit_is_itself_again_even_after_an_error():
         assert not any(getattr(*each) is kits for each, kits in zip(places, before, strict=True))
         raise RuntimeError
     assert [getattr(*each) for each in places] == before and OWN == []
-    assert {diffusion, recipe, sampling, training, unet} <= {place for place, _ in places} | {unet}
+    assert {diffusion, recipe, sampling, training} <= {place for place, _ in places}
 
 
 def wrong_ddim(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, eta=0.0):

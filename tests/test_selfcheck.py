@@ -25,8 +25,9 @@ from hwkit.course import selfcheck
 from hwkit.course.mistakes import MISTAKES
 from hwkit.course.selfcheck import agree, attempt, check, judge, progress
 from hwkit.course.tasks import BY_NAME, TASKS, Case, Task, Tilted, normal, vivid
-from hwkit.diffusion import q_sample
+from hwkit.diffusion import predict_x0_eps, q_sample
 from hwkit.schedule import cosine, linear
+from hwkit.solvers import dpm_solver_step
 from hwkit.unet import ResBlock, UNet, UNetConfig
 
 EVERY_MISTAKE = [(task, mistake) for task in TASKS for mistake in MISTAKES[task.name]]
@@ -84,6 +85,74 @@ def test_the_kits_own_answer_passes_with_any_seed(task):
     results = [timed(task.answer, task.number, seed) for seed in range(5)]
     assert all(results) and {r.text for r in results} == {f"✓ {task}: {task.verified}."}
 
+
+def test_what_is_right_in_float64_passes_with_a_word():
+    """The layers of a network do not take it, a cell or two later."""
+    result = check(lambda x_0, a, eps: q_sample(x_0.double(), a, eps.double()), "1.2")
+    assert result and "End with .float()" in result.text
+    assert "float()" not in check(q_sample, "1.2").text
+
+
+@pytest.mark.parametrize(
+    ("function", "task"),
+    [
+        (lambda x_0, T: (torch.randint(1, T + 1, (len(x_0),)), torch.randn(x_0.shape)), "2.7"),
+        (lambda x_0, T: (torch.randint(1, T + 1, (len(x_0),)), torch.randn_like(x_0)), "2.7"),
+        (lambda t, dim: embedding_on(t, dim, "cpu"), "2.4"),
+        (lambda *given, clip=True: closure_on(*given, clip, device="cpu"), "3.2"),
+    ],
+    ids=["both drawn on the CPU", "t drawn on the CPU", "frequencies on the CPU", "times on the CPU"],
+)
+def test_what_is_right_here_and_would_stop_on_a_gpu_passes_with_a_word(function, task):
+    """In the notebook the cell that uses it would stop there, far from the cause."""
+    result = check(function, task)
+    assert result and "If your network is on a GPU, a later cell stops" in result.text
+
+
+@pytest.mark.parametrize(
+    ("function", "task"),
+    [
+        (lambda x_0, T: (torch.randint(1, T + 1, (len(x_0),), device=x_0.device), torch.randn_like(x_0)), "2.7"),
+        (lambda x_0, T: (x_0.new_empty(len(x_0)).uniform_(1, T + 1).long(), torch.randn_like(x_0)), "2.7"),
+        (lambda t, dim: embedding_on(t, dim, t.device), "2.4"),
+        (lambda *given, clip=True: closure_on(*given, clip, device=None), "3.2"),
+    ],
+)
+def test_what_names_its_device_passes_without_one(function, task):
+    result = check(function, task)
+    assert result and "GPU" not in result.text
+
+
+def embedding_on(t, dim, device):
+    angles = t[:, None] * torch.exp(-np.log(1e4) * torch.arange(dim // 2, device=device) / (dim // 2))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def closure_on(model, schedule, prediction, clip, device):
+    def denoise(x_t, t):
+        with torch.no_grad():
+            output = model(x_t, torch.full((len(x_t),), t, device=device or x_t.device))
+        x0_hat, eps_hat = predict_x0_eps(output, x_t, schedule.alpha_bar[t].item(), prediction)
+        if clip:
+            a = schedule.alpha_bar[t].item()
+            x0_hat = x0_hat.clamp(-1, 1)
+            eps_hat = (x_t - a**0.5 * x0_hat) / (1 - a) ** 0.5
+        return x0_hat, eps_hat
+
+    return denoise
+
+
+def test_a_solver_must_end_at_the_image():
+    """With a last step that returns what it was given, all images would keep their last noise."""
+
+    def stays(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=()):
+        return x_t if alpha_bar_s == 1 else dpm_solver_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, past)
+
+    result = check(stays, "3.7")
+    assert not result and "s = 0" in result.text
+
+
+# Known mistakes
 
 # Known mistakes
 

@@ -221,7 +221,8 @@ SYMPTOMS = [
         "There are NaN or infinite values in {what}.",
         "All values are finite.",
         "A step was too large: the learning rate is too high, the gradient is not clipped, or fp16 overflows.",
-        "Go on from the last good checkpoint with a lower learning rate, with clipping, and in fp32 or bf16.",
+        "Go on from the last good checkpoint, with clipping, in fp32 or bf16, and with a lower learning rate: "
+        "`python -m hwkit train RECIPE --weights RUN --run OTHER --lr 1e-4`.",
     ),
     Symptom(
         "flat", "the loss is flat",
@@ -243,7 +244,8 @@ SYMPTOMS = [
         "The network was trained for {steps:,} steps.",
         "The recipe cpu takes 2,500 to 5,700 in its ten minutes, and the kit's weights had 27,000.",
         "It was stopped too early for digits.",
-        "Train for longer: `python -m hwkit train` goes on where it stopped.",
+        "Train for longer: `python -m hwkit train RECIPE --run RUN --minutes 30` goes on, if 30 is more than it has "
+        "had.",
     ),
     Symptom(
         "ema", "the average lags behind",

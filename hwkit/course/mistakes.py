@@ -163,6 +163,12 @@ def draw_with(t=None, eps=torch.randn_like):
     return lambda x_0, T: (t(len(x_0), T), eps(x_0))
 
 
+def draw_seeded(x_0, T):
+    """`draw_t_and_eps` that begins with a seed."""
+    torch.default_generator.manual_seed(0)  # the CPU's alone: a GPU's is not put back after a check
+    return draw_with()(x_0, T)
+
+
 def moved(ema, weight, decay):
     ema.lerp_(weight, 1 - decay)
 
@@ -405,7 +411,7 @@ MISTAKES = bank(
     target=[
         ("v with its sign turned", lambda x_0, alpha_bar_t, eps, prediction:
             target(x_0, alpha_bar_t, eps, prediction) * (-1 if prediction == "v" else 1),
-         "At t = T there is no image left in x_t. Is v there ε, or −ε?",
+         "Near t = 0 there is hardly any noise in x_t. Is v there ε, or −ε?",
          "ε and x_0 are right, v is not. It has the right size.",
          "Both terms of v have the opposite sign of the paper's: which of the two is the positive one?"),
         ("v is x_t", lambda x_0, alpha_bar_t, eps, prediction:
@@ -686,6 +692,10 @@ MISTAKES = bank(
          "How much noise is in x_t at your smallest t? What should a network say of it?",
          "The largest t is right. The smallest shows the network a clean image, with no noise to find.",
          "The lower limit has to be one more."),
+        ("seeded in each call", draw_seeded,
+         "Call it twice with the same x_0: does it draw the same noise both times?",
+         "Times and noise are right once. But every batch of the training would get the very same ones.",
+         "No seed belongs into this function. It is set once, before the training."),
         ("one t for all", draw_with(lambda count, T: torch.randint(1, T + 1, (1,)).expand(count)),
          "How many different times are in one of your batches?",
          "With one t for a whole batch the loss jumps up and down from step to step.",
@@ -732,6 +742,11 @@ MISTAKES = bank(
          "Does clipping change the direction of the gradient, or only its length?",
          "You cut each number by itself. It is the length of the whole gradient that is limited.",
          "torch has two functions for it; take the one with `norm`."),
+        ("clipped tensor by tensor", update_with(
+            clip=lambda weights, clip: [nn.utils.clip_grad_norm_(weight, clip) for weight in weights]),
+         "How long may the gradient of all weights together be, and how long is yours after clipping?",
+         "You clip each tensor by itself: a short one keeps its length, a long one is cut, so the direction changes.",
+         "clip_grad_norm_ takes all parameters in one call, and limits the length of all of them together."),
         ("gradients added up", update_with("backward", "clip", "step", "average"),
          "What does backward do to a gradient that is there already?",
          "The first update is right, the second is not.",
@@ -1004,9 +1019,11 @@ MISTAKES = bank(
          "For T = 830 and 50 steps, at which time does your list end?",
          "The number of times is right. But 50 strides of 16 are 800: the last 30 times are never reached.",
          "A stride need not be a whole number. Only the times have to be, when all is computed."),
-        ("whole strides from 0", lambda T, steps: list(range(0, T, T // steps))[::-1],
+        ("whole strides from 0", (
+            lambda T, steps: list(range(0, T, T // steps))[::-1],
+            lambda T, steps: [i * (T // steps) for i in range(steps)][::-1]),
          "Where does your list begin? A sampler begins with pure noise, x_T.",
-         "For T = 830 and 50 steps yours begins at 784: there the network has never seen a picture like x_T.",
+         "For T = 830 and 50 steps yours begins before 830: there the network has never seen a picture like x_T.",
          "T has to be the first of the times, whatever the stride."),
         ("without 0", lambda T, steps: evenly(T, 0, steps + 1)[:-1],
          "At which time does your last step end? Is there noise left?",

@@ -112,7 +112,8 @@ def draw_by(draw_t_and_eps: Callable) -> Callable:
     def draw(recipe, step: int, x_0: Tensor) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed * 1_000_003 + step)
-            return draw_t_and_eps(x_0.new_empty(recipe.batch_size, *x_0.shape[1:]), recipe.T)
+            t, eps = draw_t_and_eps(x_0.new_empty(recipe.batch_size, *x_0.shape[1:]), recipe.T)
+        return t, eps.to(x_0.dtype)
 
     return draw
 
@@ -122,6 +123,11 @@ class AllOptimizers:
 
     def __init__(self, optimizers: list, lr_factor: float):
         self.optimizers, self.lr_factor = optimizers, lr_factor
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """All parameters as one group, by which some clip them."""
+        return [{"params": [p for each in self.optimizers for group in each.param_groups for p in group["params"]]}]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for optimizer in self.optimizers:

@@ -145,11 +145,42 @@ def judge(task: Task, function: Callable, seed: int) -> Result:
         )
         return failed(task, "kind", say(text, name=cut[0]))
     if not wrong:
-        return Result(True, "passed", say("✓ {task}: {verified}.", task=task, verified=say(task.verified)))
+        text = say("✓ {task}: {verified}.", task=task, verified=say(task.verified))
+        return Result(True, "passed", sentences(text, too_wide(seen, right), elsewhere(task, function)))
     if not agree(task, attempt(task, function, cases[wrong[0]], seed + 1), seen[wrong[0]]):
         text = "Two calls with the same inputs gave two results: draw nothing at random, all noise is an argument."
         return failed(task, "random", say(text))
     return failed(task, "wrong", faults(task, list(zip(cases, seen, right, strict=True))), seen)
+
+
+def too_wide(seen: list[dict], right: list[dict]) -> str:
+    """A sentence where what is right is float64, which the layers of a network do not take."""
+    pairs = [(got[name], value) for got, want in zip(seen, right, strict=True) for name, value in want.items()]
+    tensors = [(got.dtype, want.dtype) for got, want in pairs if isinstance(got, Tensor) and isinstance(want, Tensor)]
+    text = "It is float64, and the layers of the network are float32: a later cell would stop. End with .float()."
+    return say(text) if (torch.float64, torch.float32) in tensors else ""
+
+
+def elsewhere(task: Task, function: Callable) -> str:
+    """A sentence where what is right here would stop on a GPU: it makes a tensor on the CPU, wherever its inputs are.
+
+    The device "meta", on which tensors hold no numbers, stands for the GPU.
+    """
+    if not task.far:
+        return ""
+    try:
+        made = task.far(function)
+    except Exception as error:  # whatever else cannot be done without numbers is no fault
+        apart = re.search("same device|expected device", str(error)) and "cpu" in str(error)
+        mixed = bool(apart) or "to numpy" in str(error)
+    else:
+        values = made if isinstance(made, tuple | list) else (made,)
+        mixed = any(isinstance(value, Tensor) and value.device.type == "cpu" for value in values)
+    text = (
+        "If your network is on a GPU, a later cell stops: a tensor in it is made on the CPU, wherever the inputs are. "
+        "Name their device where you make it (device=…)."
+    )
+    return say(text) if mixed else ""
 
 
 def is_known_by(mistake: Mistake, stop: Stop | None) -> bool:

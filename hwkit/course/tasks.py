@@ -81,6 +81,7 @@ class Task:
     play: Callable[["Task", Callable, Case], dict[str, Any]] = returned
     tolerance: float = 1e-4  # of a difference, relative to the largest value; float32 holds 1 − ᾱ_1 to 6e-4
     double: bool = False  # whether float64 is asked for
+    far: Callable[[Callable], Any] | None = None  # calls the function with inputs on the device "meta"
 
     @property
     def name(self) -> str:
@@ -240,7 +241,7 @@ def draw_cases(g):
 def play_draw(task, function, case):
     """What can be said of random draws. The figures are rounded, to six of their standard errors or more."""
     x_0, T = case.args
-    t, eps = returned(task, function, case).values()
+    (t, eps), (_, later) = (returned(task, function, case).values() for _ in range(2))
     for name, value, shape in (("t", t, x_0.shape[:1]), ("ε", eps, x_0.shape)):
         if not isinstance(value, Tensor) or value.shape != shape or value.is_floating_point() != (name == "ε"):
             what = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -261,6 +262,7 @@ def play_draw(task, function, case):
         say("the mean of ε"): round(eps.mean().item(), 1),
         say("the variance of ε"): round(eps.var().item(), 1),
         say("the share of values of ε that differ"): round(len(eps.unique()) / eps.numel(), 1),
+        say("whether a second call draws the same ε"): int(torch.equal(eps, torch.as_tensor(later))),
     }
 
 
@@ -282,24 +284,30 @@ class Descent:
 
 
 def update_cases(g):
-    for where, size in ((say("a large gradient"), 3.0), (say("a small gradient"), 0.3)):
+    for where, size in ((say("a large gradient"), 3.0), (say("a small gradient"), 0.2)):
         yield Case(where, (normal(g, 4, 3), normal(g, 8, 3) * size))
 
 
 def play_update(task, function, case):
     """The weights and their average after two updates, from losses whose gradients are known, and what is returned."""
     start, data = case.args
-    model, ema = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False).requires_grad_(False)
+    model, ema = nn.Linear(3, 4), nn.Linear(3, 4).requires_grad_(False)  # two tensors each: they are clipped as one
     with torch.no_grad():
-        model.weight.copy_(start)
-        ema.weight.copy_(-start)
+        for network, sign in ((model, 1), (ema, -1)):
+            network.weight.copy_(sign * start)
+            network.bias.copy_(sign * start[:, 0] / 10)
     optimizer, seen = Descent(model.parameters(), lr=0.5), {}
     for count in (1, 2):
         length = function(model, ema, optimizer, (model(data) ** 2).mean(), clip=0.5, decay=0.8)
-        seen |= {say("the model after update {count}", count=count): model.weight.detach().clone()}
-        seen |= {say("the average after update {count}", count=count): ema.weight.detach().clone()}
+        seen |= {say("the model after update {count}", count=count): joined(model)}
+        seen |= {say("the average after update {count}", count=count): joined(ema)}
         seen |= {say("the gradient's length that update {count} returns", count=count): length}
     return seen | {say("whether the average keeps gradients"): int(ema.weight.requires_grad)}
+
+
+def joined(network: nn.Linear) -> Tensor:
+    """Weight (4, 3) and bias (4,) as one tensor (4, 4)."""
+    return torch.cat([network.weight, network.bias[:, None]], dim=1).detach()
 
 
 def predict_cases(g):
@@ -370,7 +378,8 @@ def play_second_order(task, function, case):
     turns, so that a method that takes them for equal is of first order. Where the order is too low, it is given.
     """
     x_T, width = case.args
-    last = returned(task, function, Case("", (x_T, x_T / 2, x_T, 0.5, 1.0), {"noise": None, "past": [(0.4, x_T)]}))
+    x_t = q_sample(x_T / 2, 0.5, x_T)  # with two equal guesses, of which the last step makes no third
+    last = returned(task, function, Case("", (x_t, x_T / 2, x_T, 0.5, 1.0), {"noise": None, "past": [(0.4, x_T / 2)]}))
 
     def error(count: int) -> float:
         grid = torch.linspace(-2.5, 2.5, count + 1, dtype=torch.float64)  # of λ = ½ log(ᾱ/(1 − ᾱ))
@@ -392,7 +401,7 @@ def play_second_order(task, function, case):
     measured = {say("the order of convergence"): 2.0, say("the error of 128 steps"): 0.0}
     if not good:
         measured = dict(zip(measured, (order, errors[1]), strict=True))
-    return measured | {say("the last step, to s = 0: finite values"): float(torch.isfinite(last["x_s"]).all())}
+    return measured | {say("the last step, to s = 0"): last["x_s"]}
 
 
 def clouds(g, count: int) -> list[np.ndarray]:
@@ -443,6 +452,7 @@ TASKS = [
     Task("2.4", "time_embedding(t, dim)", "02_training",
          "the time, as sines and cosines", "Vaswani et al. 2017, §3.5",
          answers.time_embedding, time_embedding_cases, returns=("the embedding",), tolerance=1e-3,
+         far=lambda embed: embed(torch.empty(2, dtype=torch.long, device="meta"), 16),
          verified="sines, then cosines, from the highest frequency to the lowest, for three sizes"),
     Task("2.5", "ResBlock(c_in, c_out, time_dim)", "02_training",
          "the residual block, called as block(x, emb)", "Ho et al. 2020, appendix B",
@@ -455,6 +465,7 @@ TASKS = [
     Task("2.7", "draw_t_and_eps(x_0, T)", "02_training",
          "the times and the noise of a batch", "Ho et al. 2020, algorithm 1",
          answers.draw_t_and_eps, draw_cases, returns=("t", "ε"), play=play_draw,
+         far=lambda draw: draw(torch.empty(2, 3, 4, 4, device="meta"), 10),
          verified="t from 1 to T, each image its own; ε standard normal, each value its own"),
     Task("2.8", "update_weights(model, ema, optimizer, loss, clip=1.0, decay=0.999)", "02_training",
          "a step of descent, with clipping and EMA", "Ho et al. 2020, algorithm 1 and appendix B",
@@ -467,6 +478,7 @@ TASKS = [
     Task("3.2", "Denoiser(model, schedule, prediction, clip=True)", "03_sampling",
          "the network as a sampler sees it: denoise(x_t, t)", "Ho et al. 2020, eq. 15",
          Denoiser, denoiser_cases, returns=("x̂_0", "ε̂"), play=play_denoiser, tolerance=1e-3,
+         far=lambda make: make(Tilted().to("meta"), cosine(830), "x0")(torch.empty(2, 3, 4, 4, device="meta"), 119),
          verified="x̂_0 in [−1, 1], ε̂ that agrees with it, and the time given to the network"),
     Task("3.3", "ddpm_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise, variance='posterior')", "03_sampling",
          "a step of DDPM", "Ho et al. 2020, eq. 7 and §3.2",
@@ -487,7 +499,7 @@ TASKS = [
     Task("3.7", "second_order_step(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise=None, past=())", "03_sampling",
          "a step of second order, of your choice", "Lu et al. 2022, algorithm 2",
          answers.second_order_step, second_order_cases, play=play_second_order,
-         verified="half the step, a quarter of the error, also with steps of unequal length; the last step is finite"),
+         verified="half the step, a quarter of the error, also with steps of unequal length; the last step gives x̂_0"),
     Task("4.1", "nodes(T, count=8)", "04_visualization",
          "the times of the figure's columns", "the homework's formula for t_k",
          sampling.nodes, nodes_cases, returns=("the list of nodes",),
