@@ -106,14 +106,19 @@ def runtime(webgpu: bool = False) -> tuple[dict[str, bytes], dict]:
     names = (*PLAIN, *WEBGPU) if webgpu else PLAIN
     files = {}
     for name, data in zip(names, _of_package(names), strict=True):
-        file, data = (f"{name}.gz", gzip.compress(data, 9, mtime=0)) if name.endswith(".wasm") else (name, data)
-        files[f"runtime/{file}"] = data
+        zipped = name.endswith(".wasm")
+        files[f"runtime/{_served(name)}"] = gzip.compress(data, 9, mtime=0) if zipped else data
     facts = {"package": ORT, **_named(PLAIN)} | ({"webgpu": _named(WEBGPU)} if webgpu else {})
     return files, {"runtime": facts}
 
 
 def _named(pair: tuple[str, str]) -> dict[str, str]:
-    return {"script": pair[0], "wasm": f"{pair[1]}.gz"}
+    return {"script": _served(pair[0]), "wasm": _served(pair[1])}
+
+
+def _served(name: str) -> str:
+    """What a file is called on the site: many hosts, such as nginx as it comes, do not know .mjs for a script."""
+    return f"{name}.gz" if name.endswith(".wasm") else f"{name.removesuffix('.mjs')}.js"
 
 
 def _of_package(names: tuple[str, ...]) -> list[bytes]:

@@ -311,6 +311,9 @@ def other_export(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("other")
     recipe = replace(ORIGINAL, T=60, schedule="cosine")
     checkpoint.save(folder / "ema_latest.pt", recipe, vivid_unet(recipe.model).state_dict(), epoch=1)
+    small = replace(recipe, model=replace(recipe.model, base=16))
+    checkpoint.save(folder / "guide.pt", small, vivid_unet(small.model).state_dict(), images_seen=1)
+    checkpoint.add_guide(folder / "ema_latest.pt", checkpoint.load(folder / "guide.pt"))  # as each run has one
     checkpoint.export(checkpoint.load(folder / "ema_latest.pt"), folder / checkpoint.EXPORTED)
     return folder / checkpoint.EXPORTED
 
@@ -473,7 +476,7 @@ def test_without_webassembly_a_sentence_says_so(browser, address):
         "data/ema_latest.safetensors",
         "data/site.json",
         "runtime/ort-wasm-simd-threaded.wasm.gz",
-        "runtime/ort.wasm.bundle.min.mjs",
+        "runtime/ort.wasm.bundle.min.js",
         "worker.js",
     ],
 )

@@ -182,7 +182,7 @@ def test_half_precision_costs_less_than_a_hundredth(tmp_path, prediction):
         x0_hat, eps_hat = denoise(x_t, t)
         cases.append({"t": t, "x_t": values(x_t), "x0_hat": values(x0_hat), "eps_hat": values(eps_hat)})
     assert max(np.ptp(case["x0_hat"]) for case in cases) > 0.5, "the network says something"
-    names = {"script": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm.gz"}
+    names = {"script": "ort.wasm.bundle.min.js", "wasm": "ort-wasm-simd-threaded.wasm.gz"}
     for file, data in runtime()[0].items():
         (site / file).parent.mkdir(exist_ok=True)
         (site / file).write_bytes(data)

@@ -17,6 +17,8 @@ export class BendSection {
     this.strip = pictures("bend-strip", COLUMNS)
     this.results = [new Picture(element("bend-results")), new Picture(element("bend-results"))]
     this.seed = 0
+    /** What the ends are taken for. @type {(number[] | null)[]} */
+    this.classes = [null, null]
     /** @type {import("./engine.js").Job[]} */
     this.jobs = []
     for (const id of ["bend-name", "bend-T", "bend-start", "bend-end"]) element(id).oninput = () => this.show()
@@ -25,8 +27,11 @@ export class BendSection {
   }
 
   label() {
-    this.results[0].say(say("own_schedule"))
-    this.results[1].say(say("bent_schedule"))
+    this.results.forEach((result, side) => {
+      const word = say(side ? "bent_schedule" : "own_schedule"),
+        classes = this.classes[side]
+      result.say(classes ? `${word}${say("colon")}${digit(classes)}` : word)
+    })
   }
 
   bent() {
@@ -52,7 +57,16 @@ export class BendSection {
     element("bend-said").classList.toggle("warning", left > TOO_MUCH)
     this.curve.draw(schedule, this.page.schedule)
     this.curve.move(T, schedule.alpha_bar[T])
-    const x_0 = this.page.draw.x_0(),
+    element("bend-start").setAttribute("aria-valuetext", start.toPrecision(2))
+    element("bend-end").setAttribute("aria-valuetext", end.toPrecision(2))
+    this.way()
+  }
+
+  /** The digit of the drawing pad on its way to T. */
+  way() {
+    const { T } = this.bent(),
+      schedule = this.schedule(),
+      x_0 = this.page.draw.x_0(),
       eps = new ImageNoise(0, [1], x_0.length).draw()
     this.strip.forEach((picture, k) => {
       const t = Math.round((T * k) / (COLUMNS - 1))
@@ -72,10 +86,10 @@ export class BendSection {
       const job = this.page.engine.ask("sample", request, frame => {
         if (calm() && !frame.last) return
         this.results[side].draw(frame.x_t)
-        const word = say(side ? "bent_schedule" : "own_schedule")
-        this.results[side].say(frame.last ? `${word}${say("colon")}${digit(frame.classes[0])}` : word)
+        if (frame.last) this.classes[side] = frame.classes[0]
+        this.label()
       })
-      job.done.catch(error => this.page.trouble(error))
+      job.done.catch(error => this.page.trouble(error, "bend-said"))
       return job
     })
   }
@@ -84,6 +98,7 @@ export class BendSection {
   forget() {
     this.jobs.forEach(job => job.stop())
     this.results.forEach(picture => picture.clear())
+    this.classes = [null, null]
     this.label()
   }
 }

@@ -1,6 +1,6 @@
 /** Section "mistakes": what is done right, and below it the same noise with mistakes, switched on one by one. */
 
-import { calm, doing, element, hush, likeliest, number, pictures, rms, tell } from "./show.js"
+import { calm, doing, element, hush, likeliest, name_of, number, pictures, rms, tell } from "./show.js"
 import { MISTAKES } from "./mistakes.js"
 import { say } from "./words.js"
 
@@ -26,7 +26,7 @@ export class MistakeSection {
     this.rows.forEach((row, side) =>
       row.forEach((picture, n) => {
         const classes = this.last[side]?.classes?.[n]
-        const name = !classes ? "" : likeliest(classes) === 10 ? say("no_digit") : String(likeliest(classes))
+        const name = classes ? name_of(likeliest(classes)) : ""
         picture.say(name, `${say(side ? "with_mistakes" : "done_right")}, ${n + 1}: ${name}`)
       }),
     )
@@ -46,7 +46,7 @@ export class MistakeSection {
       const job = this.page.engine.ask("sample", { ...request, made: side ? made : [] }, frame =>
         this.took(side, frame),
       )
-      job.done.catch(error => this.page.trouble(error))
+      job.done.catch(error => this.page.trouble(error, "mistakes-said"))
       this.jobs[side] = job
     }
     doing("mistakes-said", say("working"))

@@ -65,6 +65,7 @@ export class DrawSection {
       this.paint()
       this.noise()
     }
+    element("draw-file").onclick = (/** @type {any} */ event) => (event.target.value = "") // as in own.js
     element("draw-file").onchange = (/** @type {any} */ event) => this.upload(event.target.files[0])
     element("draw-run").onclick = () => this.run()
     this.label()
@@ -198,6 +199,7 @@ export class DrawSection {
       x_t = this.x_t(),
       x_0 = this.x_0()
     element("draw-t-value").textContent = `${t} / ${this.page.T}`
+    this.page.bend.way() // which shows this digit, too
     this.shown.xt.draw(x_t)
     if (t === 0) return this.guessed(x_0, x_0, null)
     if (this.asking) return void (this.again = true) // one question at a time, however quick the hand is
@@ -205,8 +207,9 @@ export class DrawSection {
     this.page.engine
       .ask("denoise", { x_t, t })
       .done.then(
-        found => number("draw-t") && this.guessed(found.x0_hat, x_0, found.classes[0]), // at 0 it is known already
-        error => this.page.trouble(error),
+        // At 0 it is known already; null is the answer of a network that was taken away.
+        found => found && number("draw-t") && this.guessed(found.x0_hat, x_0, found.classes[0]),
+        error => this.page.trouble(error, "draw-said"),
       )
       .finally(() => {
         this.asking = false
@@ -220,7 +223,7 @@ export class DrawSection {
     const error = x_0.map((x, i) => Math.abs(x0_hat[i] - x) - 1) // 0 is black, as much as 2 is white
     this.shown.x0.draw(x0_hat)
     this.shown.error.draw(error)
-    tell("draw-said", "draw_error", { rms: rms(x0_hat, x_0).toFixed(3), digit: classes ? digit(classes) : "–" })
+    tell("draw-said", "draw_error", { rms: rms(x0_hat, x_0).toFixed(3), digit: () => (classes ? digit(classes) : "–") })
   }
 
   /** From x_t back to 0, by the ancestral sampler in 20 steps of the whole way. */
@@ -230,7 +233,7 @@ export class DrawSection {
     this.job?.stop()
     doing("draw-result", say("working"))
     const sampler = { name: element("draw-sampler").value, steps: 20, eta: 0 }
-    const before = this.page.engine.ask("classify", { x: this.x_0() }).done
+    const before = this.page.engine.ask("classify", { x: this.x_0() }).done.catch(() => null)
     const request = { sampler, seed: this.seed, numbers: [1], x_t: this.x_t(), from: t }
     this.job = this.page.engine.ask("sample", request, async frame => {
       if (calm() && !frame.last) return
@@ -238,9 +241,12 @@ export class DrawSection {
       this.back[1].draw(frame.x0_hat)
       if (!frame.last) return doing("draw-result", `t = ${frame.t}`)
       const was = (await before)?.classes[0]
-      tell("draw-result", "draw_result", { before: digit(was), after: digit(frame.classes[0]) })
+      tell("draw-result", "draw_result", {
+        before: () => (was ? digit(was) : "–"),
+        after: () => digit(frame.classes[0]),
+      })
     })
-    this.job.done.catch(error => this.page.trouble(error))
+    this.job.done.catch(error => this.page.trouble(error, "draw-result"))
   }
 
   /** Drops what another network made. */

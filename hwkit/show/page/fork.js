@@ -1,6 +1,6 @@
 /** Section "fork": eight continuations of the state on the screen, and how many of them agree. */
 
-import { Picture, calm, doing, element, hush, likeliest, number, pictures, tell } from "./show.js"
+import { Picture, calm, doing, element, hush, likeliest, name_of, number, pictures, tell } from "./show.js"
 import { say } from "./words.js"
 
 const COUNT = 8
@@ -12,6 +12,8 @@ export class ForkSection {
     this.origin = new Picture(element("fork-state"))
     this.pictures = pictures("fork-pictures", COUNT)
     this.seed = 100
+    /** The likeliest class of each continuation. @type {number[]} */
+    this.best = []
     /** @type {import("./engine.js").Job | null} */
     this.job = null
     element("fork-run").onclick = () => this.run()
@@ -22,6 +24,9 @@ export class ForkSection {
   label() {
     const frame = this.page.sample?.state()
     this.origin.say(frame ? `${say("fork_state")}${say("colon")}xₜ, t = ${frame.t}` : "xₜ")
+    this.best.forEach((each, n) =>
+      this.pictures[n].say(name_of(each), say("continuation", { n: n + 1, digit: name_of(each) })),
+    )
   }
 
   /** The state on the screen above. @param {any} frame */
@@ -53,22 +58,19 @@ export class ForkSection {
     if (request.sampler.name === "ddim") request.sampler.eta = 0
     doing("fork-said", say("working"))
     this.job = this.page.engine.ask("sample", request, found => this.took(found, frame.t))
-    this.job.done.catch(error => this.page.trouble(error))
+    this.job.done.catch(error => this.page.trouble(error, "fork-said"))
   }
 
   /** @param {any} found @param {number} from */
   took({ t, x0_hat, classes, last }, from) {
     if (calm() && !last) return
-    const best = classes.map(likeliest)
-    const name = (/** @type {number} */ each) => (each === 10 ? say("no_digit") : String(each))
-    this.pictures.forEach((picture, n) => {
-      picture.draw(x0_hat, n)
-      picture.say(name(best[n]), say("continuation", { n: n + 1, digit: name(best[n]) }))
-    })
+    this.best = classes.map(likeliest)
+    this.pictures.forEach((picture, n) => picture.draw(x0_hat, n))
+    this.label()
     const counts = new Map()
-    for (const each of best) counts.set(each, (counts.get(each) ?? 0) + 1)
+    for (const each of this.best) counts.set(each, (counts.get(each) ?? 0) + 1)
     const [winner, agree] = [...counts].sort((a, b) => b[1] - a[1])[0]
-    const words = { agree, of: COUNT, digit: name(winner), from, t }
+    const words = { agree, of: COUNT, digit: () => name_of(winner), from, t }
     if (last) tell("fork-said", "fork_result", words)
     else doing("fork-said", say("fork_so_far", words))
   }
@@ -77,6 +79,7 @@ export class ForkSection {
   forget() {
     this.job?.stop()
     hush("fork-said")
+    this.best = []
     for (const picture of this.pictures) picture.forget()
   }
 }

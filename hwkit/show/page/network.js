@@ -89,6 +89,7 @@ export function read_safetensors(buffer) {
         data_offsets: [begin, end],
       },
     ] of Object.entries(entries)) {
+      if (name.startsWith("guide.")) continue // of the run's guide, without which the page samples
       const data = buffer.slice(8 + size + begin, 8 + size + end),
         length = product(shape)
       const values =

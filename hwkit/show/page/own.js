@@ -6,8 +6,10 @@ export class OwnSection {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
     this.page = page
+    this.last = Promise.resolve()
     const zone = element("own-zone"),
       input = element("own-file")
+    input.onclick = () => (input.value = "") // else the same path, with a new file at it, would be no change
     input.onchange = () => this.load(input.files[0])
     zone.ondragover = (/** @type {DragEvent} */ event) => {
       event.preventDefault()
@@ -21,9 +23,13 @@ export class OwnSection {
     }
   }
 
-  /** @param {File | undefined} file */
-  async load(file) {
-    if (!file) return
+  /** One file after the other: two networks at once would leave page and worker on different ones. @param {File | undefined} file */
+  load(file) {
+    if (file) this.last = this.last.then(() => this.#load(file))
+  }
+
+  /** @param {File} file */
+  async #load(file) {
     const said = element("own-said")
     tell("own-said", "working")
     said.classList.remove("warning")

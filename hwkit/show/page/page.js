@@ -72,9 +72,10 @@ export class Page {
     document.body.dataset.first ??= String(Math.round(performance.now()))
   }
 
-  /** @param {unknown} error */
-  trouble(error) {
+  /** @param {unknown} error @param {string} id where the section says how its work goes */
+  trouble(error, id) {
     warn(error)
+    tell(id, ...words_of(error))
   }
 
   /** All words again, in the other language. */

@@ -34,18 +34,21 @@ export class SampleSection {
   sampler(side) {
     const name = element(`sample-sampler-${SIDES[side]}`).value,
       steps = Number(element("sample-steps").value)
-    return { name, steps: steps || this.page.T, eta: name in ETA ? number("sample-eta") : 0 }
+    return { name, steps: steps || this.page.T, eta: name === "ddim" ? number("sample-eta") : (ETA[name] ?? 0) }
   }
 
   label() {
     element("sample-eta-value").textContent = number("sample-eta").toFixed(1)
-    SIDES.forEach((_, side) =>
-      this.pictures[side].forEach((picture, k) =>
-        picture.say(`${element(`sample-sampler-${SIDES[side]}`).selectedOptions[0].textContent}: ${k ? "x̂₀" : "xₜ"}`),
-      ),
-    )
+    SIDES.forEach((_, side) => this.name(side))
     element("sample-pause").textContent = say(this.paused ? "go_on" : "pause")
     this.curve.draw(this.page.schedule)
+  }
+
+  /** What the two pictures of a side are; their t, which may differ from the other side's. @param {number} side @param {number} [t] */
+  name(side, t) {
+    const sampler = element(`sample-sampler-${SIDES[side]}`).selectedOptions[0].textContent,
+      when = t === undefined ? "" : `, t = ${t}`
+    this.pictures[side].forEach((picture, k) => picture.say(`${sampler}${say("colon")}${k ? "x̂₀" : "xₜ"}${when}`))
   }
 
   /** Starts anew with what is chosen. */
@@ -64,7 +67,7 @@ export class SampleSection {
       )
       job.done.then(
         () => this.ended(),
-        error => this.page.trouble(error),
+        error => this.failed(error),
       )
       return job
     })
@@ -88,16 +91,22 @@ export class SampleSection {
     const ends = this.frames.map(frames => frames[frames.length - 1])
     if (!ends.every(frame => frame?.last)) return
     this.buttons(false)
-    const [left, right] = ends.map(frame => digit(frame.classes[0]))
+    const [left, right] = ends.map(frame => () => digit(frame.classes[0]))
     tell("sample-said", "sample_result", { left, right })
     this.page.showed()
+  }
+
+  /** @param {unknown} error */
+  failed(error) {
+    this.buttons(false)
+    this.page.trouble(error, "sample-said")
   }
 
   /** @param {boolean} on */
   pause(on) {
     this.paused = on
     for (const job of this.jobs) on ? job.pause() : job.go()
-    if (!on) this.follows = "all"
+    if (!on) this.follows = calm() ? "last" : "all"
     this.label()
   }
 
@@ -116,6 +125,7 @@ export class SampleSection {
       if (!frame) return this.pictures[side].forEach(picture => picture.clear())
       this.pictures[side][0].draw(frame.x_t)
       this.pictures[side][1].draw(frame.x0_hat)
+      this.name(side, frame.t)
     })
     const frame = this.frames[0][this.at] ?? this.frames[1][this.at]
     if (!frame) return
@@ -126,7 +136,10 @@ export class SampleSection {
     range.setAttribute("aria-valuetext", `t = ${t}`)
     const snr = t ? three(alpha_bar / (1 - alpha_bar)) : "∞"
     const share = `${say("share")} √ᾱₜ = ${(100 * Math.sqrt(alpha_bar)).toFixed(1)} %`
-    element("sample-numbers").textContent = `t = ${t} / ${T} · ᾱₜ = ${three(alpha_bar)} · SNR = ${snr} · ${share}`
+    const [left, right] = this.frames.map(frames => frames[this.at]?.t ?? t)
+    const whose = left === right ? "" : `${say("sampler_left")}${say("colon")}`
+    element("sample-numbers").textContent =
+      `${whose}t = ${t} / ${T} · ᾱₜ = ${three(alpha_bar)} · SNR = ${snr} · ${share}`
     this.curve.move(t, alpha_bar)
     this.page.state(this.state())
   }

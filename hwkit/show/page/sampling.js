@@ -11,9 +11,6 @@ import { ddim_step, ddpm_step, dpm_solver_step } from "./steps.js"
  * @typedef {{name: string, steps: number, eta: number}} Sampler
  */
 
-/** Network evaluations by default; 0 is all T. @type {Record<string, number>} */
-export const STEPS = { ddim: 50, ddpm: 0, "dpm++": 15, "dpm++sde": 16 }
-
 /** Fresh noise by default, of the samplers that have the choice. @type {Record<string, number>} */
 export const ETA = { ddim: 0, "dpm++sde": 1 }
 

@@ -121,7 +121,7 @@ const SVG = "http://www.w3.org/2000/svg",
 export class Curve {
   /** @param {HTMLElement} parent */
   constructor(parent) {
-    this.svg = this.#add("svg", { viewBox: "0 0 400 212", role: "img" }, parent)
+    this.svg = this.#add("svg", { viewBox: "0 0 400 230", role: "img" }, parent)
     for (const [share, word] of [
       [0, "0"],
       [0.5, "½"],
@@ -135,6 +135,7 @@ export class Curve {
       this.#add("text", { x, y: BOTTOM + 18, "text-anchor": x === LEFT ? "start" : "end" }),
     )
     this.title = this.#add("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 34, "text-anchor": "middle" })
+    this.legend = this.#add("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 52, "text-anchor": "middle" })
     this.lines = ["other", "curve"].map(name => this.#add("polyline", { class: name }))
     this.dot = this.#add("circle", { r: 6, class: "dot", cx: -20, cy: -20 })
   }
@@ -168,7 +169,10 @@ export class Curve {
     this.ends[0].textContent = "t = 0"
     this.ends[1].textContent = `t = ${this.T}`
     this.title.textContent = say("curve")
-    this.svg.setAttribute("aria-label", `${say("curve")}: ${schedule.name}, T = ${schedule.T}`)
+    const drawn = `${say(schedule.name)}, T = ${schedule.T}`,
+      behind = other ? `${say("own_schedule")}${say("colon")}${say(other.name)}, T = ${other.T}` : ""
+    this.legend.textContent = other ? `— ${say("bent_schedule")}   ┄ ${say("own_schedule")}` : ""
+    this.svg.setAttribute("aria-label", `${say("curve")}${say("colon")}${drawn}${behind && ` (${behind})`}`)
   }
 
   /** @param {number} t */
@@ -183,10 +187,13 @@ export class Curve {
   }
 }
 
+/** A class in words. @param {number} best */
+export const name_of = best => (best === 10 ? say("no_digit") : String(best))
+
 /** The digit that an image is taken for, as words: "3 (98 %)". @param {number[]} probabilities */
 export function digit(probabilities) {
-  const best = probabilities.indexOf(Math.max(...probabilities))
-  return `${best === 10 ? say("no_digit") : best} (${Math.round(100 * probabilities[best])}\u00a0%)`
+  const best = likeliest(probabilities)
+  return `${name_of(best)} (${Math.round(100 * probabilities[best])}\u00a0%)`
 }
 
 /** The root mean square difference. @param {Float32Array} a @param {Float32Array} b */

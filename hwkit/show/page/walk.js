@@ -1,6 +1,6 @@
 /** Section "walk": from one noise to another, and the images on the way. */
 
-import { Picture, calm, digit, doing, element, hush, likeliest, number, pictures, tell } from "./show.js"
+import { Picture, calm, digit, doing, element, hush, likeliest, name_of, number, pictures, tell } from "./show.js"
 import { ImageNoise, between } from "./noise.js"
 import { say } from "./words.js"
 
@@ -25,7 +25,7 @@ export class WalkSection {
   label() {
     this.strip.forEach((picture, n) => {
       const classes = this.frame?.classes?.[n]
-      const name = !classes ? "" : likeliest(classes) === 10 ? say("no_digit") : String(likeliest(classes))
+      const name = classes ? name_of(likeliest(classes)) : ""
       picture.say(name, `${n + 1} / ${COUNT}: ${name}`)
     })
     this.show()
@@ -57,7 +57,7 @@ export class WalkSection {
       if (frame.last) tell("walk-said", "walk_result", { changes: changes(frame.classes) })
       else doing("walk-said", `t = ${frame.t}`)
     })
-    this.job.done.catch(error => this.page.trouble(error))
+    this.job.done.catch(error => this.page.trouble(error, "walk-said"))
   }
 
   /** Drops what another network made. */

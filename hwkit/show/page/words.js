@@ -35,7 +35,7 @@ export const WORDS = {
     sampler_left: "Left",
     sampler_right: "Right",
     time: "Time",
-    eta: "η, fresh noise",
+    eta: "η of DDIM, fresh noise",
     dpm: "DPM-Solver++",
     sde: "DPM-Solver++ with noise",
     curve: "√ᾱₜ, the share of the image in xₜ, over t",
@@ -51,7 +51,8 @@ export const WORDS = {
     sample_see:
       "x̂₀ is a blurred digit while xₜ is still noise: the mean of all digits that xₜ may become. DDIM goes straight on; DDPM adds fresh noise in every step, so the two part, and the more so the earlier. With η = 1, DDIM adds as much noise as DDPM.",
     sample_result: "The classifier takes the left one for: {left}, and the right one for: {right}.",
-    sample_hint: "Image k of a seed is the same picture as in the notebooks and in generate/.",
+    sample_hint:
+      "Image k of a seed begins with the same noise as in the notebooks and in generate/. With the same sampler, steps and η, and without a guide, it is the same picture.",
 
     draw: "Draw, noise, denoise",
     draw_predict:
@@ -105,7 +106,7 @@ export const WORDS = {
     mistakes_predict:
       "Each switch is a mistake that people make. Which ones will you see at once, and which will you not see at all?",
     mistakes_see:
-      "Noise in the last step and strides that end above 0 leave grain, less of it with more steps. With the wrong range black is grey, and no digit comes at all. No clipping does next to nothing here: this network predicts x̂₀, and seldom leaves [−1, 1]. Off by one still makes digits, with a few specks, but they are other digits: nobody would see it in the picture alone. Read the number too.",
+      "Noise in the last step and strides that end above 0 leave grain, less of it with more steps. With the wrong range black is grey, and no digit comes at all. No clipping does next to nothing with the kit's network, which predicts x̂₀ and seldom leaves [−1, 1]. Off by one still makes digits, with a few specks, but they are other digits: nobody would see it in the picture alone. Read the number too.",
     mistake_noise: "noise in the last step",
     mistake_range: "x̂₀ clipped to [0, 1], not [−1, 1]",
     mistake_strides: "strides of T // steps",
@@ -154,7 +155,7 @@ export const WORDS = {
     trouble_fetch: "這個網頁有一個檔案沒有載入（{detail}）。請重新整理；如果還是不行，請重新建立網站。",
     trouble_broken: "{file} 已損壞，或不是本套件的權重檔（{detail}）。請重新產生：python -m hwkit export",
     trouble_foreign:
-      "{file} 沒有寫明訓練時用的設定，所以不是本套件匯出的檔案。請用這個指令產生：python -m hwkit export",
+      "{file} 沒有寫明訓練時用的配方，所以不是本套件匯出的檔案。請用這個指令產生：python -m hwkit export",
     trouble_shape:
       "{file} 裡的網路形狀（{detail}）不在這個網頁的範圍內。請為它建立網頁：python -m hwkit page --run RUN",
     trouble_failed: "神經網路停止了：{detail}。請重新整理；如果又發生，請換一個瀏覽器試試。",
@@ -170,7 +171,7 @@ export const WORDS = {
     sampler_left: "左邊",
     sampler_right: "右邊",
     time: "時間",
-    eta: "η，新加的雜訊",
+    eta: "DDIM 的 η，新加的雜訊",
     dpm: "DPM-Solver++",
     sde: "DPM-Solver++ 加雜訊",
     curve: "√ᾱₜ：xₜ 中影像所占的比例，隨 t 變化",
@@ -185,8 +186,9 @@ export const WORDS = {
       "兩邊從同一份雜訊開始。最後會得到同一個數字嗎？神經網路猜的 x̂₀ 會比 xₜ 早很多就看得出數字，還是和 xₜ 一起？",
     sample_see:
       "xₜ 還是雜訊的時候，x̂₀ 已經是模糊的數字：它是 xₜ 可能變成的所有數字的平均。DDIM 直直往前走；DDPM 每一步都加入新的雜訊，所以兩邊會分開，越早分開差得越多。η = 1 時，DDIM 加的雜訊和 DDPM 一樣多。",
-    sample_result: "分類器認為左邊是：{left}，右邊是：{right}。",
-    sample_hint: "同一個種子的第 k 張影像，和筆記本、generate/ 裡的是同一張。",
+    sample_result: "分類器的判斷：左邊「{left}」，右邊「{right}」。",
+    sample_hint:
+      "同一個種子的第 k 張影像，和筆記本、generate/ 裡的從同一份雜訊開始。取樣器、步數、η 都相同，而且不用引導時，就是同一張。",
 
     draw: "畫圖、加雜訊、去雜訊",
     draw_predict: "畫一個數字，或用 MNIST 的數字。要加多少雜訊，走回來時才會變成別的數字？",
@@ -201,7 +203,7 @@ export const WORDS = {
     draw_run: "走回 0",
     error_picture: "|x̂₀ − x₀|",
     way_back: "走回",
-    draw_error: "x̂₀ 的誤差（均方根）：{rms}。分類器認為 x̂₀ 是：{digit}。",
+    draw_error: "x̂₀ 的誤差（均方根）：{rms}。分類器對 x̂₀ 的判斷：「{digit}」。",
     draw_zero: "t = 0 時沒有雜訊可以去除。請先把 t 往右移。",
     draw_result: "之前：{before}。之後：{after}。",
     no_image: "無法把 {file} 當成圖片讀取。請用 PNG 或 JPEG。",
@@ -213,8 +215,8 @@ export const WORDS = {
     fork_state: "畫面上的狀態",
     fork_t: "時間，和上一節相同",
     fork_run: "分成八路",
-    fork_result: "從 t = {from} 開始：{of} 個之中有 {agree} 個是 {digit}。",
-    fork_so_far: "t = {t}：目前 {of} 個之中有 {agree} 個是 {digit} …",
+    fork_result: "從 t = {from} 開始：{of} 個之中有 {agree} 個，判斷為「{digit}」。",
+    fork_so_far: "t = {t}：目前 {of} 個之中有 {agree} 個，判斷為「{digit}」…",
     continuation: "第 {n} 路：{digit}",
 
     bend: "彎曲排程",
@@ -233,10 +235,10 @@ export const WORDS = {
     bent_schedule: "彎曲的",
     bend_strip: "畫板上的數字依彎曲的排程走到 T",
 
-    mistakes: "常見的錯誤",
+    mistakes: "已知的錯誤",
     mistakes_predict: "每個開關是一種常見的錯誤。哪些一眼就看得出來？哪些完全看不出來？",
     mistakes_see:
-      "最後一步加雜訊、步距沒走到 0，都會留下顆粒，步數越多顆粒越少。範圍弄錯時黑色變成灰色，根本得不到數字。不裁切在這裡幾乎沒有影響：這個網路預測 x̂₀，很少超出 [−1, 1]。差一步還是會得到數字，帶一些斑點，但會是別的數字：只看圖不會發現。也要看數值。",
+      "最後一步加雜訊、步距沒走到 0，都會留下顆粒，步數越多顆粒越少。範圍弄錯時黑色變成灰色，根本得不到數字。不裁切對本套件的網路幾乎沒有影響：它預測 x̂₀，很少超出 [−1, 1]。差一步還是會得到數字，帶一些斑點，但會是別的數字：只看圖不會發現。也要看數值。",
     mistake_noise: "最後一步也加雜訊",
     mistake_range: "x̂₀ 裁切到 [0, 1]，不是 [−1, 1]",
     mistake_strides: "步距用 T // 步數",
@@ -262,7 +264,7 @@ export const WORDS = {
     own_predict: "訓練一分鐘，再訓練十分鐘，兩個都載入看看。上面哪一節最看得出差別？",
     own_see: "看看 x̂₀ 多早就看得出數字，分岔又有多常得到「不是數字」。載入後整個網頁都用你的權重，直到重新整理為止。",
     own_drop: "把 ema_latest.safetensors 拖到這裡，或選擇檔案：",
-    own_how: "用 python -m hwkit export 從訓練結果產生檢查點。檔案只在這個瀏覽器裡讀取，不會傳到任何地方。",
+    own_how: "這個檔案由 python -m hwkit export 從訓練結果產生。它只在這個瀏覽器裡讀取，不會傳到任何地方。",
     own_loaded: "現在使用 {file}。",
 
     footer:
@@ -284,12 +286,15 @@ export function speak(next) {
 export function say(key, values = {}) {
   const words = WORDS[spoken][key]
   if (words === undefined) throw new Error(`no words for ${key}`)
-  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]))
+  const said = (/** @type {any} */ value) => String(typeof value === "function" ? value() : value) // in this language
+  return words.replace(/\{(\w+)\}/g, (_, name) => said(values[name]))
 }
 
 /** Puts the words of this language into every element that asks for some. */
 export function dress() {
   document.documentElement.lang = spoken === "zh" ? "zh-Hant-TW" : "en"
+  const other = document.getElementById("language") // whose word is in the other language
+  if (other) other.lang = spoken === "zh" ? "en" : "zh-Hant-TW"
   document.title = say("title")
   for (const each of document.querySelectorAll("[data-word]"))
     each.textContent = say(/** @type {HTMLElement} */ (each).dataset.word ?? "")

@@ -39,7 +39,12 @@ const KINDS = {
     const site = JSON.parse(new TextDecoder().decode(await read("data/site.json")))
     const [denoiser, digits] = await Promise.all([begun(site, read, base), read(`data/${site.digits.file}`)])
     let found = /** @type {Promise<Classifier> | null} */ (null)
-    loaded = { site, denoiser, classifier: () => (found ??= Classifier.load(denoiser.network.runtime, site, read)) }
+    const again = (/** @type {unknown} */ error) => {
+      found = null // it is asked for again the next time
+      throw error
+    }
+    const classifier = () => (found ??= Classifier.load(denoiser.network.runtime, site, read).catch(again))
+    loaded = { site, denoiser, classifier }
     return { ...facts(), name: site.name, digits: { images: new Uint8Array(digits), labels: site.digits.labels } }
   },
 
