@@ -26,16 +26,17 @@ from hwkit.mnist.batches import batches, normalize
 from hwkit.mnist.folder import encode_png, load_folder
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import ORIGINAL, RECIPES, Recipe
-from hwkit.runs.checkpoint import EXPORTED, PRETRAINED
+from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
 from hwkit.runs.generate import generate
 from hwkit.runs.run import train
-from hwkit.runs.speed import candidates
+from hwkit.runs.speed import candidates, quickest_precision
 from hwkit.sampling import Sampler
 from hwkit.training import new_state, training_step
 
 BATCH = 64
 PRECISIONS = [setting.precision for setting in candidates(torch.device("cpu"))]
 DEFAULT_SAMPLER, ORIGINAL_SAMPLER = Sampler("dpm++sde").resolve(830, guided=True), Sampler("ddim", 50)
+UNGUIDED = replace(DEFAULT_SAMPLER, guidance=1)
 IMPORT = "import torch, time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 
@@ -45,8 +46,8 @@ class Scale:
 
     rounds: int = 7  # of A B A B …, after one to warm up
     product: int = 2048  # side of the matrices of row 3
-    generated: int = 300  # images of row 6
-    beside: int = 300  # of those, as many as are made by DDIM too
+    generated: int = 400  # images of row 6; a block of 100 for each of two threads, twice
+    beside: int = 400  # of those, as many as are made by DDIM too
     pngs: int = 60_000  # of row 7
     scored: int = 10_000  # images of row 8
     inception: int = 50  # images a round of row 9
@@ -176,16 +177,24 @@ def step_flops(recipe: Recipe, x_0: Tensor) -> int:
 def ten_thousand(scale: Scale) -> list[Line]:
     """Row 6: 10,000 PNGs from the kit's weights by its default sampler, beside DDIM; all of them in the long form."""
     weights, whole = PRETRAINED / EXPORTED, scale.generated >= 10_000
-    n = min(scale.generated, scale.beside)
+    n, quickest = min(scale.generated, scale.beside), quickest_precision(load_denoiser(weights), CPU)
     with tempfile.TemporaryDirectory() as folder:
+
+        def made(sampler: Sampler, precision: str) -> None:
+            generate(weights, new_in(folder), n, sampler, precision=precision, progress=False)
+
         ways = {
-            "default": lambda: generate(weights, new_in(folder), n, DEFAULT_SAMPLER, precision="auto", progress=False),
-            "DDIM": lambda: generate(weights, new_in(folder), n, ORIGINAL_SAMPLER, progress=False),
+            "default": partial(made, DEFAULT_SAMPLER, quickest),
+            "unguided": partial(made, UNGUIDED, quickest),
+            "DDIM": partial(made, ORIGINAL_SAMPLER, "fp32"),
         }
         seconds = interleaved(ways, min(scale.rounds, 3), warm_up=0)
-        how = f"{DEFAULT_SAMPLER} to {ORIGINAL_SAMPLER} in fp32, {n} images a round"
+        how = f"{DEFAULT_SAMPLER} in {quickest} to {ORIGINAL_SAMPLER} in fp32, {n} images a round"
         ratios = seconds["DDIM"] / seconds["default"]
         lines = [Line("6", "images against DDIM's", unit="×", goal=5, at_least=True, how=how, **spread(ratios))]
+        counted = DEFAULT_SAMPLER.steps * seconds["default"] / seconds["unguided"]
+        how = f"{DEFAULT_SAMPLER.steps} steps; the guide's counted by the time it takes"
+        lines.append(Line("6", "evaluations of an image", unit="", goal=20, at_least=False, how=how, **spread(counted)))
         minutes = seconds["default"] / 60 * 10_000 / n
         if whole:
             started = time.perf_counter()

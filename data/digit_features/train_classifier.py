@@ -167,8 +167,8 @@ def main() -> None:
         scale_features(net, train_set.images)
         weights = {name: value.half().contiguous() for name, value in net.state_dict().items()}
         write_bytes(HERE / "digit_classifier.safetensors", save(weights))
-    # From here on with the weights as the kit reads them, in the half precision that they are stored in.
-    write_statistics(HERE / "digit_stats_train.npz", *statistics(digit_features(train_set.images)))
+        # With the weights as the kit reads them, in the half precision that they are stored in.
+        write_statistics(HERE / "digit_stats_train.npz", *statistics(digit_features(train_set.images)))
     floors = measure_floors(train_set, test_set)
     write_json(HERE / "floors.json", floors)
     print(f"test accuracy {floors['test_accuracy']:.2%}; floors and statistics are in {HERE}")
