@@ -99,6 +99,17 @@ def test_a_notebook_speaks_the_systems_language_the_command_line_does_not(monkey
     assert language() == spoken
 
 
+@pytest.mark.parametrize(
+    "name, spoken",
+    [("Chinese (Traditional)_Taiwan", "zh-TW"), ("zh-Hant_TW", "zh-TW"), ("German_Germany", "en"), (None, "en")],
+)
+def test_without_a_variable_the_systems_own_locale_tells(monkeypatch, name, spoken):
+    """As on Windows."""
+    monkeypatch.delenv("LANG")
+    monkeypatch.setattr("hwkit.language.locale.getlocale", lambda: (name, "x"))
+    assert of_system() == spoken
+
+
 def test_the_environment_and_the_notebook_come_before_the_system(monkeypatch):
     monkeypatch.setenv("LANG", "zh_TW.UTF-8")
     monkeypatch.setenv("HWKIT_LANG", "en")
