@@ -152,6 +152,34 @@ def test_what_the_function_needs_of_its_notebook_comes_with_it(grade):
     assert grade(*cells).passed, grade(*cells).text
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "HALF = 1 / 2",
+        "HALF: float = 0.5",
+        "from math import log, exp\nHALF = exp(-log(2))",
+        "HALF = math.sqrt(0.25)",
+        "HALF = (lambda: 0.5)()",
+        "half = lambda: 0.5\nHALF = 0.5",
+        "HALF = 0.5\nx_0 = torch.load('mine.pt')\neps = open('x')",
+    ],
+)
+def test_a_constant_may_be_computed_and_what_the_function_is_given_is_not_taken_from_the_notebook(grade, before):
+    found = grade(
+        before,
+        "def q_sample(x_0, alpha_bar_t, eps):\n    return alpha_bar_t**HALF * x_0 + (1 - alpha_bar_t)**HALF * eps",
+    )
+    assert found.passed, found.text
+
+
+def test_a_function_may_be_a_lambda(grade):
+    found = grade(
+        "root = lambda x: x**0.5",
+        "q_sample = lambda x_0, alpha_bar_t, eps: root(alpha_bar_t) * x_0 + root(1 - alpha_bar_t) * eps",
+    )
+    assert found.passed, found.text
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b'{"cells": 3}', b'{"cells": [{"cell_type": "code"}]}',
                                      b'{"cells": [{"cell_type": "code", "source": [1]}, 5]}', b"\xff\x00"])  # fmt: skip
 def test_a_broken_notebook_has_no_functions(content):

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -115,7 +115,7 @@ def read_notebook(content: bytes) -> Notebook:
             notebook.unread.append(source)
             continue
         for statement in statements:
-            for name in defined(statement):
+            for name in defined(statement, notebook.imports.keys() | BUILTINS):
                 notebook.pieces.setdefault(name, []).append(Piece(next(places), statement, cut(source, statement)))
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 notebook.imports |= imported(statement)
@@ -136,13 +136,20 @@ def code_cells(content: bytes) -> Iterator[str]:
                 yield "".join(lines)
 
 
-def defined(statement: ast.stmt) -> list[str]:
-    """The name of a function or class, or of what is set to a number or text."""
+def defined(statement: ast.stmt, known: Set[str]) -> list[str]:
+    """The name of a function or class, or of what is a lambda, a number, a text, or computed of `known` alone."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return [statement.name]
-    if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    if isinstance(statement, ast.Assign | ast.AnnAssign) and is_plain(statement.value, known):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
     return []
+
+
+def is_plain(value: ast.expr | None, known: Set[str]) -> bool:
+    """Whether an expression needs nothing of the notebook's own: `0.5`, `1 / 2`, `math.log(10_000)`, a lambda."""
+    names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)} if value else set()
+    return isinstance(value, ast.Lambda) or (value is not None and names <= known)
 
 
 def cut(source: str, statement: ast.stmt) -> str:
@@ -194,7 +201,7 @@ def lifted(task: Task, notebooks: list[Notebook]) -> dict:
 
 def pieces_of(task: Task, notebook: Notebook) -> list[Piece]:
     """The definitions of a task's function; a method as a function of that name."""
-    found = [piece for piece in notebook.pieces.get(task.name, []) if not isinstance(piece.statement, ast.Assign)]
+    found = [piece for piece in notebook.pieces.get(task.name, []) if is_function(piece.statement)]
     kind, method = METHODS.get(task.name, ("", ""))
     for piece in notebook.pieces.get(kind, []):
         for part in getattr(ast.parse(piece.source).body[0], "body", []):
@@ -202,6 +209,11 @@ def pieces_of(task: Task, notebook: Notebook) -> list[Piece]:
                 part.name = task.name
                 found.append(Piece(piece.place, part, ast.unparse(part)))
     return found
+
+
+def is_function(statement: ast.stmt) -> bool:
+    """Whether it defines something that can be called."""
+    return isinstance(statement, ast.FunctionDef | ast.ClassDef) or isinstance(statement.value, ast.Lambda)
 
 
 def is_blank(statement: ast.stmt) -> bool:
@@ -212,4 +224,10 @@ def is_blank(statement: ast.stmt) -> bool:
 
 
 def names_in(source: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    """The names that a definition takes from outside: what it sets itself, or is given, is its own."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {
+        n.arg for n in nodes if isinstance(n, ast.arg)
+    }
+    return {node.id for node in names} - own
