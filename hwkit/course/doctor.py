@@ -242,7 +242,7 @@ SYMPTOMS = [
     Symptom(
         "early", "trained for few steps",
         "The network was trained for {steps:,} steps.",
-        "The recipe cpu takes 2,500 to 5,700 in its ten minutes, and the kit's weights had 27,000.",
+        "The recipe cpu takes 2,500 to 5,700 in its ten minutes, and the kit's weights had more than 26,000.",
         "It was stopped too early for digits.",
         "Train for longer: `python -m hwkit train RECIPE --run RUN --minutes 30` goes on, if 30 is more than it has "
         "had.",
