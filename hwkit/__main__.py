@@ -111,7 +111,9 @@ class Commands:
         elif guide.is_begun(run) and not (run / "generate").exists():
             try:
                 call("guide", run=run, source=source, device=device)
-            except ValueError as error:  # the digits of its training are not at hand: the images can do without it
+            except (ValueError, FileNotFoundError) as error:  # the digits of its training are not at hand
+                if processes.processes(device).count > 1:
+                    raise
                 print(say("Without a guide: {error}", error=error))
         first = processes.processes(device).rank == 0
         if first and n > 64 and not (run / "generate").exists():  # something to look at in the first minute

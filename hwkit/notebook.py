@@ -51,7 +51,9 @@ from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, times
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
 BLANK = re.compile(rf'"\s*raise NotImplementedError\(\\"({"|".join(selfcheck.BLANKS)})')  # a line of it, in a file
-HOMEWORK = re.compile(r"0(1_data|2_training|3_sampling|4_visualization|5_fid|6_report)(?![^\W_])")  # in a file's name
+HOMEWORK = re.compile(  # in the name of a copy that Colab has saved; in Chinese 「05_fid.ipynb」的副本, with no suffix
+    r"0(1_data|2_training|3_sampling|4_visualization|5_fid|6_report)(?![^\W_]).*\.ipynb(」[^.]*)?$"
+)
 TRAINED = ("history.jsonl", "ema_latest.safetensors", "ema_best.pt", "ema_latest.pt", "latest.pt")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FORGETFUL = marked("""WITHOUT DRIVE: Colab deletes everything that you make here when this session ends, and no other
@@ -254,7 +256,7 @@ def own_notebooks() -> list[Path]:
     the worked edition stands for none of those with blanks: its answers are not the student's.
     """
     here = KIT / "notebooks" / (spoken() if spoken() != "en" else "")
-    if on_colab():  # which calls a copy in Chinese 「05_fid.ipynb」的副本, with nothing behind it
+    if on_colab():
         found = notebooks_in(kept_on[0].parent / "Colab Notebooks", "*") if kept_on else []
         chosen = [path for path in found if path.is_file() and HOMEWORK.search(path.name)]
         text = "NONE OF YOUR NOTEBOOKS is in Drive: choose File → Save a copy in Drive in each, then run this cell."
@@ -285,9 +287,12 @@ def own_notebooks() -> list[Path]:
 def is_begun(path: Path) -> bool:
     """Whether somebody has run or changed a file of the student edition: `notebooks/editions.py` marks it as it was."""
     text = path.read_text("utf-8")
-    content = json.loads(text)
-    sources = "\0".join("".join(cell["source"]) for cell in content["cells"])
-    made = content["metadata"].get("edition")
+    try:
+        content = json.loads(text)
+        sources = "\0".join("".join(cell["source"]) for cell in content["cells"])
+        made = content["metadata"].get("edition")
+    except (ValueError, KeyError, TypeError):  # half written, or with the marks of a merge: by somebody
+        return True
     changed = made is not None and made != hashlib.sha256(sources.encode()).hexdigest()[:16]
     return changed or bool(re.search(r'"execution_count": \d', text))
 
@@ -328,7 +333,7 @@ def mount(point: Path) -> None:
             run = runs() / kept.name
             if not (run / "latest.pt").exists():
                 fetch(kept, run)
-            elif length(run / "ema_latest.pt") < length(kept / "ema_latest.pt"):  # another tab has trained it since
+            elif is_longer(kept, run):  # another tab has trained it since
                 text = "{kept} is longer than {run} here. To take it: !mv {run} {run}-before, then run this cell again."
                 loud(say(text, kept=kept, run=run))
     except (ValueError, OSError, no) as error:
@@ -336,6 +341,20 @@ def mount(point: Path) -> None:
         again = say("Run this cell again, or with drive=False.")
         why = say("Drive was not mounted ({error}).", error=error)
         raise ValueError(sentences(why, say(text, point=point), again)) from None
+
+
+def is_longer(kept: Path, run: Path) -> bool:
+    """Whether Drive's run has seen more images; no where Drive does not say."""
+    with contextlib.suppress(OSError):
+        return length(run / "ema_latest.pt") < length(kept / "ema_latest.pt")
+    return False
+
+
+def made_otherwise(kept: Path, run: Path) -> bool:
+    """Whether Drive's images were made by other means than those here; no where one of them does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        return read_manifest(run / "generate") != read_manifest(kept / "generate")
+    return False
 
 
 def fetch(kept: Path, run: Path) -> None:
@@ -374,21 +393,35 @@ def keep(run: Path, minutes: float = 0) -> None:
             print(say(text, kept=kept, run=run))
             return
         pack(run / "generate")
-        images, theirs = run / "generate.zip", kept / "generate.zip"
-        fewer = length(images) < length(theirs)
-        if fewer and images.exists() and read_manifest(run / "generate") != read_manifest(kept / "generate"):
-            text = "{theirs} holds more images, which were made otherwise: move it away, and those in {run} are kept."
-            print(say(text, theirs=theirs, run=run))
         for part in ("", "previews/", "figures/", "report/", "generate-evaluation/"):
             files = [path for path in run.glob(f"{part}[!.]*") if path.is_file() and path.name != "best.pt"]
-            for file in sorted(files, key=lambda path: (path.name == "generate.json", path)):  # never before its images
+            for file in sorted(path for path in files if path.stem != "generate"):
                 target = kept / part / file.name
-                due = not target.exists() or not target.stat().st_size or target.stat().st_mtime < file.stat().st_mtime
-                if due and not (fewer and file.stem == "generate"):
+                if is_due(file, target):
                     copy_whole(file, target)
+        keep_images(run, kept)
     except OSError as error:
         text = "Drive did not take {run} ({error}); it is safe here, and is tried again."
         print(say(text, run=run, error=error.strerror or error))
+
+
+def is_due(file: Path, target: Path) -> bool:
+    """Whether Drive has not got a file as it is now."""
+    return not target.exists() or not target.stat().st_size or target.stat().st_mtime < file.stat().st_mtime
+
+
+def keep_images(run: Path, kept: Path) -> None:
+    """The zip of the images, and after it what made them; of fewer than Drive has, neither."""
+    images, theirs = run / "generate.zip", kept / "generate.zip"
+    fewer = length(images) < length(theirs)
+    if fewer and images.exists() and made_otherwise(kept, run):
+        text = "{theirs} holds more images, which were made otherwise: move it away, and those in {run} are kept."
+        print(say(text, theirs=theirs, run=run))
+    for file in (images, run / "generate.json"):
+        target = kept / file.name
+        held = fewer and target.exists() and target.stat().st_size > 0
+        if file.is_file() and is_due(file, target) and not held:
+            copy_whole(file, target)
 
 
 def keep_often(run: Path) -> None:

@@ -124,7 +124,8 @@ HAND_IN = """
     mine = Path("../drive/MyDrive/Colab Notebooks")
     mine.mkdir(parents=True, exist_ok=True)
     print("before:", notebook.own_notebooks())
-    others = ("another course.ipynb", "HW01_regression.ipynb", "07_datasets.ipynb")
+    others = ["another course.ipynb", "HW01_regression.ipynb", "07_datasets.ipynb", "06_report.pdf"]
+    others.append("05_fid.ipynb - Colab.pdf")
     for name in ("Copy of 06_report.ipynb", "「05_fid.ipynb」的副本", "B1 03_sampling (1).ipynb", *others):
         (mine / name).write_text("{}")
     print("after:", [path.name for path in notebook.own_notebooks()])

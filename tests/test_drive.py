@@ -186,11 +186,33 @@ def test_what_made_the_images_stays_on_drive_with_them(drive, capsys):
     shutil.rmtree(run / "generate")
     write_many(run / "generate", {"00001.png": b"another"})
     (run / "generate.json").write_text('{"seed": 7}')
+    later(run, 2)
     notebook.keep(run)
     assert (drive.kept / "generate.json").read_text() == '{"seed": 0}'
     write_many(run / "generate", {f"{k:05d}.png": b"another" for k in range(2, 5)})
+    later(run, 4)
     notebook.keep(run)
     assert (drive.kept / "generate.json").read_text() == '{"seed": 7}'
+
+
+def later(run: Path, seconds: float) -> None:
+    """Images and manifest are from so many seconds ahead, however coarse the clock of the disk is."""
+    for path in (run / "generate", run / "generate.json"):
+        os.utime(path, (time.time() + seconds,) * 2)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{", b'{"seed": 0}'])
+def test_a_manifest_on_drive_that_does_not_read_stops_no_work(drive, spoilt):
+    run = drive("s1")
+    write_many(run / "generate", {f"{k:05d}.png": b"%d" % k for k in range(1, 4)})
+    (run / "generate.json").write_text('{"seed": 0}')
+    notebook.keep(run)
+    (drive.kept / "generate.json").write_bytes(spoilt)
+    shutil.rmtree(run / "generate")
+    write_many(run / "generate", {"00001.png": b"another"})
+    later(run, 2)
+    notebook.keep(run)
+    assert zipfile.ZipFile(drive.kept / "generate.zip").namelist() == ["00001.png", "00002.png", "00003.png"]
 
 
 def test_a_tab_that_was_opened_early_is_told_of_the_longer_run_on_drive(drive, stands, capsys):
@@ -220,7 +242,7 @@ def test_a_zip_that_drive_does_not_have_is_not_said_to_be_there(drive, stands, m
     capsys.readouterr()
     notebook.offer(run / "submission.zip")
     assert f"also in {drive.kept}" in capsys.readouterr().out
-    (run / "submission.zip").write_bytes(b"new")
+    (run / "submission.zip").write_bytes(b"newer")
     notebook.offer(run / "submission.zip")
     said = capsys.readouterr().out
     assert "also in" not in said and "Drive does NOT have this file" in said

@@ -162,6 +162,7 @@ def test_what_the_function_needs_of_its_notebook_comes_with_it(grade):
         "HALF = (lambda: 0.5)()",
         "half = lambda: 0.5\nHALF = 0.5",
         "HALF = 0.5\nx_0 = torch.load('mine.pt')\neps = open('x')",
+        "HALF = 0.5\nF = torch.nn.functional\nTensor = torch.Tensor",
     ],
 )
 def test_a_constant_may_be_computed_and_what_the_function_is_given_is_not_taken_from_the_notebook(grade, before):
@@ -169,6 +170,26 @@ def test_a_constant_may_be_computed_and_what_the_function_is_given_is_not_taken_
         before,
         "def q_sample(x_0, alpha_bar_t, eps):\n    return alpha_bar_t**HALF * x_0 + (1 - alpha_bar_t)**HALF * eps",
     )
+    assert found.passed, found.text
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("HALF = 1 / 2\ndef q_sample(x_0, alpha_bar_t, eps, HALF=HALF):\n    return MIXED",),
+        ("HALF = 1 / 2\ndef q_sample(x_0, alpha_bar_t, eps):\n    return MIXED", "HALF = torch.arange(4)"),
+        ("HALF = 1 / 2\nscale = torch.load('x')\ndef q_sample(x_0, alpha_bar_t, eps):\n    def scale(a):\n"
+         "        return a ** HALF\n    return scale(alpha_bar_t) * x_0 + scale(1 - alpha_bar_t) * eps",),
+        ("Tensor = torch.Tensor\nHALF = 1 / 2\n"
+         "def q_sample(x_0: Tensor, alpha_bar_t, eps) -> Tensor:\n    return MIXED",),
+        ("def root(x):\n    return x ** 0.5", "def q_sample(x_0, alpha_bar_t, eps):\n"
+         "    return root(alpha_bar_t) * x_0 + root(1 - alpha_bar_t) * eps", "root = torch.linspace(0, 1, 9)"),
+    ],
+    ids=["as a default", "set anew by a plot", "a function within", "in annotations", "a helper's name taken later"],
+)  # fmt: skip
+def test_the_definition_that_the_function_means_is_taken(grade, cells):
+    mixed = "alpha_bar_t**HALF * x_0 + (1 - alpha_bar_t)**HALF * eps"
+    found = grade(*(cell.replace("MIXED", mixed) for cell in cells))
     assert found.passed, found.text
 
 

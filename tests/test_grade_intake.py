@@ -450,6 +450,8 @@ def test_an_id_may_have_the_name_right_behind_it():
     students = [Student("B123"), Student("B1234")]
     assert [s.id for s in owners("B123王小明", students)] == ["B123"]
     assert [s.id for s in owners("作業B1234", students)] == ["B1234"]
+    seats = [Student("1"), Student("12")]
+    assert [s.id for s in owners("作業1_12", seats)] == ["12"], "a seat's number is no part of a title"
 
 
 @pytest.mark.parametrize("names", [["submissions.zip"], ["submission_1/", "submission_2/", "submission_metadata.yml"]])

@@ -824,6 +824,21 @@ def test_a_copy_of_a_split_that_a_program_made_is_not_read_with_it(digits, tmp_p
         read_source(tmp_path)
 
 
+def test_folders_of_classes_may_hold_the_splits(digits, tmp_path):
+    for k in range(10):
+        write_pngs(tmp_path / str(k) / "train", digits[k : k + 1])
+        write_pngs(tmp_path / str(k) / "test", digits[10 + k : 11 + k])
+    assert len(read_source(tmp_path).images) == len(read_source(tmp_path, "test").images) == 10
+
+
+def test_a_macs_zip_of_arrays_is_no_npz(digits, tmp_path):
+    with zipfile.ZipFile(tmp_path / "mnist.zip", "w") as archive:
+        archive.writestr("x_train.npy", b"\x93NUMPY")
+        archive.writestr("__MACOSX/._x_train.npy", b"\0\5\x16\7")
+    with pytest.raises(ValueError, match=r"make an \.npz"):
+        read_source(tmp_path / "mnist.zip")
+
+
 def test_mnist_is_chosen_beside_its_likes_of_another_kind(digits, tmp_path):
     """As Keras lays its sets: mnist.npz beside fashion-mnist/ with IDX files."""
     np.savez(tmp_path / "mnist.npz", x_train=digits[:40], x_test=digits[40:])
@@ -1433,6 +1448,8 @@ def test_floats_from_minus_1_to_1_are_not_wrapped(digits, tmp_path):
     )
     assert np.abs(read_png(tmp_path / "1.png")[0].astype(int) - digits[0, 0].numpy()).max() <= 1
     assert mend(open_png(tmp_path / "2.tif")) == "make these again, with levels from 0 to 255"
+    Image.fromarray(np.where(digits[0, 0] > 0, digits[0, 0] / 255, -0.03).astype(np.float32)).save(tmp_path / "3.tif")
+    assert "np.clip(" in mend(open_png(tmp_path / "3.tif")), "black stays black"
 
 
 def test_what_has_no_border_is_not_cut(digits):

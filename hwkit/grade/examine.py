@@ -39,7 +39,7 @@ from hwkit.runs.checkpoint import digest, load, load_denoiser
 from hwkit.sampling import Sampler
 from hwkit.show.figures import tile
 
-OTHERS = re.compile("loss|curve|schedule|network|hist|pair|report|slider")  # figures that are no diffusion
+OTHERS = re.compile("loss|curve|schedule|network|hist|pair|report|slider|preview|epoch")  # no grids of the diffusion
 WEIGHTS = {".safetensors", ".pt", ".pth", ".ckpt"}
 PAGES = {".html", ".htm", ".pdf", ".md", ".docx", ".txt", ".odt"}
 READABLE = {".html", ".htm", ".md", ".txt", ".docx", ".odt"}  # of these the words are compared
@@ -227,8 +227,10 @@ def grid(kind: str, pictures: Sequence[str]) -> str:
     """The figure of `kind`, ddpm or ddim: by its own name, or its folder's where it may be of the diffusion; or ""."""
     stems = {n: PurePosixPath(n).stem.lower() for n in pictures}
     fits = [n for n, stem in stems.items() if kind in stem]
-    fits = fits or [n for n in pictures if kind in n.lower() and DRAWN.search(stems[n]) and not OTHERS.search(stems[n])]
-    return min(fits, key=lambda n: ("grid" not in stems[n], not DRAWN.search(stems[n]), len(n)), default="")
+    inside = [n for n in pictures if kind in PurePosixPath(n).parent.name.lower()]
+    fits = fits or [n for n in inside if DRAWN.search(stems[n]) and not OTHERS.search(stems[n])]
+    ranks = {n: ("grid" not in s, bool(OTHERS.search(s)), not DRAWN.search(s), len(n)) for n, s in stems.items()}
+    return min(fits, key=ranks.__getitem__, default="")
 
 
 def examine(entry: Entry, bench: Bench, fingerprint: str = "", key: str = "") -> tuple[Submission, Traces]:

@@ -11,7 +11,8 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Iterator, Set
+import symtable
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from hwkit.course.selfcheck import BLANKS
 from hwkit.course.tasks import BY_NAME, TASKS, Task
 from hwkit.files import expanded
-from hwkit.grade.allowed import BUILTINS, GIVEN, MODULES, TYPES, Refused, vetted
+from hwkit.grade.allowed import BUILTINS, GIVEN, MODULES, TYPES, Bare, Refused, vetted
 from hwkit.grade.isolated import Isolated
 from hwkit.language import say, sentences
 
@@ -115,6 +116,9 @@ def read_notebook(content: bytes) -> Notebook:
             notebook.unread.append(source)
             continue
         for statement in statements:
+            if aliases := aliased(statement, notebook.imports):  # F = torch.nn.functional, Tensor = torch.Tensor
+                notebook.imports |= aliases
+                continue
             for name in defined(statement, notebook.imports.keys() | BUILTINS):
                 notebook.pieces.setdefault(name, []).append(Piece(next(places), statement, cut(source, statement)))
             if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -144,6 +148,16 @@ def defined(statement: ast.stmt, known: Set[str]) -> list[str]:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return [target.id for target in targets if isinstance(target, ast.Name)]
     return []
+
+
+def aliased(statement: ast.stmt, imports: Mapping[str, str]) -> dict[str, str]:
+    """Names that are set to a module or type of the lists, and its path."""
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Attribute):
+        return {}
+    first, _, rest = ast.unparse(statement.value).partition(".")
+    path = f"{imports.get(first, first)}.{rest}"
+    known = path in MODULES or path in TYPES
+    return {target.id: path for target in statement.targets if known and isinstance(target, ast.Name)}
 
 
 def is_plain(value: ast.expr | None, known: Set[str]) -> bool:
@@ -191,12 +205,18 @@ def lifted(task: Task, notebooks: list[Notebook]) -> dict:
             if name in BY_NAME:
                 others.add(name)
             elif name in notebook.pieces:
-                own[name] = notebook.pieces[name][-1]
+                own[name] = meant(notebook.pieces[name], piece)
                 todo.append(own[name].source)
     text = "\n\n\n".join(piece.source for piece in sorted(own.values(), key=lambda piece: piece.place))
     imports = {name: path for name, path in notebook.imports.items() if name not in own.keys() | others | BUILTINS}
     vetted(text, imports, frozenset(others), task.name)
     return {"name": task.name, "entry": task.name, "source": text, "imports": imports, "others": sorted(others)}
+
+
+def meant(pieces: list[Piece], user: Piece) -> Piece:
+    """The last function or class of a name; else what was set last before `user`, for a plot may set it anew later."""
+    defined = [piece for piece in pieces if isinstance(piece.statement, ast.FunctionDef | ast.ClassDef)]
+    return (defined or [piece for piece in pieces if piece.place < user.place] or pieces)[-1]
 
 
 def pieces_of(task: Task, notebook: Notebook) -> list[Piece]:
@@ -225,9 +245,9 @@ def is_blank(statement: ast.stmt) -> bool:
 
 def names_in(source: str) -> set[str]:
     """The names that a definition takes from outside: what it sets itself, or is given, is its own."""
-    nodes = list(ast.walk(ast.parse(source)))
-    names = [node for node in nodes if isinstance(node, ast.Name)]
-    own = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {
-        n.arg for n in nodes if isinstance(n, ast.arg)
-    }
-    return {node.id for node in names} - own
+    bare = ast.unparse(Bare().visit(ast.parse(source)))
+    tables, names = [symtable.symtable(bare, "", "exec")], set[str]()
+    for table in tables:
+        tables += table.get_children()
+        names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced() and symbol.is_global()}
+    return names

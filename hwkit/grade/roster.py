@@ -114,7 +114,9 @@ def owners(stem: str, students: Iterable[Student]) -> list[Student]:
     words, squashed, found = plain(stem), re.sub(r"[\W_]", "", plain(stem)), {}
     for student in students:
         own = plain(student.id)
-        edge = "[0-9a-z]" if own.isascii() else r"[^\W_]"  # B12345王小明 begins with an id, B123450 does not
+        # B12345王小明 begins with an id, but 作業1 does not end with the 1 of a list.
+        loose = own.isascii() and len(own) >= 4
+        edge = "[0-9a-z]" if loose else r"[^\W_]"
         places = [m.start() for m in re.finditer(rf"(?<!{edge}){re.escape(own)}(?!{edge})", words)]
         fits = [(len(re.sub(r"[\W_]", "", words[: places[0]])), -len(own))] if places else []
         parts = re.findall(r"[^\W_]+", plain(student.name))

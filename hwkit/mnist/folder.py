@@ -156,9 +156,9 @@ def files_in(source: Path) -> dict[str, File]:
         except files.DAMAGED as error:
             text = "{source} is no .zip that can be read ({error}): take another copy of it."
             raise ValueError(say(text, source=source, error=error)) from error
-    if source.is_file() and found and all(name.endswith(".npy") for name in found):
-        return {f"{source.name}.npz": source}  # as a browser calls it: mnist.npz.1, mnist.npz?download=1
     hidden = {name for name in found if any(part[:1] == "." or is_leftover(part) for part in name.split("/"))}
+    if source.is_file() and found and not hidden and all(name.endswith(".npy") for name in found):
+        return {f"{source.name}.npz": source}  # as a browser calls it: mnist.npz.1, mnist.npz?download=1
     return {name: found[name] for name in sorted(found.keys() - hidden)}
 
 
@@ -203,10 +203,15 @@ def mend(image: Image.Image) -> str:
         return say("make these again")
     what, code, pixels = say("convert these"), "Image.open(path)", np.asarray(image)
     if image.mode[0] in "IF":  # `convert` would clip; // 256 is exact for grey levels × 257, and for × 256
-        if pixels.min() < 0 and not (pixels.min() >= -1 and pixels.max() <= 1):
+        low, high, levels = pixels.min(), pixels.max(), f"np.asarray({code})"
+        if -1 <= low < -0.9 and high <= 1:
+            levels = f"({levels} + 1) * 127.5"
+        elif low < 0 and low > -0.2 and high < 1.2:  # as enlarging leaves it
+            levels = f"np.clip({levels}, 0, 1) * 255"
+        elif low < 0:
             return say("make these again, with levels from 0 to 255")
-        scale = "* 255" if pixels.max() <= 1 else "// 256" if pixels.max() > 255 else "* 1"
-        levels = f"(np.asarray({code}) + 1) * 127.5" if pixels.min() < 0 else f"np.asarray({code}) {scale}"
+        else:
+            levels += " * 255" if high <= 1 else " // 256" if high > 255 else " * 1"
         code = f"Image.fromarray(np.rint({levels}).astype(np.uint8))"
     elif "A" in image.mode or "transparency" in image.info:
         colour, alpha = np.split(np.asarray(image.convert("RGBA")).astype(int), [3], axis=2)
@@ -239,6 +244,9 @@ def _fit(image: Image.Image) -> tuple[str, str]:
     strip = min(image.size) >= SIDE and max(image.size) >= 4 * min(image.size)
     square = framed_square(ink > 64)
     if square and not even:  # a picture on a page, as plt.savefig leaves it
+        what, fitted = _fit(image.crop(square))
+        if not fitted:  # of many digits
+            return what, ""
         return say("cut out the picture and resize it"), f".crop({square}).resize((28, 28), Image.BOX)"
     if even and not ink[frame].any() and ink[edge, edge]:  # a frame of another colour than the ground
         left = top = edge

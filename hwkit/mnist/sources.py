@@ -105,10 +105,11 @@ def read_source(source: Path | str, split: str = "train", whole: bool = False) -
     source = Path(os.path.abspath(expanded(source)))  # "." has no name to put a cache beside
     files = files_in(source) if source.exists() and source.suffix.lower() != ".png" else {}
     files = {name: file for name, file in files.items() if not OTHERS.search(name)} or files
-    npz = any(re.search(NPZ, name.lower()) for name in files)
+    counts = {kind: sum(bool(re.search(kind, name.lower())) for name in files) for kind in (PNG, NPZ)}
     for kind in (IDX, PNG, NPZ):
-        parts = _parts(files, kind, source)
-        if parts and not (kind is PNG and npz and sum(map(len, parts.values())) < FEW):  # a logo beside mnist.npz
+        if kind is PNG and counts[NPZ] and counts[PNG] < FEW:  # a logo beside mnist.npz
+            continue
+        if parts := _parts(files, kind, source):
             break
     else:
         raise refusal(source, say("MNIST (IDX files, PNGs, an .npz, or a .zip of them)"))
@@ -147,7 +148,8 @@ def _parts(files: dict[str, File], kind: str, source: Path) -> dict[str | None, 
             # Folders of classes are a set of their own beside pictures at the top, but part of a divided one.
             folder = tuple(kind for kind in kinds if kind != "0…9" or splits[-1] is None)
             folder += (last,) * (kind is NPZ and not (apart and _split(last)))
-            root = "/".join(above[: 1 + max((i for i, part in enumerate(above) if _split(part)), default=-1)])
+            named = ("0…9" if _digit(part) is not None else part for part in above)
+            root = "/".join([*named][: next((i + 1 for i, part in enumerate(above) if _split(part)), 0)])
             roots.setdefault((folder, splits[-1]), []).append(root or last)
             sets.setdefault(folder, {}).setdefault(splits[-1], []).append(file)
     size = {folder: sum(map(len, parts.values())) for folder, parts in sets.items()}
