@@ -157,9 +157,11 @@ def test_the_log_has_its_first_and_last_epochs(run):
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line.split(",")[0] for line in lines] == [f"Epoch {k}/2 finished" for k in (1, 2)]
     assert all(f"average loss: {record['loss']:.4f}" in line for record, line in zip(history, lines, strict=True))
-    record = (run / "history.jsonl").read_text().splitlines()[0]
-    (run / "history.jsonl").write_text(f"{record}\n" * 9)
-    assert len(log_lines(run)) == 7 and log_lines(run)[3] == "…"
+    many = [{**history[0], "epoch": k, "images_seen": 100 * k - 75 * (k == 9)} for k in range(1, 10)]
+    (run / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in many))
+    lines = log_lines(run)
+    assert len(lines) == 7 and lines[3] == "…" and lines[5].startswith("Epoch 8/2 finished")
+    assert lines[6].startswith("25% of epoch 9, average loss"), "as the time was over"
 
 
 def test_runs_stand_side_by_side(measured_run, trained_run):

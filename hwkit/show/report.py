@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
@@ -163,8 +164,14 @@ def log_lines(run: Path, ends: int = 3) -> list[str]:
     """The first and last epochs of a run in a line each, as training prints them; none without a history."""
     history = read_history(run)
     epochs = recipe_of(load(best_of(run))).epochs
-    text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
-    lines = [say(text, epochs=epochs, time=duration(line["seconds"]), **line) for line in history]
+    seen = [after["images_seen"] - before["images_seen"] for before, after in pairwise([{"images_seen": 0}, *history])]
+    lines = []
+    for record, own in zip(history, seen, strict=True):
+        text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
+        share = own / max(*seen, 1)  # an only epoch counts as a whole one
+        if share < 1:
+            text = "{share:.0%} of epoch {epoch}, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
+        lines.append(say(text, epochs=epochs, share=share, time=duration(record["seconds"]), **record))
     return lines if len(lines) <= 2 * ends else [*lines[:ends], "…", *lines[-ends:]]
 
 
