@@ -1092,14 +1092,15 @@ def test_a_step_that_the_machine_broke_off_is_tried_again_and_told(tmp_path, ben
         (["figures/ddpm.png", "figures/diffusion_process_ddim.png"], 0, None),
         (["ddim/figures/loss_curve.png", "ddim/figures/grid.png"], 0, ["", "ddim/figures/grid.png"]),
         (["figures/ddim_50steps.png"], 0, ["", "figures/ddim_50steps.png"]),
+        (["my ddpm homework/figures/samples.png", "my ddpm homework/figures/grid.png"], 0, ["", ""]),
         (["figures/sample_sheet.png", "figures/samples.png"], 0, ["", ""]),
         (["figures/ddpm/samples.png", "figures/ddpm/loss_curve.png"], 0, ["figures/ddpm/samples.png", ""]),
         (["figures/ddim_samples.png", "compare/ddim_1.png"], 0, ["", "figures/ddim_samples.png"]),
         ([f"generate/{k:05d}_ddim.png" for k in range(1, 13)], 12, ["", ""]),
     ],
     ids=[
-        *("samples by number", "figures by name", "figures of a folder", "with a number", "sheets"),
-        *("a folder's own", "beside a single image", "numbers first"),
+        *("samples by number", "figures by name", "figures of a folder", "with a number", "the work's own name",),
+        *("sheets", "a folder's own", "beside a single image", "numbers first"),
     ],
 )
 def test_what_is_a_figure_and_what_an_image(names, images, grids, tmp_path):

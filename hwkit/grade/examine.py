@@ -227,7 +227,8 @@ def grid(kind: str, pictures: Sequence[str]) -> str:
     """The figure of `kind`, ddpm or ddim: by its own name, or its folder's where it may be of the diffusion; or ""."""
     stems = {n: PurePosixPath(n).stem.lower() for n in pictures}
     fits = [n for n, stem in stems.items() if kind in stem]
-    inside = [n for n in pictures if kind in PurePosixPath(n).parent.name.lower()]
+    above = {n: PurePosixPath(n.lower()).parent for n in pictures}
+    inside = [n for n, folder in above.items() if kind in folder.name or kind in folder.parts]
     fits = fits or [n for n in inside if DRAWN.search(stems[n]) and not OTHERS.search(stems[n])]
     ranks = {n: ("grid" not in s, bool(OTHERS.search(s)), not DRAWN.search(s), len(n)) for n, s in stems.items()}
     return min(fits, key=ranks.__getitem__, default="")
