@@ -1099,7 +1099,7 @@ def test_a_step_that_the_machine_broke_off_is_tried_again_and_told(tmp_path, ben
         ([f"generate/{k:05d}_ddim.png" for k in range(1, 13)], 12, ["", ""]),
     ],
     ids=[
-        *("samples by number", "figures by name", "figures of a folder", "with a number", "the work's own name",),
+        *("samples by number", "figures by name", "figures of a folder", "with a number", "the work's own name"),
         *("sheets", "a folder's own", "beside a single image", "numbers first"),
     ],
 )
