@@ -50,7 +50,6 @@ from hwkit.show.slider import SEQUENCES, TITLE, SliderFrames, slider_html, times
 
 KIT = Path(hwkit.__file__).resolve().parent.parent
 PICTURES = KIT / "notebooks" / "pictures"  # in a checkout; an installed kit has none
-BLANK = re.compile(rf'"\s*raise NotImplementedError\(\\"({"|".join(selfcheck.BLANKS)})')  # a line of it, in a file
 HOMEWORK = re.compile(  # in the name of a copy that Colab has saved; in Chinese 「05_fid.ipynb」的副本, with no suffix
     r"0(1_data|2_training|3_sampling|4_visualization|5_fid|6_report)(?![^\W_]).*\.ipynb(」[^.]*)?$"
 )
@@ -268,13 +267,13 @@ def own_notebooks() -> list[Path]:
             student |= files if folder == here else {}
             begun |= {name: path for name, path in files.items() if is_begun(path)}
         worked = {path.name: path for path in notebooks_in(here, "*0[1-6]_*.ipynb")}
-        blank = {name: path for name, path in student.items() if begun and BLANK.search(path.read_text("utf-8"))}
+        blank = {name: path for name, path in student.items() if begun and has_blank(path)}
         chosen = [path for _, path in sorted((student | worked | blank | begun).items())]
         text = "NONE OF YOUR NOTEBOOKS is in {folder}: save them there under their own names, then run this cell."
         none = say(text, folder=here)
     if not chosen:
         loud(none)
-    blank = [path.name for path in chosen if BLANK.search(path.read_text("utf-8"))]
+    blank = [path.name for path in chosen if has_blank(path)]
     if blank:
         text = (
             "STILL WITH BLANKS: {names}. If you have filled them in, save these notebooks, delete the line `raise "
@@ -284,10 +283,18 @@ def own_notebooks() -> list[Path]:
     return chosen
 
 
+def has_blank(path: Path) -> bool:
+    """Whether a cell still raises what a blank does; no of a file that does not read, as nothing can be told of it."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        return any(selfcheck.BLANK.search("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
+    return False
+
+
 def is_begun(path: Path) -> bool:
     """Whether somebody has run or changed a file of the student edition: `notebooks/editions.py` marks it as it was."""
-    text = path.read_text("utf-8")
     try:
+        text = path.read_text("utf-8")
         content = json.loads(text)
         sources = "\0".join("".join(cell["source"]) for cell in content["cells"])
         made = content["metadata"].get("edition")

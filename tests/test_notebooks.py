@@ -529,12 +529,20 @@ def test_an_answer_above_the_line_of_the_blank_is_told_what_to_delete(tmp_path, 
     content = nbformat.v4.new_notebook()
     blank = 'raise NotImplementedError("Task 1.2: the jump")'
     under, in_comment = f"def f():\n    return 1\n    {blank}", f"def f():\n    # {blank}\n    return 1"
-    for source, named in ((under, True), (in_comment, False)):
+    for source, named in ((under, True), (under.replace('"', "'"), True), (in_comment, False)):
         content.cells = [nbformat.v4.new_code_cell(source)]
         nbformat.write(content, tmp_path / "notebooks" / "01_data.ipynb")
         notebook.own_notebooks()
         said = capsys.readouterr().out
         assert ("STILL WITH BLANKS: 01_data.ipynb" in said and "delete the line" in said) == named
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"cells": [1]}', b"\xff\xfe"])
+def test_a_notebook_that_does_not_read_stops_no_handing_in(spoilt, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "KIT", tmp_path)
+    (tmp_path / "notebooks" / "student").mkdir(parents=True)
+    (tmp_path / "notebooks" / "student" / "01_data.ipynb").write_bytes(spoilt)
+    assert [path.name for path in notebook.own_notebooks()] == ["01_data.ipynb"]
 
 
 def test_another_seed_than_the_images_were_begun_with_is_told_loudly(run_of_ones_own, capsys):

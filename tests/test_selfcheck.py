@@ -587,6 +587,7 @@ def with_another_not_implemented(x_0, alpha_bar_t, eps):
         ("raise NotImplementedError", "blank"),
         ('raise NotImplementedError("Task 1.2: …")', "blank"),
         ("m(x_0)", "error"),
+        ("raise NotImplementedError('of this I know nothing')", "error"),
     ],
 )
 def test_without_its_source_a_blank_is_told_from_what_torch_has_not_implemented(body, kind):

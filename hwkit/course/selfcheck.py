@@ -32,6 +32,7 @@ from hwkit.files import read_json, runs, write_json
 from hwkit.language import filled, say, sentences
 
 BLANKS = ("Task ", "題目 ")  # so begins what a blank of the student edition says
+BLANK = re.compile(rf"^\s*raise NotImplementedError\(['\"]({'|'.join(BLANKS)})", re.M)  # its line, in code
 KEPT = "selfcheck.json"  # in the folder of the runs
 FOREIGN = (  # whose lines are no student's
     f"{Path(hwkit.__file__).parent}{os.sep}",
@@ -219,9 +220,9 @@ def stopped(task: Task, error: BaseException) -> Stop:
     """An exception as a sentence, with the student's line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
     line = frames[-1].line if frames else ""
-    # PyTorch raises NotImplementedError too, always with a message, so only the student's own raise is a blank.
-    own = "raise NotImplementedError" in line or (not line and (not str(error) or str(error).startswith(BLANKS)))
-    if isinstance(error, NotImplementedError) and own:
+    # PyTorch raises NotImplementedError too, and so may an answer, of a case that it leaves out: neither is a blank.
+    own = not line or "raise NotImplementedError" in line
+    if isinstance(error, NotImplementedError) and own and (not str(error) or str(error).startswith(BLANKS)):
         text = "The blank is still empty. You write {signature}: {title} ({equation})."
         about = {"signature": task.signature, "title": say(task.title), "equation": say(task.equation)}
         return Stop("blank", say(text, **about))
