@@ -273,6 +273,14 @@ def own_notebooks() -> list[Path]:
         none = say(text, folder=here)
     if not chosen:
         loud(none)
+    damaged = [path.name for path in chosen if code_of(path) is None]
+    if damaged:
+        text = (
+            "CANNOT BE READ: {names}. Where a notebook is still open in your browser, save it again. Else put an older "
+            "version in its place: from the folder .ipynb_checkpoints beside it, or on Drive by File information → "
+            "Manage versions. Then run this cell again."
+        )
+        loud(say(text, names=listing(damaged)))
     blank = [path.name for path in chosen if has_blank(path)]
     if blank:
         text = (
@@ -283,12 +291,18 @@ def own_notebooks() -> list[Path]:
     return chosen
 
 
-def has_blank(path: Path) -> bool:
-    """Whether a cell still raises what a blank does; no of a file that does not read, as nothing can be told of it."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+def code_of(path: Path) -> list[str] | None:
+    """A notebook's code, cell by cell; None where it does not read: half written, or with the marks of a merge."""
+    try:
         cells = json.loads(path.read_text("utf-8"))["cells"]
-        return any(selfcheck.BLANK.search("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code")
-    return False
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def has_blank(path: Path) -> bool:
+    """Whether a cell still raises what a blank of the student edition does."""
+    return any(selfcheck.BLANK.search(code) for code in code_of(path) or ())
 
 
 def is_begun(path: Path) -> bool:

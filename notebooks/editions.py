@@ -22,6 +22,7 @@ the worked edition, and below one tagged `question` the student edition has a ce
 import argparse
 import copy
 import hashlib
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def blanked(code: str, words: Words = ENGLISH) -> str:
                     f"{mark!r} names no task: write `{BEGIN} 1.2: what is to be done`."
                 )
             says = words.task.format(number=task[1], what=task[2])
-            kept.append(line[: line.index(BEGIN)] + f'raise NotImplementedError("{says}")')
+            kept.append(line[: line.index(BEGIN)] + f"raise NotImplementedError({json.dumps(says, ensure_ascii=False)})")
             inside = True
         elif mark == END and inside:
             inside = False

@@ -106,6 +106,13 @@ def test_marks_that_do_not_fit_are_named(code, fault):
         editions.blanked(code)
 
 
+@pytest.mark.parametrize("what", ['the "jump"', "a path C:\\new", "雜訊 ε̂"])
+def test_a_blank_says_its_task_word_for_word(what):
+    with pytest.raises(NotImplementedError) as raised:
+        exec(editions.blanked(f"### BEGIN SOLUTION 1.2: {what}\nx = 1\n### END SOLUTION"))
+    assert str(raised.value) == f"Task 1.2: {what}"
+
+
 @pytest.fixture
 def kit(worked, tmp_path, monkeypatch):
     """A folder of notebooks with one pair in it."""

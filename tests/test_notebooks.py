@@ -538,11 +538,12 @@ def test_an_answer_above_the_line_of_the_blank_is_told_what_to_delete(tmp_path, 
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"cells": [1]}', b"\xff\xfe"])
-def test_a_notebook_that_does_not_read_stops_no_handing_in(spoilt, tmp_path, monkeypatch):
+def test_a_notebook_that_does_not_read_stops_no_handing_in_but_is_named(spoilt, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "KIT", tmp_path)
     (tmp_path / "notebooks" / "student").mkdir(parents=True)
     (tmp_path / "notebooks" / "student" / "01_data.ipynb").write_bytes(spoilt)
     assert [path.name for path in notebook.own_notebooks()] == ["01_data.ipynb"]
+    assert "CANNOT BE READ: 01_data.ipynb" in capsys.readouterr().out
 
 
 def test_another_seed_than_the_images_were_begun_with_is_told_loudly(run_of_ones_own, capsys):

@@ -157,11 +157,17 @@ def test_the_log_has_its_first_and_last_epochs(run):
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line.split(",")[0] for line in lines] == [f"Epoch {k}/2 finished" for k in (1, 2)]
     assert all(f"average loss: {record['loss']:.4f}" in line for record, line in zip(history, lines, strict=True))
-    many = [{**history[0], "epoch": k, "images_seen": 100 * k - 75 * (k == 9)} for k in range(1, 10)]
+    whole = history[0]["images_seen"]
+    many = [{**history[0], "epoch": k, "images_seen": whole * k - whole * 3 // 4 * (k == 9)} for k in range(1, 10)]
     (run / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in many))
     lines = log_lines(run)
     assert len(lines) == 7 and lines[3] == "…" and lines[5].startswith("Epoch 8/2 finished")
     assert lines[6].startswith("25% of epoch 9, average loss"), "as the time was over"
+    (run / "history.jsonl").write_text(json.dumps({**history[0], "images_seen": whole // 2}) + "\n")
+    assert log_lines(run)[0].startswith("50% of epoch 1, average loss"), "the only one, and not whole"
+    (run / "latest.pt").unlink()
+    (run / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in many))
+    assert log_lines(run)[6].startswith("25% of epoch 9"), "by the longest, where the count of the images is not known"
 
 
 def test_runs_stand_side_by_side(measured_run, trained_run):

@@ -23,7 +23,7 @@ from hwkit.measure.graded import read_graded
 from hwkit.measure.score import results_of, scores_of
 from hwkit.mnist.folder import read_png
 from hwkit.recipe import Recipe
-from hwkit.runs.checkpoint import EXPORTED, best_of, digest, is_the_kits, load, load_denoiser, recipe_of
+from hwkit.runs.checkpoint import EXPORTED, best_of, digest, is_the_kits, load, load_denoiser, recipe_of, state
 from hwkit.runs.generate import images, numbered, read_manifest, sampler_of
 from hwkit.runs.run import read_history
 from hwkit.runs.speed import duration
@@ -162,16 +162,17 @@ def warning_of(run: Path) -> str:
 
 def log_lines(run: Path, ends: int = 3) -> list[str]:
     """The first and last epochs of a run in a line each, as training prints them; none without a history."""
-    history = read_history(run)
-    epochs = recipe_of(load(best_of(run))).epochs
+    history, recipe = read_history(run), recipe_of(load(best_of(run)))
     seen = [after["images_seen"] - before["images_seen"] for before, after in pairwise([{"images_seen": 0}, *history])]
+    count = (state(run) or {}).get("image_count", 0)
+    whole = count // recipe.batch_size * recipe.batch_size or max(seen, default=1)  # an export does not know the count
     lines = []
     for record, own in zip(history, seen, strict=True):
         text = "Epoch {epoch}/{epochs} finished, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
-        share = own / max(*seen, 1)  # an only epoch counts as a whole one
-        if share < 1:
+        share = own / whole
+        if round(share, 2) < 1:  # with another batch size before, whole epochs differ by some images
             text = "{share:.0%} of epoch {epoch}, average loss: {loss:.4f}   ({images_seen:,} images, {time})"
-        lines.append(say(text, epochs=epochs, share=share, time=duration(record["seconds"]), **record))
+        lines.append(say(text, epochs=recipe.epochs, share=share, time=duration(record["seconds"]), **record))
     return lines if len(lines) <= 2 * ends else [*lines[:ends], "…", *lines[-ends:]]
 
 
