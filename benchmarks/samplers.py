@@ -24,7 +24,7 @@ from hwkit.files import write_json
 from hwkit.measure.score import digit_fid, floor_at
 from hwkit.mnist.batches import to_uint8
 from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
-from hwkit.runs.speed import quickest_precision
+from hwkit.runs.speed import best_device, quickest_precision
 from hwkit.sampling import ImageNoise, sample, times
 from hwkit.solvers import dpm_solver_step, unipc_step
 from hwkit.training import autocast
@@ -42,10 +42,12 @@ class Way(NamedTuple):
     eta: float = 1.0  # fresh noise
     weight: float = 1.3  # of the guide; 1 is none
     spacing: str = "t^1.25"  # of the times
+    until: float = 1.0  # guided only at times up to this share of T (Kynkäänniemi et al. 2024, arXiv:2404.07724)
 
     def steps(self, budget: int) -> int:
-        """That cost as much as `budget` evaluations of the network alone."""
-        return int(budget / (1 + GUIDE * (self.weight != 1)))
+        """That cost at most `budget` evaluations of the network alone; at the default's spacing of the times."""
+        led = GUIDE * self.until ** (1 / 1.25) * (self.weight != 1)  # of an evaluation, for a step
+        return int(budget / (1 + led))
 
 
 DEFAULT = Way()
@@ -55,6 +57,7 @@ OTHERS = {  # each alone in the place of the default's
     "eta": [{"eta": eta} for eta in (0.5, 0.75)],
     "weight": [{"weight": weight} for weight in (1.0, 1.15, 1.5, 2.0)],
     "spacing": [{"spacing": spacing} for spacing in ("t", "t^1.5", "t^2", "log-SNR", "Karras")],
+    "until": [{"until": until} for until in (0.25, 0.5, 0.6, 0.7, 0.85)],
 }
 
 
@@ -72,19 +75,25 @@ def spaced(name: str, alpha_bar: Tensor, steps: int) -> Times:
 
 def drawn(denoise: Denoiser, way: Way, steps: int, seed: int, n: int, precision: str) -> Tensor:
     """Images uint8 (n, 3, 28, 28)."""
-    schedule, made = denoise.schedule, []
-    led = denoise if way.weight == 1 else Guided(denoise, denoise.guide, way.weight)
+    schedule, made, device = denoise.schedule, [], next(denoise.model.parameters()).device
+    guided = Guided(denoise, denoise.guide, way.weight) if way.weight != 1 else denoise
+    last_led = way.until * schedule.T
+
+    def led(x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        return guided(x_t, t) if t <= last_led else denoise(x_t, t)
+
     step = {
         "dpm++": partial(dpm_solver_step, eta=way.eta),
         "ddim": partial(ddim_step, eta=way.eta),
         "unipc": unipc_step,
     }[way.solver]
     ts = spaced(way.spacing, schedule.alpha_bar, steps)
-    for first in range(1, n + 1, BLOCK):
-        noise = ImageNoise(seed, range(first, min(first + BLOCK, n + 1)))
-        with autocast(torch.device("cpu"), precision):
+    block = BLOCK if device.type == "cpu" else 10 * BLOCK
+    for first in range(1, n + 1, block):
+        noise = ImageNoise(seed, range(first, min(first + block, n + 1)), device=device)
+        with autocast(device, precision):
             *_, last = sample(led, noise(), ts, schedule.alpha_bar, step, noise if way.eta else None)
-        made.append(to_uint8(last.x_t))
+        made.append(to_uint8(last.x_t).cpu())
     return torch.cat(made)
 
 
@@ -92,13 +101,15 @@ class Search:
     """The points that are measured, in a file; what is asked for and not there is measured."""
 
     def __init__(self, path: Path, weights: Path, n: int):
-        self.path, self.n, self.denoise = path, n, load_denoiser(weights)
-        self.precision = quickest_precision(self.denoise, "cpu")
+        device = best_device()
+        self.path, self.n, self.denoise = path, n, load_denoiser(weights, device)
+        self.precision = quickest_precision(self.denoise, device)
         self.points = json.loads(path.read_text()) if path.is_file() else {}
 
     def __call__(self, way: Way, budget: int, seed: int = CHOSEN) -> dict:
         steps = way.steps(budget)
-        name = f"{way.solver} η {way.eta:g}, guide {way.weight:g}, {way.spacing}, {steps} steps"
+        guide = f"guide {way.weight:g}" + f" up to {way.until:g} T" * (way.until < 1)
+        name = f"{way.solver} η {way.eta:g}, {guide}, {way.spacing}, {steps} steps"
         key = f"{name}; {self.n} images of seed {seed}"
         if key not in self.points:
             started = time.monotonic()

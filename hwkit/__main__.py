@@ -30,7 +30,7 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "fresh": (bool, False, "start over; what stands in the run's folder is discarded once the new run has begun"),
     "yes": (bool, False, "do not ask before that"),
     "stream": (bool, False, "read the PNGs while training (4 workers) rather than hold them in memory"),
-    "compile": (bool, False, "let torch.compile work on the network; where that pays has not been measured yet"),
+    "compile": (bool, False, "let torch.compile work on the network; neither on a CPU nor on an H100 was it worth the wait"),
     "save_minutes": (float, 2.0, "save so often within an epoch"),
     "folder": (Path, None, "where the images are to be; by default generate/ in the run"),
     "n": (int, 10_000, "how many images"),

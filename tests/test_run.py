@@ -31,7 +31,7 @@ from hwkit.recipe import Recipe
 from hwkit.runs.checkpoint import EXPORTED, export, load, load_denoiser, recipe_of
 from hwkit.runs.processes import Single
 from hwkit.runs.run import Position, Run, read, read_history, stop_requests, train
-from hwkit.runs.speed import candidates, duration
+from hwkit.runs.speed import LAYOUTS, Setting, candidates, duration
 from hwkit.training import new_state, train_epoch
 from hwkit.unet import UNet
 
@@ -1038,6 +1038,19 @@ def test_elsewhere_what_may_be_quick_is_tried(device, precisions):
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_a_precision_that_is_asked_for_is_not_discussed(device, precision):
     assert {setting.precision for setting in candidates(torch.device(device), precision)} == {precision}
+
+
+@pytest.mark.parametrize("before, after", [("contiguous", "channels_last"), ("channels_last", "contiguous")])
+def test_a_run_goes_on_in_the_layout_of_another_device(images, tmp_path, monkeypatch, before, after):
+    """Fused AdamW refuses averages that are laid out otherwise than the weights, as on a run's way to a GPU and back."""
+    recipe = replace(TINY, precision="fp32", epochs=2)
+    for epochs, layout in enumerate((before, after), 1):
+        monkeypatch.setattr("hwkit.runs.run.candidates", lambda *_, layout=layout: [Setting("fp32", layout)])
+        run_to_end(replace(recipe, epochs=epochs), images, tmp_path)
+    for optimizer in load(tmp_path / "latest.pt")["resume"]["optimizers"]:
+        for state in optimizer["state"].values():
+            for value in (v for v in state.values() if v.ndim == 4 and min(v.shape[1:]) > 1):
+                assert value.is_contiguous(memory_format=LAYOUTS[after])
 
 
 def test_auto_takes_the_quickest_setting(images, tmp_path, monkeypatch):

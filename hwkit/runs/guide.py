@@ -21,9 +21,13 @@ FILES = (checkpoint.EXPORTED, "ema_latest.pt", "ema_best.pt")  # of a run: the w
 
 
 def guide_recipe(recipe: Recipe) -> Recipe:
-    """That of a run's guide: half as wide, a block a level (an evaluation costs a quarter), two epochs at most."""
+    """That of a run's guide: half as wide, a block a level (an evaluation costs a quarter), two epochs at most.
+
+    In batches of at most 64, as these few epochs of large ones would be too few steps to learn anything.
+    """
     small = replace(recipe.model, base=max(16, recipe.model.base // 32 * 16), blocks=1, middle_blocks=1)
     bounds = {"epochs": min(recipe.epochs, 2), "minutes": recipe.minutes and recipe.minutes / 5, "patience": None}
+    bounds["batch_size"] = min(recipe.batch_size, 64)
     named = {"name": f"{recipe.name}-guide", "about": f"the guide of {recipe.name}"}
     return replace(recipe, **named, model=small, **bounds, precision="auto")
 

@@ -267,6 +267,8 @@ def resumed(run: Run, content: dict, position: Position) -> tuple[State, float]:
     state.ema.load_state_dict(content["ema"])
     for optimizer, its_own in zip(state.optimizers, values["optimizers"], strict=True):
         optimizer.load_state_dict(its_own)
+        for p, kept in optimizer.state.items():  # laid out as the weights are here: fused AdamW takes nothing else
+            kept |= {k: torch.empty_like(p).copy_(v) for k, v in kept.items() if v.shape == p.shape}
     if values["scaler"]:  # empty where the run was not in fp16 then
         state.scaler.load_state_dict(values["scaler"])
     state.step = values["step"]
