@@ -15,8 +15,8 @@
 #
 # All make .venv first. Options of make report:
 #   TRAIN=1 RECIPE=original MINUTES=30 N=1000 SAMPLER=unipc STEPS=15 RUN=runs/mine
-# RECIPE is original, original-t1000, original-cosine, cpu, cpu-long or smoke; RECIPE, MINUTES and TRAIN=1 train a run
-# of your own.
+# RECIPE is original, original-t1000, original-cosine, cpu, cpu-long, gpu or smoke; RECIPE, MINUTES and TRAIN=1 train a
+# run of your own.
 
 PYTHON ?= python3
 BIN := .venv/bin

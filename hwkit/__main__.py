@@ -21,7 +21,7 @@ PRECISIONS = Literal["auto", "fp32", "bf16", "fp16"]
 FLAGS = {  # type, default, help; where a command means something else by a flag, the command stands before it
     "run": (Path, None, "a run's folder; by default the one trained last, else the kit's weights (train: runs/NAME)"),
     "checkpoint": (Path, None, "a checkpoint rather than the run's best weights"),
-    "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu, cpu-long or smoke"),
+    "recipe": (str, None, "train by it: original, original-t1000, original-cosine, cpu, cpu-long, gpu or smoke"),
     "minutes": (float, None, "train so long; by default the recipe's time"),
     "from_scratch": (bool, False, "train by the recipe that suits the machine, whatever weights are there"),
     "source": (str, None, "MNIST: IDX files, PNGs, .npz or .zip; or the word download or sample; else what is found"),
@@ -30,7 +30,11 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "fresh": (bool, False, "start over; what stands in the run's folder is discarded once the new run has begun"),
     "yes": (bool, False, "do not ask before that"),
     "stream": (bool, False, "read the PNGs while training (4 workers) rather than hold them in memory"),
-    "compile": (bool, False, "let torch.compile work on the network; neither on a CPU nor on an H100 was it worth the wait"),
+    "compile": (
+        bool,
+        False,
+        "let torch.compile work on the network; it was not worth the wait on a CPU, or on an H100",
+    ),
     "save_minutes": (float, 2.0, "save so often within an epoch"),
     "folder": (Path, None, "where the images are to be; by default generate/ in the run"),
     "n": (int, 10_000, "how many images"),

@@ -90,6 +90,8 @@ CPU = Recipe(
     ema=0.9999,
 )
 LONG = replace(CPU, name="cpu-long", about="cpu, but wider, for hours", model=replace(CPU.model, base=64), minutes=150)
+# A step takes a GPU longer to begin than to compute, so it may as well be a large one.
+GPU = replace(LONG, name="gpu", about="cpu-long in large batches: minutes of a GPU", batch_size=1024, minutes=15)
 SMOKE = replace(
     CPU,
     name="smoke",
@@ -103,4 +105,4 @@ SMOKE = replace(
 )
 T1000 = replace(ORIGINAL, name="original-t1000", about="the original with T = 1000, its control", T=1000)
 COSINE = replace(ORIGINAL, name="original-cosine", about="the original with the cosine schedule", schedule="cosine")
-RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, T1000, COSINE, CPU, LONG, SMOKE)}
+RECIPES = {recipe.name: recipe for recipe in (ORIGINAL, T1000, COSINE, CPU, LONG, GPU, SMOKE)}

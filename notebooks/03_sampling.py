@@ -394,9 +394,8 @@ figures.labelled_rows({f"DDPM, {T} steps": by_ddpm, f"DDIM, {STEPS} steps": last
 
 # %% [markdown]
 # **What to notice.** In each column both began with the same noise, and most are different digits: DDPM's fresh noise
-# leads it elsewhere. With 50 steps the second row costs a seventeenth of the first. Is each image a digit? (With the
-# kit's weights and `SEED = 0` the seventh by DDIM is none: it looks like an M.) Which row looks better to you? Keep
-# your answer for Act 5. And a friend with the same weights and the same $x_T$ gets the same DDIM images as you.
+# leads it elsewhere. With 50 steps the second row costs a seventeenth of the first. Is each image a digit? Which row
+# looks better to you? Keep your answer for Act 5. And a friend with the same weights and the same $x_T$ gets the same DDIM images as you.
 
 # %% [markdown]
 # So with DDIM, noise is an *address*. And one can walk between addresses: take two $x_T$ and go from one to the other

@@ -413,8 +413,8 @@ figures.labelled_rows(rows, "The same network, sampled right and wrong")
 # %% [markdown]
 # **What to notice.** Take the last column of the table first: a mistake whose difference is less than twice its ± was *not* seen by this number, with so many
 # images. Then look: can you see it in the picture? The wrong range makes strokes thinner and harder. The film of noise is faint to the eye, and these
-# features were trained on noisy digits too. The column *digits* is the classifier's word, and it is easily pleased: with the kit's weights and
-# `SEED = 0` it takes the M in the DDIM rows for a digit. $x_{784}$ holds next to no more signal than $x_{830}$, so the wrong times do little harm here.
+# features were trained on noisy digits too. The column *digits* is the classifier's word, and it is easily pleased: would you
+# call each of the ten in a row a digit? $x_{784}$ holds next to no more signal than $x_{830}$, so the wrong times do little harm here.
 
 # %% [markdown]
 # And compare both *right* rows: two correct samplers may differ by more than a mistake costs. So a lower FID does not prove that code is right,

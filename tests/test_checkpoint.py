@@ -276,11 +276,11 @@ def test_weights_of_the_format_before_can_be_exported(tmp_path):
     assert recipe_of(again) == recipe_of(content) and again["images_seen"] == content["images_seen"] == 48
 
 
-def test_the_weights_that_come_with_the_kit_are_of_the_recipe_cpu_long():
-    """They say `cpu`, as that was its name when they were trained."""
-    recipe, long = recipe_of(load(SHIPPED)), RECIPES["cpu-long"]
-    assert recipe.name == "cpu" and recipe.minutes >= 150
-    assert replace(recipe, name=long.name, about=long.about, minutes=150, precision="auto") == long
+def test_the_weights_that_come_with_the_kit_are_of_the_recipe_gpu():
+    """Under the name of `cpu-long`, whose batch was changed for them."""
+    recipe, gpu = recipe_of(load(SHIPPED)), RECIPES["gpu"]
+    assert (recipe.name, recipe.minutes, recipe.precision) == ("cpu-long", 11, "bf16")
+    assert replace(recipe, name=gpu.name, about=gpu.about, minutes=gpu.minutes, precision="auto") == gpu
     x0_hat, _ = load_denoiser(SHIPPED)(torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0)), 830)
     assert x0_hat.isfinite().all() and x0_hat.min() < -0.5
 

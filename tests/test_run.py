@@ -1042,7 +1042,7 @@ def test_a_precision_that_is_asked_for_is_not_discussed(device, precision):
 
 @pytest.mark.parametrize("before, after", [("contiguous", "channels_last"), ("channels_last", "contiguous")])
 def test_a_run_goes_on_in_the_layout_of_another_device(images, tmp_path, monkeypatch, before, after):
-    """Fused AdamW refuses averages that are laid out otherwise than the weights, as on a run's way to a GPU and back."""
+    """Fused AdamW refuses averages that are laid out otherwise than the weights, as on the way to a GPU and back."""
     recipe = replace(TINY, precision="fp32", epochs=2)
     for epochs, layout in enumerate((before, after), 1):
         monkeypatch.setattr("hwkit.runs.run.candidates", lambda *_, layout=layout: [Setting("fp32", layout)])

@@ -371,6 +371,7 @@ THE_CPU = {
     "ema": 0.9999,
 }
 THE_LONG = {**THE_CPU, "name": "cpu-long", "model": {**THE_CPU["model"], "base": 64}, "minutes": 150}
+THE_GPU = {**THE_LONG, "name": "gpu", "batch_size": 1024, "minutes": 15}
 THE_SMOKE = {
     **THE_CPU,
     "name": "smoke",
@@ -391,6 +392,7 @@ THE_SMOKE = {
         {**THE_ORIGINAL, "name": "original-cosine", "schedule": "cosine"},
         THE_CPU,
         THE_LONG,
+        THE_GPU,
         THE_SMOKE,
     ],
     ids=lambda expected: expected["name"],
@@ -403,7 +405,7 @@ def test_a_recipe_is_what_its_results_were_made_with(expected):
 
 def test_the_recipes_are_known_by_their_names():
     assert list(RECIPES) == [recipe.name for recipe in RECIPES.values()]
-    assert set(RECIPES) == {"original", "original-t1000", "original-cosine", "cpu", "cpu-long", "smoke"}
+    assert set(RECIPES) == {"original", "original-t1000", "original-cosine", "cpu", "cpu-long", "gpu", "smoke"}
     assert RECIPES["original"] == ORIGINAL == Recipe() and RECIPES["cpu"] == CPU and RECIPES["smoke"] == SMOKE
     assert RECIPES["cpu-long"] == LONG
     assert all(ORIGINAL.lr_factor(step, progress) == 1 for step, progress in [(0, 0), (10**4, 0.5), (2 * 10**4, 1)])
