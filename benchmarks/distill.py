@@ -1,16 +1,18 @@
-"""Tried: the kit's network, made to draw in a few evaluations: `python -m benchmarks.distill STEPS MINUTES FILE`.
+"""The kit's network, made to draw in a few evaluations: `python -m benchmarks.distill STEPS MINUTES FILE [BEGUN]`.
 
 Moment matching (Salimans et al. 2024, arXiv:2406.04103, algorithm 2). A student takes STEPS long steps where the
 teacher takes many short ones. What it draws at one of its times is led on to a time s between that and the next, and a
 third network, the critic, learns which x̂_0 belongs to what the student makes there. Where the critic's x̂_0 is the
 teacher's, the student's images are, in the mean, what the teacher expects: its gradient is the difference of the two.
-All three start from the kit's weights; the teacher is guided, as the kit samples.
+All three start from the kit's weights; the teacher is guided, as the kit samples. FILE (.safetensors) becomes the
+student, as weights that `python -m hwkit sample --sampler ddpm --steps STEPS` draws with. BEGUN is such a file to go on
+from: at a quarter of the pace, and after the critic alone has learned what that student draws.
 """
 
 import copy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +25,15 @@ from hwkit.measure.score import digit_fid
 from hwkit.mnist.batches import batches, to_uint8
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import prepare
-from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
+from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, export, load, load_denoiser
 from hwkit.runs.speed import best_device, quickest_precision
 from hwkit.sampling import GUIDANCE, ImageNoise, sample, times
 from hwkit.training import autocast
 
-BATCH, LR, BETAS, EMA = 64, 2e-4, (0.0, 0.99), 0.995  # on a GPU eight times the batch, and an EMA of 0.999
+BETAS, CRITIC_LR, CRITIC_ALONE = (0.0, 0.99), 2e-4, 60  # steps before the student's first, where it was begun
+BATCH = {"cpu": 128, "cuda": 512}
+LR, EMA = {"new": 2e-4, "begun": 5e-5}, {"new": 0.999, "begun": 0.998}  # of the student
+EVERY = {"cpu": 500, "cuda": 2_000}  # pairs of steps between two looks
 BLOCK = 100  # images sampled together
 
 
@@ -48,10 +53,13 @@ class Networks:
         return self.alpha_bar.device
 
 
-def networks(denoise: Denoiser, steps: int, power: float) -> Networks:
+def networks(denoise: Denoiser, steps: int, begun: Mapping | None) -> Networks:
+    """All from the teacher's weights; the student from those of `begun`, where there are any."""
     student, critic = (copy.deepcopy(denoise.model).train().requires_grad_(True) for _ in range(2))
+    if begun:
+        student.load_state_dict(begun)
     schedule, device = denoise.schedule, next(student.parameters()).device
-    ts, alpha_bar = torch.tensor(times(schedule.T, steps, power=power)), schedule.alpha_bar.float()
+    ts, alpha_bar = torch.tensor(times(schedule.T, steps)), schedule.alpha_bar.float()
     return Networks(denoise, student, copy.deepcopy(student).eval(), critic, ts.to(device), alpha_bar.to(device))
 
 
@@ -97,30 +105,36 @@ def weight(nets: Networks, s: Tensor) -> Tensor:
     return (a_s / (1 - a_s)).clamp(max=5.0)
 
 
-def distilled(nets: Networks, digits: Tensor, minutes: float, precision: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Student and critic in turns until the time is over; yields both losses."""
-    pairs = [
-        (loss, network, torch.optim.AdamW(network.parameters(), LR, BETAS, weight_decay=0.0))
-        for loss, network in ((critic_loss, nets.critic), (student_loss, nets.student))
+def distilled(nets: Networks, digits: Tensor, minutes: float, precision: str, kind: str) -> Iterator[tuple]:
+    """Critic and student in turns until the time is over; yields both losses. kind: new or begun."""
+    learners = [
+        (loss, network, torch.optim.AdamW(network.parameters(), lr, BETAS, weight_decay=0.0), lr)
+        for loss, network, lr in (
+            (critic_loss, nets.critic, CRITIC_LR),
+            (student_loss, nets.student, LR[kind]),
+        )
     ]
-    gpu = nets.device.type != "cpu"
-    size, ema = (8 * BATCH, 0.999) if gpu else (BATCH, EMA)
+    size = BATCH[nets.device.type]
     stream = (x_0 for epoch in range(10**6) for x_0 in batches(digits, size, 0, epoch, device=nets.device))
+
+    def learn(loss_of, network, optimizer, lr, progress) -> Tensor:
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 - 2 * progress)
+        with autocast(nets.device, precision):
+            loss = loss_of(nets, next(stream))
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
     began = time.monotonic()
+    for _ in range(CRITIC_ALONE if kind == "begun" else 0):
+        learn(*learners[0], progress=0.0)
     while (progress := (time.monotonic() - began) / (60 * minutes)) < 1:
-        said = []
-        for loss_of, network, optimizer in pairs:
-            optimizer.param_groups[0]["lr"] = LR * min(1.0, 2 - 2 * progress)
-            with autocast(nets.device, precision):
-                loss = loss_of(nets, next(stream))
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            said.append(loss.detach())
+        losses = [learn(*learner, progress) for learner in learners]
         with torch.no_grad():
-            torch._foreach_lerp_([*nets.average.parameters()], [*nets.student.parameters()], 1 - ema)
-        yield said[0], said[1]
+            torch._foreach_lerp_([*nets.average.parameters()], [*nets.student.parameters()], 1 - EMA[kind])
+        yield tuple(losses)
 
 
 def images(denoise: Denoiser, ts: list[int], seed: int, n: int, precision: str) -> Tensor:
@@ -134,28 +148,37 @@ def images(denoise: Denoiser, ts: list[int], seed: int, n: int, precision: str) 
     return torch.cat(made)
 
 
-def main(steps: int, minutes: float, path: Path, power: float = 1.0, n: int = 2_000) -> None:
+def main(steps: int, minutes: float, path: Path, begun: Path | None = None, n: int = 2_000) -> None:
     torch.manual_seed(0)
-    device = best_device()
-    denoise = load_denoiser(PRETRAINED / EXPORTED, device)
+    device, weights = best_device(), PRETRAINED / EXPORTED
+    denoise, before = load_denoiser(weights, device), load(begun) if begun else None
     precision = quickest_precision(denoise, device) if device == "cpu" else "bf16"
-    nets = networks(denoise, steps, power)
+    nets = networks(denoise, steps, before and before["weights"])
     student, ts = Denoiser(nets.average, denoise.schedule, "x0"), nets.ts.tolist()
+    facts = {name: value for name, value in load(weights).items() if name not in ("guide", "weights")}
+    earlier = before.get("distilled", []) if before else []
+
+    def keep(pairs: int) -> None:
+        told = {"steps": steps, "pairs": pairs, "batch": BATCH[device], "device": device}
+        model = {name: tensor.cpu() for name, tensor in nets.average.state_dict().items()}
+        export({**facts, "weights": model, "distilled": [*earlier, told]}, path)
+
     print(f"before: {steps} ancestral steps {ts}, digit-FID", *digit_fid(images(student, ts, 1, n, precision)))
     digits, losses = load_folder(prepare()).to(device), []
-    for pair in tqdm(distilled(nets, digits, minutes, precision), "distilling"):
+    kind = "begun" if begun else "new"
+    for pair in tqdm(distilled(nets, digits, minutes, precision, kind), "distilling"):
         losses.append(pair)
-        if len(losses) % (250 if device == "cpu" else 2_000) == 0:
+        if len(losses) % EVERY[device] == 0:
             of_critic, of_student = (torch.stack(column).mean().item() for column in zip(*losses[-250:], strict=True))
             value, error = digit_fid(images(student, ts, 1, n, precision))
             print(
                 f"{len(losses)} pairs: losses {of_critic:.4f}, {of_student:.4f}; {value:.2f} ± {error:.2f}", flush=True
             )
-            torch.save({"model": nets.average.state_dict(), "times": ts}, path)
-    torch.save({"model": nets.average.state_dict(), "times": ts}, path)
+            keep(len(losses))
+    keep(len(losses))
     value, error = digit_fid(images(student, ts, 2, n, precision))
     print(f"{steps} steps, {len(losses)} pairs of steps: digit-FID {value:.2f} ± {error:.2f}, {n:,} images of seed 2")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), *map(float, sys.argv[4:5]))
+    main(int(sys.argv[1]), float(sys.argv[2]), *map(Path, sys.argv[3:5]))

@@ -398,6 +398,19 @@ def test_the_weights_of_the_kit_are_put_into_a_runs_folder(exported, tmp_path, m
     assert best_of(unpack_pretrained(runs)).read_bytes() == exported.read_bytes()
 
 
+@pytest.mark.parametrize("place", [EXPORTED, f"fast/{EXPORTED}"])
+def test_the_kits_weights_are_known_under_any_name(exported, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "kit")
+    (kits := tmp_path / "kit" / place).parent.mkdir(parents=True)
+    assert not checkpoint.is_the_kits(exported)
+    kits.write_bytes(exported.read_bytes())
+    shutil.copy(exported, tmp_path / "mine.safetensors")
+    assert checkpoint.is_the_kits(tmp_path / "mine.safetensors")
+    kits.write_bytes(exported.read_bytes() + b"\0")
+    assert not checkpoint.is_the_kits(tmp_path / "mine.safetensors")
+    assert not checkpoint.is_the_kits(tmp_path / "nowhere.safetensors")
+
+
 def test_what_is_exported_says_its_recipe_in_json(exported):
     with safetensors.safe_open(exported, "pt") as file:
         assert json.loads(file.metadata()["hwkit"])["recipe"]["T"] == TINY.T
