@@ -220,7 +220,7 @@ def unpack_pretrained(runs: Path) -> Path | None:
 
 
 def is_the_kits(weights: Path) -> bool:
-    """Whether these are weights that come with the kit (also those of its few steps, in `fast/`), whatever their name."""
+    """Whether these are weights that come with the kit, also those in `fast/`, under whatever name."""
     kits = (folder / EXPORTED for folder in (PRETRAINED, PRETRAINED / "fast"))
     return weights.is_file() and digest(weights) in {digest(path) for path in kits if path.is_file()}
 
