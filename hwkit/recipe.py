@@ -70,7 +70,6 @@ class Recipe:
 
 
 ORIGINAL = Recipe()
-
 # x̂_0 instead of ε̂: the three channels of a grey digit carry independent noise, so two thirds of ε is colour noise,
 # which a network must copy pixel by pixel to predict ε, and which x_0 never holds.
 CPU = Recipe(
@@ -90,7 +89,6 @@ CPU = Recipe(
     ema=0.9999,
 )
 LONG = replace(CPU, name="cpu-long", about="cpu, but wider, for hours", model=replace(CPU.model, base=64), minutes=150)
-# A step takes a GPU longer to begin than to compute, so it may as well be a large one.
 GPU = replace(LONG, name="gpu", about="cpu-long in large batches: minutes of a GPU", batch_size=1024, minutes=15)
 SMOKE = replace(
     CPU,
