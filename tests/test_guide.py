@@ -114,7 +114,7 @@ def test_a_guide_is_smaller_and_sees_less(recipe):
 
 @pytest.mark.parametrize("batch_size, expected", [(32, 32), (64, 64), (512, 64), (1024, 64)])
 def test_a_guide_has_batches_of_64_at_most(batch_size, expected):
-    """Its two epochs of 60,000 would else be too few steps: 116 of 1,024, of which its learning rate rises for 100."""
+    """Its two epochs would else be too few steps: 116 of 1,024 images, in 100 of which its learning rate rises."""
     assert guide_recipe(replace(CPU, batch_size=batch_size)).batch_size == expected
 
 
