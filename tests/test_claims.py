@@ -306,8 +306,8 @@ def shown(number: str) -> str:
 def test_the_waiting_times_are_those_of_the_saved_outputs():
     """From a busy machine come the larger numbers; from the README, benchmarks and notebook 2 the smaller.
 
-    That machine's outputs of notebooks 3 and 5 said 64 ms for a step of ten images, and 110 min for the experiments. Those
-    of today are of a quicker one, and lie between.
+    That machine's outputs of notebooks 3 and 5 said 64 ms for a step of ten images, and 110 min for the experiments.
+    Those of today are of a quicker one, and lie between.
     """
     busy, experiments = 0.064 / 10, 110  # seconds for one evaluation; minutes
     says("02", "about 20 for the experiment of Act 5, on the two CPU cores where these outputs were saved")
