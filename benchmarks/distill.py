@@ -26,7 +26,7 @@ from hwkit.mnist.batches import batches, to_uint8
 from hwkit.mnist.folder import load_folder
 from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, export, load, load_denoiser
-from hwkit.runs.speed import best_device, quickest_precision
+from hwkit.runs.speed import quickest_precision
 from hwkit.sampling import GUIDANCE, ImageNoise, sample, times
 from hwkit.training import autocast
 
@@ -150,7 +150,7 @@ def images(denoise: Denoiser, ts: list[int], seed: int, n: int, precision: str) 
 
 def main(steps: int, minutes: float, path: Path, begun: Path | None = None, n: int = 2_000) -> None:
     torch.manual_seed(0)
-    device, weights = best_device(), PRETRAINED / EXPORTED
+    device, weights = "cuda" if torch.cuda.is_available() else "cpu", PRETRAINED / EXPORTED
     denoise, before = load_denoiser(weights, device), load(begun) if begun else None
     precision = quickest_precision(denoise, device) if device == "cpu" else "bf16"
     nets = networks(denoise, steps, before and before["weights"])

@@ -1,7 +1,7 @@
 """What a GPU makes of the kit: `python -m benchmarks.gpu`. Training steps a second, by recipe, batch, setting.
 
-The table's last column is with `--compile`. A setting that fails is named, and what follows is not measured: after an
-error on the device nothing in this process can go on.
+The rows with `--compile` come last. A setting that fails is named, and what follows is not measured: after an error on
+the device nothing in this process can go on.
 """
 
 import time

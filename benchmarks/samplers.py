@@ -108,7 +108,7 @@ class Search:
 
     def __call__(self, way: Way, budget: int, seed: int = CHOSEN) -> dict:
         steps = way.steps(budget)
-        guide = f"guide {way.weight:g}" + f" up to {way.until:g} T" * (way.until < 1)
+        guide = f"guide {way.weight:g}" + f" up to {way.until:g} T" * (way.until < 1) if way.weight != 1 else "no guide"
         name = f"{way.solver} η {way.eta:g}, {guide}, {way.spacing}, {steps} steps"
         key = f"{name}; {self.n} images of seed {seed}"
         if key not in self.points:

@@ -48,10 +48,10 @@ from hwkit import notebook
 notebook.start("02_training", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
-# `RECIPE` is what Act 4 trains: `"cpu"` takes ten minutes on any computer, `"gpu"` fifteen of a GPU, for better digits;
-# `"original"` is the 175 epochs of the original (the student's report that the kit reproduces) and wants a GPU. `STEPS`
-# and `BASE` (channels) are those of the small networks that you train yourself, `SEEDS` is how often Act 5 repeats each
-# of them, and `SAMPLES` how many images it judges.
+# `RECIPE` is what Act 4 trains: `"cpu"` takes ten minutes on any computer, `"gpu"` fifteen of a GPU (tried on a large
+# one); `"original"` is the 175 epochs of the original (the student's report that the kit reproduces) and wants a GPU.
+# `STEPS` and `BASE` (channels) are those of the small networks that you train yourself, `SEEDS` is how often Act 5
+# repeats each of them, and `SAMPLES` how many images it judges.
 
 # %% tags=["parameters"]
 RECIPE = "cpu"

@@ -220,7 +220,8 @@ def stopped(task: Task, error: BaseException) -> Stop:
     """An exception as a sentence, with the student's line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
     line = frames[-1].line if frames else ""
-    # PyTorch raises NotImplementedError too, and so may an answer, of a case that it leaves out: neither is a blank.
+    # PyTorch raises NotImplementedError too, and so may an answer, in words of its own: neither is a blank. A bare one
+    # that the student's line raises is.
     own = not line or "raise NotImplementedError" in line
     if isinstance(error, NotImplementedError) and own and (not str(error) or str(error).startswith(BLANKS)):
         text = "The blank is still empty. You write {signature}: {title} ({equation})."

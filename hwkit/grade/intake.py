@@ -58,7 +58,7 @@ class Files(ABC):
             raise Refused(say(said, name=shown(name), most=UNPACKED))
         try:
             data = self._bytes(name, size + 1)
-        except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of a method of packing that it does not know
+        except (*DAMAGED, NotImplementedError) as error:  # zipfile's, of packing or encryption it does not know
             raise Refused(say("{name} cannot be read ({why}).", name=shown(name), why=reason(error))) from error
         self.left -= len(data)
         if len(data) > size:
@@ -144,7 +144,7 @@ class Archive(Files):
         except Refused:
             file.close()
             raise
-        except (*DAMAGED, NotImplementedError, struct.error) as error:  # as in `read`
+        except (*DAMAGED, NotImplementedError, struct.error) as error:  # zipfile's, of a .zip newer than it
             file.close()
             raise Refused(say("It is no .zip that can be read.")) from error  # of the reason zipfile says little
         if (declared := sum(self.sizes.values())) > UNPACKED:

@@ -220,9 +220,9 @@ def unpack_pretrained(runs: Path) -> Path | None:
 
 
 def is_the_kits(weights: Path) -> bool:
-    """Whether these are weights that come with the kit, also those in `fast/`, under whatever name."""
-    kits = (folder / EXPORTED for folder in (PRETRAINED, PRETRAINED / "fast"))
-    return weights.is_file() and digest(weights) in {digest(path) for path in kits if path.is_file()}
+    """Whether these are the weights that come with the kit, under whatever name."""
+    kits = PRETRAINED / EXPORTED
+    return kits.is_file() and weights.is_file() and digest(kits) == digest(weights)
 
 
 def digest(path: Path | str) -> str:
