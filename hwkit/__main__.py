@@ -331,7 +331,7 @@ def call(name: str, words=(), **given) -> int | None:
     """Runs a command with the flags in `words`, then those given, else the defaults. What cannot work ends here."""
     flags = parsed(name, words) | given
     from hwkit.mnist.folder import refusal
-    from hwkit.runs.checkpoint import best_of, unpack_pretrained
+    from hwkit.runs.checkpoint import KITS, best_of, unpack_pretrained
     from hwkit.runs.speed import best_device
 
     for flag, path in flags.items():
@@ -348,8 +348,10 @@ def call(name: str, words=(), **given) -> int | None:
     for flag, least, most in (("n", 1, 99_999), ("batch", 1, 99_999), ("seed", 0, 2**63)):
         if not least <= flags.get(flag, least) <= most:
             raise ValueError(f"--{flag} is {flags[flag]}, but must be between {least} and {most:,}.")
-    if name != "train" and flags.get("run") == runs() / "pretrained" and not best_of(flags["run"]).is_file():
-        unpack_pretrained(runs())
+    run = flags.get("run")
+    for kit in KITS:
+        if name != "train" and run and run.resolve() == (runs() / kit).resolve() and not best_of(run).is_file():
+            unpack_pretrained(runs(), kit)
     if "device" in flags:
         best = best_device()
         if flags["device"] not in (None, "cpu", best):

@@ -33,6 +33,7 @@ from hwkit.measure.features import inception_weights
 from hwkit.measure.graded import REAL_IMAGES, grade, pytorch_fid
 from hwkit.mnist.sources import prepare
 from hwkit.runs.checkpoint import (
+    KITS,
     best_of,
     digest,
     is_the_kits,
@@ -141,8 +142,8 @@ def described(figure: Figure) -> str:
 def find_run(name: str | None = None) -> Path:
     """The folder of the run to look at: `name`, else your newest one, else that of the kit's own weights."""
     run = runs() / name if name else newest_run(runs(), ignored=("smoke",)) or runs() / "pretrained"
-    if run.name == "pretrained":
-        unpack_pretrained(runs())
+    if run.name in KITS:
+        unpack_pretrained(runs(), run.name)
     weights = best_of(run)
     about = load(weights)
     if is_the_kits(weights):
@@ -196,7 +197,7 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
 def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
     """How long an image takes, measured on two steps of images in blocks, as `generate` makes them."""
     denoise = load_denoiser(weights, device)
-    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+    sampler = sampler.fitted(denoise)
     make = partial(images, denoise, replace(sampler, steps=min(2, sampler.steps)), 0, device=device)
     make(range(1, 11))  # the first evaluation is slower
     blocks = [range(1, 101)] * (torch.get_num_threads() if torch.device(device).type == "cpu" else 1)

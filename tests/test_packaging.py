@@ -20,6 +20,7 @@ DATA = {
     "digit_features/floors.json",
     "pretrained/ema_latest.safetensors",
     "pretrained/history.jsonl",
+    "pretrained/fast/ema_latest.safetensors",
 }
 DISTRIBUTIONS = {"PIL": "pillow", "IPython": "ipython", "pytorch_fid": "pytorch-fid"}  # where the names differ
 ONLY_THERE = {"google", "pypdf"}  # on Colab, which brings it along; where an instructor has installed it

@@ -1,6 +1,6 @@
 """Draws samples.png: the first hundred images made from the kit's weights beside a hundred real digits.
 
-PYTHONPATH=. python data/pretrained/draw_samples.py runs/pretrained/generate
+PYTHONPATH=. python data/pretrained/draw_samples.py runs/pretrained/generate data/pretrained
 """
 
 import sys
@@ -14,7 +14,7 @@ from hwkit.mnist.sources import SAMPLE
 from hwkit.show.figures import save, tile
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, out: Path) -> None:
     made = np.stack([read_png(folder / file_name(k)) for k in range(1, 101)])
     with np.load(SAMPLE) as arrays:
         real = arrays["images"][:100, None]
@@ -23,8 +23,8 @@ def main(folder: Path) -> None:
         axes.imshow(tile(images, columns=10))
         axes.set_title(title, fontsize=11)
         axes.axis("off")
-    print(save(figure, Path(__file__).with_name("samples.png"), dpi=110))
+    print(save(figure, out / "samples.png", dpi=110))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:3]))

@@ -35,7 +35,7 @@ from hwkit.measure.distances import KEPT, spaced
 from hwkit.measure.features import DigitFeatures, InceptionFeatures, Reference, floors, reference
 from hwkit.measure.memorisation import training_images
 from hwkit.mnist.folder import listed
-from hwkit.runs.checkpoint import digest, load, load_denoiser
+from hwkit.runs.checkpoint import EXPORTED, FAST, digest, load, load_denoiser
 from hwkit.sampling import Sampler
 from hwkit.show.figures import tile
 
@@ -102,6 +102,15 @@ class Bench:
         return (load_denoiser(path), load(path)["weights"]) if path and Path(path).is_file() else None
 
     @cached_property
+    def fast(self) -> tuple[Path, Denoiser, Sampler] | None:
+        """The kit's network that is distilled to a few steps, and its sampler; None where the kit came without."""
+        path = Path(self.settings.kit or "").parent / FAST / EXPORTED
+        if not path.is_file():
+            return None
+        denoise = load_denoiser(path)
+        return path, denoise, Sampler("ddpm", denoise.steps).fitted(denoise)
+
+    @cached_property
     def isolated(self):
         """The sandbox of the students' functions; NoIsolation where this machine has none."""
         from hwkit.grade.isolated import Isolated
@@ -115,11 +124,13 @@ class Bench:
 
     def kits_images(self, sampler: Sampler, seed: int, count: int) -> np.ndarray:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
-        denoise = self.kit[0]
+        path, denoise = self.settings.kit, self.kit[0]
+        sampler = sampler.fitted(denoise)
+        if self.fast and sampler == self.fast[2]:
+            path, denoise, _ = self.fast
         numbers = np.linspace(1, self.settings.images, count).round().astype(int).tolist()
-        sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
         most = max(2, provenance.EVALUATIONS // sampler.steps)
-        key = f"{digest(self.settings.kit)} {sampler} {seed} {numbers[:most]}"
+        key = f"{digest(path)} {sampler} {seed} {numbers[:most]}"
         name = f"kit_{sampler.name}_{sampler.steps}_{sampler.eta:g}_{sampler.guidance:g}_{seed}_{count}.npz"
 
         def make() -> dict[str, np.ndarray]:
@@ -131,8 +142,9 @@ class Bench:
 def kits_images(settings: Settings) -> int:
     """Makes the images of the kit's weights that all submissions are compared with; returns how many kinds."""
     bench = Bench(settings, train=("", np.zeros((0, 28, 28), np.uint8)))
-    kinds = [(sampler, 0, settings.again) for sampler in DEFAULTS]
-    kinds += [(DEFAULTS[0], seed, FEW) for seed in range(1, settings.kit_seeds)]
+    fast = [bench.fast[2]] if bench.fast else []
+    kinds = [(sampler, 0, settings.again) for sampler in (*DEFAULTS, *fast)]
+    kinds += [(sampler, seed, FEW) for sampler in (DEFAULTS[0], *fast) for seed in range(1, settings.kit_seeds)]
     for kind in tqdm(kinds, unit="seed", desc="the kit's own images", delay=1, leave=False):
         bench.kits_images(*kind)
     return len(kinds)
@@ -508,10 +520,12 @@ class Work:
             with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
                 kinds[self.made.sampler.resolve(T, guided), self.made.seed] = settings.again
         usual, *others = (sampler.resolve(T, guided) for sampler in DEFAULTS)
-        for sampler in (usual, *others):
+        fast = [self.bench.fast[2]] if self.bench.fast else []
+        for sampler in (usual, *others, *fast):
             kinds.setdefault((sampler, 0), settings.again)
         for seed in (*range(settings.kit_seeds), *likely_seeds(self.id)):
-            kinds.setdefault((usual, seed), FEW)
+            for sampler in (usual, *fast):
+                kinds.setdefault((sampler, seed), FEW)
         if not len(self.looked.stack):
             return ()
         own = thumbnails(self.looked.stack)

@@ -122,7 +122,9 @@ def pending(found: Sequence[Entry], settings: Settings, bench: Bench, state: Pat
     """
     how = {name: value for name, value in asdict(settings).items() if name not in ("cache", "inception", "reference")}
     how["against"] = against
-    how["kit"] = checkpoint.digest(settings.kit) if settings.kit and Path(settings.kit).is_file() else ""
+    kit = Path(settings.kit or "")
+    kits = [path for path in (kit, kit.parent / checkpoint.FAST / checkpoint.EXPORTED) if path.is_file()]
+    how["kit"] = [checkpoint.digest(path) for path in kits]
     how["seeds"] = Path(settings.seeds).read_text("utf-8") if settings.seeds else ""
     how |= {
         "version": hwkit.__version__,

@@ -25,6 +25,8 @@ from hwkit.unet import UNet, UNetConfig
 
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
 PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
+FAST = "fast"  # a folder in it: the same network, distilled to a few steps
+KITS = ("pretrained", "pretrained-fast")  # how both are called under runs/
 EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
 GUIDE = "guide."  # before the names of a guide's tensors in an exported file
 OWN: list[str] = []  # the names of a student's functions that were called in the place of the kit's (see `course.own`)
@@ -164,6 +166,7 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
     content = load(path)
     denoise = _denoiser(content, path, device)
     denoise.guide = _denoiser(content["guide"], path, device) if "guide" in content else None
+    denoise.steps = content.get("steps")
     return denoise
 
 
@@ -199,30 +202,33 @@ def best_of(run: Path) -> Path:
 
 
 def newest_run(runs: Path, ignored: tuple[str, ...] = ()) -> Path | None:
-    """The folder under `runs` whose weights were written last, the kit's own (`pretrained`) left out; or None."""
+    """The folder under `runs` whose weights were written last, the kit's own (KITS) left out; or None."""
     found = [path for path in runs.glob("*/ema_latest.*") if path.suffix in (".pt", ".safetensors")]
-    own = [path for path in found if path.parent.name not in ("pretrained", *ignored)]
+    own = [path for path in found if path.parent.name not in (*KITS, *ignored)]
     return max(own, key=lambda path: path.stat().st_mtime).parent if own else None
 
 
-def unpack_pretrained(runs: Path) -> Path | None:
-    """Puts the weights that come with the kit into `runs`/pretrained, a run's folder, and returns it.
+def unpack_pretrained(runs: Path, name: str = KITS[0]) -> Path | None:
+    """Puts weights that come with the kit, one of KITS, into a run's folder under `runs`, and returns that.
 
     None where the kit came without them.
     """
-    if not (PRETRAINED / EXPORTED).is_file():
+    source = PRETRAINED / FAST if name == KITS[1] else PRETRAINED
+    if not (source / EXPORTED).is_file():
         return None
-    for name in ("history.jsonl", EXPORTED):
-        target, data = runs / "pretrained" / name, (PRETRAINED / name).read_bytes()
+    for file in ("history.jsonl", EXPORTED):
+        if not (source / file).is_file():
+            continue  # what was distilled has no loss curve
+        target, data = runs / name / file, (source / file).read_bytes()
         if not target.is_file() or target.read_bytes() != data:
             write_bytes(target, data)
-    return runs / "pretrained"
+    return runs / name
 
 
 def is_the_kits(weights: Path) -> bool:
-    """Whether these are the weights that come with the kit, under whatever name."""
-    kits = PRETRAINED / EXPORTED
-    return kits.is_file() and weights.is_file() and digest(kits) == digest(weights)
+    """Whether these are weights that come with the kit, under whatever name."""
+    kits = [path for path in (PRETRAINED / EXPORTED, PRETRAINED / FAST / EXPORTED) if path.is_file()]
+    return weights.is_file() and digest(weights) in map(digest, kits)
 
 
 def digest(path: Path | str) -> str:

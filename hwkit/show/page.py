@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hwkit.files import expanded, write_bytes, write_json
+from hwkit.language import say
 from hwkit.measure import features
 from hwkit.mnist.sources import SAMPLE, read_source
 from hwkit.recipe import CPU, LONG, ORIGINAL
@@ -51,8 +52,12 @@ def write_page(content: Mapping, out: Path, name: str, webgpu: bool = False) -> 
     """Writes the page for a loaded checkpoint into the folder `out`; `name` is the run's. Returns its size in bytes.
 
     With `webgpu` it has a second runtime, for browsers that may compute on a graphics card.
-    Raises as `runtime` and `onnx_model` do, before anything is written. Other files in the folder are left alone.
+    Raises as `runtime` and `onnx_model` do, and ValueError for distilled weights, before anything is written. Other
+    files in the folder are left alone.
     """
+    if steps := content.get("steps"):
+        text = "These weights are distilled and know {steps} steps only, the page asks for others: take another run."
+        raise ValueError(say(text, steps=steps))
     files, facts = {path.name: path.read_bytes() for path in SOURCES.iterdir() if path.is_file()}, {"name": name}
     for more, known in (runtime(webgpu), digits(), classifier(), networks(checkpoints.recipe_of(content).model)):
         files, facts = files | more, facts | known

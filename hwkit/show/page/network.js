@@ -213,6 +213,7 @@ export async function load_denoiser(runtime, site, read, buffer) {
   const { T, schedule, prediction } = facts.recipe ?? {}
   const known = ["epsilon", "x0", "v"].includes(prediction) && SCHEDULES[schedule] && T >= 1 && T <= 100_000
   if (!known) throw new Trouble("foreign")
+  if (facts.steps) throw new Trouble("steps", facts.steps)
   const graph = site.networks.find(({ tensors: wanted }) => fits(wanted, tensors))
   if (!graph) throw new Trouble("shape", JSON.stringify(facts.recipe.model))
   const network = await Network.create(runtime, await read(`data/${graph.file}`), graph, tensors)
