@@ -88,6 +88,12 @@ test("what is broken or foreign is refused", async () => {
   )
   await refused(
     header(content => {
+      content.__metadata__.hwkit = JSON.stringify({ ...JSON.parse(content.__metadata__.hwkit), steps: 4 })
+    }),
+    "steps",
+  )
+  await refused(
+    header(content => {
       delete content["stem.weight"]
     }),
     "shape",
