@@ -154,7 +154,10 @@ class Sampler:
         T, few = denoise.schedule.T, getattr(denoise, "steps", None)
         sampler = self.resolve(T, getattr(denoise, "guide", None) is not None)
         if few and (self.name != "ddpm" or times(T, sampler.steps, power=sampler.power) != times(T, few)):
-            text = "These weights are distilled and know {steps} steps only: take --sampler ddpm --steps {steps}."
+            text = (
+                "These weights are distilled: they draw by --sampler ddpm --steps {steps} only. For anything else take "
+                "others."
+            )
             raise ValueError(say(text, steps=few))
         return sampler
 

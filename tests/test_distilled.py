@@ -49,7 +49,7 @@ def test_their_images_are_those_of_ancestral_steps_at_their_times(distilled):
 def test_other_steps_are_refused_with_those_to_take(distilled, sampler, tmp_path):
     denoise = checkpoint.load_denoiser(distilled)
     for use in (lambda: images(denoise, sampler, 0, [1]), lambda: generate(distilled, tmp_path / "x", 2, sampler)):
-        with pytest.raises(ValueError, match="know 3 steps only: take --sampler ddpm --steps 3"):
+        with pytest.raises(ValueError, match="distilled: they draw by --sampler ddpm --steps 3 only"):
             use()
     assert not (tmp_path / "x").exists()
     denoise.steps = None
@@ -57,7 +57,7 @@ def test_other_steps_are_refused_with_those_to_take(distilled, sampler, tmp_path
 
 
 def test_what_samples_in_other_ways_refuses_them(distilled, tmp_path):
-    with pytest.raises(ValueError, match="know 3 steps only"):
+    with pytest.raises(ValueError, match="they draw by --sampler ddpm --steps 3 only"):
         slider_frames(checkpoint.load_denoiser(distilled))
     with pytest.raises(ValueError, match="know 3 steps only, the page asks for others"):
         write_page(checkpoint.load(distilled), tmp_path / "page", "fast")
@@ -89,7 +89,7 @@ def test_on_the_command_line_they_come_by_their_name(distilled, tmp_path, monkey
     monkeypatch.setattr(checkpoint, "PRETRAINED", kit_with(distilled, tmp_path))
     run = str(tmp_path / "runs" / "pretrained-fast")
     assert main(["sample", "--run", run, "--n", "2"]) == 2
-    assert "take --sampler ddpm --steps 3" in capsys.readouterr().err
+    assert "by --sampler ddpm --steps 3 only" in capsys.readouterr().err
     assert main(["sample", "--run", run, "--n", "2", "--sampler", "ddpm", "--steps", "3"]) == 0
     assert len(os.listdir(tmp_path / "runs" / "pretrained-fast" / "generate")) == 2
 
