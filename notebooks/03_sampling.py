@@ -48,8 +48,8 @@ notebook.start("03_sampling", drive=True)  # False: nothing is kept on Drive
 
 # %% [markdown]
 # `RUN` names a run's folder under `runs/`, such as `"original"`; `None` takes your newest one. `IMAGES` is how many
-# PNGs Act 5 makes: the homework wants 10,000 (a smaller number is a quick trial). `COMPARE` images decide which sampler
-# makes them, `STEPS` are DDIM's. All that is random follows from `SEED`.
+# PNGs Act 5 makes: the homework wants 10,000 (a smaller number is a quick trial). `COMPARE` is how many images each of two
+# samplers makes there to be compared, `STEPS` are DDIM's. All that is random follows from `SEED`.
 
 # %% tags=["parameters"]
 RUN = None
@@ -368,8 +368,8 @@ print("η = 0 goes back the way that the noise came:", the_same)
 
 # %% [markdown]
 # Which times? `STEPS` steps instead of all, evenly from $T$ to 0, both included, rounded to whole numbers. (Many programs
-# count in whole strides: 50 strides of 16 begin at $t = 784$, not at 830. With 50 steps that does little harm; with few
-# steps they begin far too low.)
+# count in whole strides: 50 times that lie 16 apart are 784, 768, …, 0, and begin at 784, not at 830. With so many that
+# does little harm; with few they begin far too low.)
 
 # %%
 def times(T, steps):
@@ -437,9 +437,9 @@ figures.labelled_rows(rows)
 
 # %% [markdown]
 # **What to notice.** Each step asks the network once, so twice the steps take twice the time. Two steps give soft, grey
-# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down the
-# rows differ in fine points only, and between 50 and 100 you will hardly find a difference. But what cannot be seen can
-# be measured.
+# shapes, some of which are no digit; with five some images are not yet what they become with a hundred. Further down most
+# columns differ in fine points only. But one whose noise lies near the border of two digits may end in another digit even
+# between 50 and 100: do you find such a column? What the eye does not see can be measured.
 
 # %% [markdown]
 # DDIM with $\eta = 0$ solves a differential equation, as Euler's method does. Then twice the steps should halve the
@@ -488,8 +488,8 @@ figure
 # %% [markdown]
 # **What to notice.** Which solver needs how many evaluations for the same distance? Go from DDIM's last point to the
 # left, until you meet the other lines. An order says what happens when steps become smaller and smaller; it is no
-# promise for each of these points. With five or ten an image may still become another digit, so the printed factors
-# change with `SEED`, and lines bend; that of UniPC-2 may become flatter at its right end, too. But *distance to the
+# promise for each of these points. An image may still become another digit, most often with five or ten, so the printed
+# factors change with `SEED`, and lines bend. Is UniPC-2's line really steeper than DPM++'s, or only lower? But *distance to the
 # exact solution* is not *quality*: it is the exact image of an imperfect network. That brings us to the last question
 # before the ten thousand images.
 
@@ -596,9 +596,10 @@ for sampler in (Sampler("ddim", STEPS), Sampler("dpm++sde", guidance=1.0)):
 print(f"as many real digits score {floor_at(COMPARE):.2f}")
 
 # %% [markdown]
-# **What to notice.** Is the difference larger than the errors behind the ±? If it is not, these images cannot tell you,
-# and more of them might. If it is, the sampler with the lower value makes the better images. Is it `dpm++sde`,
-# which also asks the network less often? Then fresh noise pays for your network, too. (Only values of equally many images may be compared:
+# **What to notice.** Take the difference of the two values. Its own error is $\sqrt{a^2 + b^2}$ of the errors $a$ and $b$
+# behind the ±; a difference of less than twice that may be chance, and more images might tell. If it is more, the sampler
+# with the lower value makes the better images. Is it `dpm++sde`, which also asks the network less often? Then fresh noise
+# pays for your network, too. (Only values of equally many images may be compared:
 # with fewer images the number comes out higher, for real digits too.)
 
 # %% [markdown]
@@ -626,8 +627,8 @@ figures.labelled_rows(rows) if trained.guide else None
 
 # %% [markdown]
 # **What to notice.** All rows began in the same noise and got the same noise on the way, so they may be compared column by
-# column. A little guidance mends some strokes, not all. Too much of it makes some digits thick and hard, and turns some
-# into others. `dpm++sde` takes 1.3 where the weights have a guide, and 1 where they have none.
+# column. A little guidance mends some strokes, not all; it may also turn a digit into another one, or spoil it. Too much
+# of it makes some digits thick and hard, and turns more of them into others. `dpm++sde` takes 1.3 where the weights have a guide, and 1 where they have none.
 
 # %% [markdown]
 # One thing more before the long work: it may be interrupted at any time. Called again, `generate` makes only what is

@@ -186,7 +186,7 @@ print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
 # %% [markdown]
 # ## Act 3 · What the network believes
 #
-# $x_t$ is mostly noise, as it was made so: $1-\bar\alpha_t$ of its mean square is noise. What the network *believes* to be
+# On most of the way $x_t$ is mostly noise: in its mean square noise has the share $1-\bar\alpha_t$. What the network *believes* to be
 # under it is $\hat x_0$. Here are both, for two of the samples, at the same eight times.
 
 # %%
@@ -270,7 +270,7 @@ figure
 
 # %% [markdown]
 # And as numbers, at the times of the figure's columns (the stop that is nearest to each). With $n$ samples the standard error of a
-# share $p$ is $\sqrt{p(1-p)/n}$: for 100 samples 0.05 at most, so read no more from a difference of 0.05.
+# share $p$ is $\sqrt{p(1-p)/n}$: for 100 samples 0.05 at most, so a difference of 0.05 tells you nothing.
 
 # %%
 print(f"{SAMPLES} samples; share of guesses that are read as the digit of the end")
@@ -283,8 +283,8 @@ for name, far in found.items():
         print(f"    half-way, {kind} is at {left_over:.0%} of its first distance")
 
 # %% [markdown]
-# **What to notice.** Find in the table the column where nine of ten guesses already name the digit of the end, and look at the
-# same column of the figures of Act 1: how much can *you* see there? The guess gets near the end well before $x_t$ does. With
+# **What to notice.** Find in each of the two rows the first column where nine of ten guesses already name the digit of the end,
+# and look at the same column of the figures of Act 1: how much can *you* see there? The guess gets near the end well before $x_t$ does. With
 # fresh noise ($\eta = 1$) it settles later, as each new noise can change its mind.
 
 # %% [markdown]
@@ -431,14 +431,14 @@ Picture(png, metadata={"alt": what})
 #
 #    </details>
 #
-# 5. *(think, 10 minutes)* In Act 3 $x_t$ was clipped to $[-1, 1]$. Without that the dotted lines begin at about
-#    1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1 (−0.737 and
-#    0.617).
+# 5. *(think, 10 minutes)* In Act 3 $x_t$ was clipped to $[-1, 1]$. Without that the dotted line of η = 1
+#    begins at about 1.39. Derive that number from the mean and the standard deviation of the pixels in notebook 1 (−0.737 and
+#    0.617). DDIM's begins a little lower. Why?
 #
 #    <details><summary>Hint</summary>
 #
-#    At $t = T$ the noise knows nothing of the image in which it ends. What is the mean square of a difference of two
-#    things that are independent?
+#    With fresh noise in each step, $x_T$ knows next to nothing of the image in which the way ends. What is the mean
+#    square of a difference of two things that are independent?
 #
 #    </details>
 

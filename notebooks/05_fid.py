@@ -190,7 +190,7 @@ figures.labelled_rows({"": four[:, None]}, above=("a 7", "moved", "another 7", "
 
 # %% [markdown]
 # So: **FID is the Fréchet distance between two clouds of features.** It needs no pairs and no labels. What do *real* digits score against
-# real digits? No model can be told from the real thing below that: it is the *floor*. Draw $N$ of the 5,000 real digits that
+# real digits? By this number alone a model that scores as low cannot be told from real digits: it is the *floor*. Draw $N$ of the 5,000 real digits that
 # come with the kit, ten times, for some $N$.
 
 # %%
@@ -227,8 +227,7 @@ figure
 #
 # Now the images that notebook 3 made (where it made none, `IMAGES` are made now). One call gives FID with its standard error; KID, the same
 # idea without the bias; precision, the share of your images that lie where real ones lie; and recall, the share of real ones that lie where yours do.
-# Beside each stands what real digits score. (The worked notebook's saved outputs are of an earlier default: twenty even
-# steps without a guide.)
+# Beside each stands what real digits score.
 
 # %%
 from hwkit.language import wrapped
@@ -243,7 +242,7 @@ record = score(DigitFeatures(), [folder], [images])
 print(*(wrapped(line, indent=4) for line in record.words()), sep="\n")
 
 # %% [markdown]
-# How to read it. FID above the floor says that something differs; precision below the real digits' says that some images lie where no
+# How to read it. FID above the floor `test-vs-train` by more than twice its ± says that something differs; precision below the real digits' says that some images lie where no
 # real one lies; low recall, that some kinds of digit are missing. (The ± of KID is the spread over subsets, that of FID a standard error:
 # do not compare the two.) *What* differs is often told by a histogram: the classifier names the digit in each image, or says that there is none.
 
@@ -261,7 +260,7 @@ figures.digit_histogram_figure(record.classes, floors()["classes"])
 # %% [markdown]
 # **What to notice.** The three digits that are most too frequent or too rare are named above the figure; a difference of less than twice
 # its ± may be chance. FID is one number for two faults: a generator that is too careful has high precision and low recall, one
-# that draws scrawls the reverse. Write down which of the two is yours; notebook 6 asks for it.
+# that draws scrawls the reverse. Write down which of the two is yours, or that you see neither; notebook 6 asks for it.
 
 # %% [markdown]
 # **The graded number.** The homework measures with another program, in Inception's features, and "FID under 30" means *that* number. It has a
@@ -311,10 +310,10 @@ notebook.keep(run)
 figure
 
 # %% [markdown]
-# **What to notice.** Read the last column first. A difference of less than twice its ± is none, however the line runs: for how many points is that
-# so? (As all points share their noises, the true errors of the differences are somewhat smaller.) From where on, on each line, do more steps
-# bring nothing that you can measure? There it is no longer the number of steps that limits the images, but the network's mistakes, and what the
-# sampler makes of them (notebook 3, Act 5).
+# **What to notice.** Read the last column first, the difference from the lowest of all. Less than twice its ± may be chance, however the line runs:
+# for how many points is that so? (As all points share their noises, the true errors of the differences are somewhat smaller.) And on each line
+# for itself: the difference of two points has the error $\sqrt{a^2 + b^2}$. Where more steps bring nothing that you can measure, either the
+# network's mistakes limit the images, and what the sampler makes of them (notebook 3, Act 5), or `IMAGES` are too few to see it.
 
 # %% [markdown]
 # ## Act 4 · Made, or remembered?
@@ -364,8 +363,8 @@ def make(denoise, step=ddim_step, steps=None, ending=lambda x: x, fresh=False):
 
 # %% [markdown]
 # The mistakes. *Noise to the end*: a DDPM step that adds noise in its last step too. *Wrong range*: an image of $[-1, 1]$ saved as if it were of
-# $[0, 1]$. *Wrong times*: 50 steps by an integer stride, which begin below $T$ (at 784 for $T = 830$). *No EMA*: the raw weights, where the run has kept
-# them. Both right ways have 50 steps as well.
+# $[0, 1]$. *Wrong times*: 50 times by a whole stride, which begin below $T$ (784, 768, …, 0 for $T = 830$) and make 49 steps. *No EMA*: the raw weights, where the run has kept
+# them. Both right ways have 50 steps.
 
 # %%
 def never_quiet(x_t, x0_hat, eps_hat, alpha_bar_t, alpha_bar_s, noise):

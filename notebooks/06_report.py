@@ -144,8 +144,8 @@ training_part = report.Part("Implementation details", (), details, pictures, log
 
 # %% [markdown]
 # **What to notice.** The scale of a loss depends on what the network predicts and on the weights, so losses of two recipes cannot be compared:
-# compare images. A step in the curve can come from a run in several parts, as the learning rate begins anew in each (the kit's
-# weights were trained in two).
+# compare images. A step in the curve can come from a run in several parts, as the learning rate begins anew in each. (The kit's
+# weights are of one run.)
 
 # %% [markdown]
 # ## Act 3 · What came out
@@ -223,7 +223,7 @@ notebook.keep(run)
 
 # %% [markdown]
 # Now yours: answer each question in two or three sentences, in English or in Chinese, between the quotation marks, each on one line. The report prints question and
-# answer. For the fourth, look at the two schedules in Act 1 and at the runs that the next cell lists. The last asks what you looked up: name the
+# answer. For the fourth, look at the two schedules in Act 1 and at your other runs, if you have any: the cell after the next lists them. The last asks what you looked up: name the
 # tasks, and explain the lines in your own words; if you looked up nothing, say so. Name friends and programs that helped, too.
 
 # %% tags=["texts"]
@@ -321,7 +321,7 @@ else:
 # **What to notice.** Unpack it once, somewhere else, and look at it as if it were another student's. That is what the marker sees.
 
 # %% [markdown]
-# Did you fill in the student edition? These are its tasks in all six notebooks, with a tick at each whose last `check` on this
+# Did you fill in the student edition? These are its tasks, from notebooks 1 to 5, with a tick at each whose last `check` on this
 # computer passed.
 
 # %%

@@ -266,10 +266,10 @@ def network_diagram(config: UNetConfig) -> Figure:
         look = {"arrowstyle": "->", "color": ACCENT, "linestyle": "--", "connectionstyle": "arc3,rad=-0.25"}
         axes.annotate("", (x2, top2), (x1, top1), arrowprops=look)
     count = sum(p.numel() for p in TimeEmbedding(config.base, 4 * config.base).parameters())
-    text = "t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block"
+    text = "t: sines and cosines, then two linear layers ({count:,} parameters); added in every residual block."
     said = [say(text, count=count)]
     if (side := config.patch) > 1:
-        text = "before the stem {side}×{side} pixels are folded into channels, after the head unfolded"
+        text = "Before the stem, {side}×{side} pixels are folded into channels; after the head they are unfolded."
         said += [say(text, side=side)]
     figure.supxlabel("\n".join(said), fontsize=9, color=INK)
     lowest = min(y for _, y, _, _ in places.values())

@@ -189,13 +189,14 @@ figures.diffusion_grid(frames, "DDPM, equal steps of log-SNR")
 #
 # *Where does 1.39 come from?*
 #
-# At $t = T$ the state $x_T$ is nearly pure noise: mean 0, variance 1, independent of the image $x_0$ in which the way
-# ends (with DDIM the image follows from the noise, but in no way that a mean over pixels would see). Then
+# At $t = T$ the state $x_T$ is nearly pure noise: mean 0, variance 1. With fresh noise in each step it is nearly
+# independent of the image $x_0$ in which the way ends. Then
 #
 # $$\mathbb E (x_T - x_0)^2 = \mathbb E x_T^2 + \mathbb E x_0^2 = 1 + (-0.737)^2 + 0.617^2 = 1.924,$$
 #
-# since the mixed term is $2\,\mathbb E x_T\,\mathbb E x_0 = 0$. The root is 1.387. To see it, take the kit's digits
-# for the images.
+# since the mixed term is $2\,\mathbb E x_T\,\mathbb E x_0 = 0$. The root is 1.387. (With DDIM the image follows from the
+# noise: it is a little brighter where the noise was, so the mixed term is not 0, and the line begins lower, at 1.34 for
+# 400 images of the kit's weights.) To see it, take the kit's digits for the images.
 
 # %%
 from hwkit.mnist.batches import normalize
@@ -210,6 +211,6 @@ for seed in SEEDS:
 
 # %% [markdown]
 # **What to expect.** 1.387 without clipping, on paper and with all three seeds, and 1.200 with clipping, where the
-# dotted lines of Act 3 begin (a little off, as generated images are not exactly MNIST's). The difference is the noise
+# dotted line of η = 1 in Act 3 begins (a little off, as generated images are not exactly MNIST's). The difference is the noise
 # beyond $\pm 1$, a third of its values, which clipping takes away: the mean square of clipped noise is 0.516 instead
 # of 1, and $\sqrt{0.516 + 0.924} = 1.200$.
