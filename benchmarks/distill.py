@@ -101,7 +101,7 @@ def student_loss(nets: Networks, x_0: Tensor) -> Tensor:
 
 
 def weight(nets: Networks, s: Tensor) -> Tensor:
-    """The signal-to-noise ratio, between 1 and 5: the 0.001 that it is near T would leave the first step untaught."""
+    """The signal-to-noise ratio, between 1 and 5: the 0.0002 that it is at T would leave the first step untaught."""
     a_s = nets.alpha_bar[s][:, None, None, None]
     return (a_s / (1 - a_s)).clamp(1.0, 5.0)
 

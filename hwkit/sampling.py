@@ -1,6 +1,6 @@
 """The reverse process: noise in, frames out, over any step function of `diffusion.py` and `solvers.py`.
 
-*_, last = sample(denoise, x_T, times(T, 50), step=ddim_step)
+*_, last = sample(denoise, x_T, times(T, 50), alpha_bar, ddim_step)
 images = last.x_t
 """
 
@@ -153,7 +153,8 @@ class Sampler:
         """As `resolve`, for these weights. ValueError also where they are distilled and know other steps only."""
         T, few = denoise.schedule.T, getattr(denoise, "steps", None)
         sampler = self.resolve(T, getattr(denoise, "guide", None) is not None)
-        if few and (self.name != "ddpm" or times(T, sampler.steps, power=sampler.power) != times(T, few)):
+        ts = times(T, sampler.steps, power=sampler.power)
+        if few and (ts != times(T, few) or (self.name, self.variance) != ("ddpm", "posterior")):
             text = (
                 "These weights are distilled: they draw by --sampler ddpm --steps {steps} only. For anything else take "
                 "others."

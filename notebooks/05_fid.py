@@ -24,7 +24,7 @@
 # *distribution* of your images with that of the real ones. You compute it by hand, learn what it can tell, get the number that
 # the homework asks for, and then try to fool it.
 #
-# *About 60 minutes of reading. Without a GPU the computer needs half an hour on two free cores (an estimate), and needed nearly
+# *About 60 minutes of reading. Without a GPU the computer needs about 17 minutes on two free cores (an estimate), and needed nearly
 # two hours on two busy ones without AVX-512; a cell below says how long it takes here, and `IMAGES` makes it shorter. Before it: mean and covariance, and notebook 3. After it you can say what a FID is worth.*
 
 # %% [markdown]

@@ -21,7 +21,14 @@ from hwkit.show.slider import slider_frames
 STEPS = 3
 RECIPE = replace(TINY, T=40)
 FITTING = Sampler("ddpm", STEPS)
-OTHERS = (Sampler(), Sampler("ddpm"), Sampler("ddpm", 4), Sampler("ddpm", STEPS, power=2.0), Sampler("dpm++sde", STEPS))
+OTHERS = (
+    Sampler(),
+    Sampler("ddpm"),
+    Sampler("ddpm", STEPS, variance="beta"),
+    Sampler("ddpm", 4),
+    Sampler("ddpm", STEPS, power=2.0),
+    Sampler("dpm++sde", STEPS),
+)
 
 
 @pytest.fixture
