@@ -88,7 +88,6 @@ class Denoiser:
     def __init__(self, model: nn.Module, schedule: Schedule, prediction: Prediction, clip: bool = True):
         self.model, self.schedule, self.prediction, self.clip = model, schedule, prediction, clip
         self.guide: Denoiser | None = None  # a worse one that came with it, for `Guided`; not used here
-        self.steps: int | None = None  # ancestral, even in t, if it was distilled to these and knows no others
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:

@@ -149,19 +149,6 @@ class Sampler:
             raise ValueError(say(text, guidance=guidance))
         return replace(self, steps=steps, guidance=guidance)
 
-    def fitted(self, denoise: Denoiser) -> "Sampler":
-        """As `resolve`, for these weights. ValueError also where they are distilled and know other steps only."""
-        T, few = denoise.schedule.T, getattr(denoise, "steps", None)
-        sampler = self.resolve(T, getattr(denoise, "guide", None) is not None)
-        ts = times(T, sampler.steps, power=sampler.power)
-        if few and (ts != times(T, few) or (self.name, self.variance) != ("ddpm", "posterior")):
-            text = (
-                "These weights are distilled: they draw by --sampler ddpm --steps {steps} only. For anything else take "
-                "others."
-            )
-            raise ValueError(say(text, steps=few))
-        return sampler
-
     @property
     def step(self) -> Callable[..., Tensor]:
         """The step function that `sample` takes."""
@@ -190,9 +177,10 @@ def trajectory(
 
     fresh: a source of the steps' noise, other than the images' own generators, which x_T always comes from.
     """
-    schedule, sampler = denoise.schedule, sampler.fitted(denoise)
+    schedule, guide = denoise.schedule, getattr(denoise, "guide", None)
+    sampler = sampler.resolve(schedule.T, guide is not None)
     noise = ImageNoise(seed, numbers, device=device)
     ts = times(schedule.T, sampler.steps, through, sampler.power)
     fresh = (fresh or noise) if sampler.needs_noise else None
-    led = denoise if sampler.guidance == 1 else Guided(denoise, denoise.guide, sampler.guidance)
+    led = denoise if sampler.guidance == 1 else Guided(denoise, guide, sampler.guidance)
     return sample(led, noise(), ts, schedule.alpha_bar, sampler.step, fresh)

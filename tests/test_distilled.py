@@ -24,10 +24,10 @@ FITTING = Sampler("ddpm", STEPS)
 OTHERS = (
     Sampler(),
     Sampler("ddpm"),
-    Sampler("ddpm", STEPS, variance="beta"),
     Sampler("ddpm", 4),
     Sampler("ddpm", STEPS, power=2.0),
-    Sampler("dpm++sde", STEPS),
+    Sampler("dpm++sde", 5),
+    Sampler("unipc"),
 )
 
 
@@ -56,15 +56,15 @@ def test_their_images_are_those_of_ancestral_steps_at_their_times(distilled):
 def test_other_steps_are_refused_with_those_to_take(distilled, sampler, tmp_path):
     denoise = checkpoint.load_denoiser(distilled)
     for use in (lambda: images(denoise, sampler, 0, [1]), lambda: generate(distilled, tmp_path / "x", 2, sampler)):
-        with pytest.raises(ValueError, match="distilled: they draw by --sampler ddpm --steps 3 only"):
+        with pytest.raises(ValueError, match="distilled: they draw by --sampler ddpm --steps 3"):
             use()
     assert not (tmp_path / "x").exists()
-    denoise.steps = None
-    assert images(denoise, sampler, 0, [1]).shape == (1, 3, 28, 28), "weights that are not distilled take any"
+    denoise.times = range(RECIPE.T + 1)
+    assert images(denoise, sampler, 0, [1]).shape == (1, 3, 28, 28), "it is for their times that they are refused"
 
 
 def test_what_samples_in_other_ways_refuses_them(distilled, tmp_path):
-    with pytest.raises(ValueError, match="they draw by --sampler ddpm --steps 3 only"):
+    with pytest.raises(ValueError, match="they draw by --sampler ddpm --steps 3"):
         slider_frames(checkpoint.load_denoiser(distilled))
     with pytest.raises(ValueError, match="know 3 steps only, the page asks for others"):
         write_page(checkpoint.load(distilled), tmp_path / "page", "fast")
@@ -89,14 +89,14 @@ def test_the_kits_are_unpacked_known_and_nobodys_run(distilled, tmp_path, monkey
     assert folder == runs / "pretrained-fast" and os.listdir(folder) == [checkpoint.EXPORTED]
     assert checkpoint.is_the_kits(distilled) and checkpoint.is_the_kits(tmp_path / "kit" / checkpoint.EXPORTED)
     assert checkpoint.newest_run(runs) is None
-    assert checkpoint.load_denoiser(checkpoint.unpack_pretrained(runs)).steps is None
+    assert not isinstance(checkpoint.load_denoiser(checkpoint.unpack_pretrained(runs)), checkpoint.Distilled)
 
 
 def test_on_the_command_line_they_come_by_their_name(distilled, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint, "PRETRAINED", kit_with(distilled, tmp_path))
     run = str(tmp_path / "runs" / "pretrained-fast")
     assert main(["sample", "--run", run, "--n", "2"]) == 2
-    assert "by --sampler ddpm --steps 3 only" in capsys.readouterr().err
+    assert "by --sampler ddpm --steps 3." in capsys.readouterr().err
     assert main(["sample", "--run", run, "--n", "2", "--sampler", "ddpm", "--steps", "3"]) == 0
     assert len(os.listdir(tmp_path / "runs" / "pretrained-fast" / "generate")) == 2
 

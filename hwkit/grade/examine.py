@@ -108,7 +108,7 @@ class Bench:
         if not path.is_file():
             return None
         denoise = load_denoiser(path)
-        return path, denoise, Sampler("ddpm", denoise.steps).fitted(denoise)
+        return path, denoise, Sampler("ddpm", denoise.steps).resolve(denoise.schedule.T)
 
     @cached_property
     def isolated(self):
@@ -125,7 +125,7 @@ class Bench:
     def kits_images(self, sampler: Sampler, seed: int, count: int) -> np.ndarray:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
         path, denoise = self.settings.kit, self.kit[0]
-        sampler = sampler.fitted(denoise)
+        sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
         if self.fast and sampler == self.fast[2]:
             path, denoise, _ = self.fast
         numbers = np.linspace(1, self.settings.images, count).round().astype(int).tolist()

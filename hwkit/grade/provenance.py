@@ -196,7 +196,7 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
         said = "The steps' noise was drawn on another device, so the images cannot be made again here."
         return Again(trouble=say(said), elsewhere=True)
     try:
-        sampler = made.sampler.fitted(denoise)
+        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     except (ValueError, TypeError) as error:
         return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
     if not pictures:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 import hwkit
 from hwkit.diffusion import Denoiser
@@ -21,6 +22,7 @@ from hwkit.language import say
 from hwkit.mnist.folder import meant
 from hwkit.mnist.sources import DATA
 from hwkit.recipe import RECIPES, Recipe
+from hwkit.sampling import times
 from hwkit.unet import UNet, UNetConfig
 
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
@@ -166,8 +168,21 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
     content = load(path)
     denoise = _denoiser(content, path, device)
     denoise.guide = _denoiser(content["guide"], path, device) if "guide" in content else None
-    denoise.steps = content.get("steps")
     return denoise
+
+
+class Distilled(Denoiser):
+    """A network that is distilled to `steps` even steps, and knows their times only: ValueError for any other."""
+
+    def __init__(self, denoise: Denoiser, steps: int):
+        super().__init__(denoise.model, denoise.schedule, denoise.prediction)
+        self.steps, self.times = steps, times(denoise.schedule.T, steps)
+
+    def __call__(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        if t not in self.times:
+            text = "These weights are distilled: they draw by --sampler ddpm --steps {steps}. For all else take others."
+            raise ValueError(say(text, steps=self.steps))
+        return super().__call__(x_t, t)
 
 
 def _denoiser(content: Mapping, path: Path | str, device: torch.device | str) -> Denoiser:
@@ -175,10 +190,11 @@ def _denoiser(content: Mapping, path: Path | str, device: torch.device | str) ->
         recipe = recipe_of(content)
         model = UNet(recipe.model)
         model.load_state_dict(content["weights"])
+        denoise = recipe.denoiser(model.to(device).eval())
+        return Distilled(denoise, content["steps"]) if "steps" in content else denoise
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         text = "{path}: its weights do not fit the network that it describes ({error})."
         raise ValueError(say(text, path=path, error=_short(error))) from error
-    return recipe.denoiser(model.to(device).eval())
 
 
 def recipe_of(content: Mapping) -> Recipe:

@@ -116,7 +116,7 @@ def generate(
             raise ValueError(say(text, flag=name, value=value, least=least))
     world = processes(torch.device(device).type)
     denoise = load_denoiser(path, device)
-    sampler = sampler.fitted(denoise)
+    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
     with contextlib.ExitStack() as lock:
