@@ -12,6 +12,7 @@ from conftest import TINY, vivid_unet
 from hwkit.__main__ import main
 from hwkit.diffusion import ddpm_step
 from hwkit.grade.examine import Bench, Settings
+from hwkit.grade.provenance import Origin, again
 from hwkit.runs import checkpoint
 from hwkit.runs.generate import generate, images
 from hwkit.sampling import ImageNoise, Sampler, trajectory
@@ -110,3 +111,11 @@ def test_grading_compares_with_their_images(distilled, tmp_path):
         assert np.array_equal(bench.kits_images(sampler, 7, 2), expected)
     (kit.parent / "fast" / checkpoint.EXPORTED).unlink()
     assert Bench(settings, train=bench.train).fast is None
+
+
+def test_graded_images_that_such_weights_cannot_have_made_are_told(distilled):
+    pictures = {k: np.zeros((3, 28, 28), np.uint8) for k in (1, 2)}
+    denoise = checkpoint.load_denoiser(distilled)
+    found = again(denoise, Origin(Sampler("ddim", 20), 0), pictures, 2, "ab" * 32)
+    assert found.share is None and "does not fit the weights" in found.trouble and "--steps 3" in found.trouble
+    assert again(denoise, Origin(FITTING, 0), pictures, 2, "ab" * 32).other == 2

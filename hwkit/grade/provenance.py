@@ -195,14 +195,14 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
     if made.device_noise and made.sampler.needs_noise:
         said = "The steps' noise was drawn on another device, so the images cannot be made again here."
         return Again(trouble=say(said), elsewhere=True)
-    try:
-        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
-    except (ValueError, TypeError) as error:
-        return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
     if not pictures:
         return Again(trouble=say("No image is called by its number, such as 00001.png, so none could be made again."))
-    numbers = chosen(list(pictures), count, drawn_by, sampler.steps)
-    remade = remake(denoise, sampler, made.seed, numbers, made.precision)
+    try:
+        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+        numbers = chosen(list(pictures), count, drawn_by, sampler.steps)
+        remade = remake(denoise, sampler, made.seed, numbers, made.precision)
+    except (ValueError, TypeError) as error:  # distilled weights refuse times when they are asked for one
+        return Again(trouble=say("The sampler does not fit the weights: {why}", why=error))
     kinds = [likeness(image, pictures[k]) for image, k in zip(remade, numbers, strict=True)]
     return Again(tuple(numbers), *(kinds.count(kind) for kind in ("equal", "near", "other")))
 
