@@ -180,7 +180,7 @@ def test_ten_digits_of_ten_classes():
 
 
 def test_strides_begin_at_784_and_fifty_steps_are_a_seventeenth():
-    says("03", "50 strides of 16 begin at $t = 784$, not at 830", "costs a seventeenth of the first")
+    says("03", "16 apart are 784, 768, …, 0, and begin at 784, not at 830", "costs a seventeenth of the first")
     assert max(range(0, 50 * (T // 50), T // 50)) == 784 and round(T / 50) == 17
     assert times(T, 50)[0] == T
 

@@ -158,8 +158,7 @@ export const WORDS = {
     trouble_broken: "{file} 已損壞，或不是本套件的權重檔（{detail}）。請重新產生：python -m hwkit export",
     trouble_foreign:
       "{file} 沒有寫明訓練時用的配方，所以不是本套件匯出的檔案。請用這個指令產生：python -m hwkit export",
-    trouble_steps:
-      "{file} 裡的網路經過蒸餾，只會走 {detail} 步，但這個網頁要用別的步數。請改用別的權重。",
+    trouble_steps: "{file} 裡的網路經過蒸餾，只會走 {detail} 步，但這個網頁要用別的步數。請改用別的權重。",
     trouble_shape:
       "{file} 裡的網路形狀（{detail}）不在這個網頁的範圍內。請為它建立網頁：python -m hwkit page --run RUN",
     trouble_failed: "神經網路停止了：{detail}。請重新整理；如果又發生，請換一個瀏覽器試試。",
