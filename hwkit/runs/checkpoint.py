@@ -28,7 +28,7 @@ from hwkit.unet import UNet, UNetConfig
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
 PRETRAINED = DATA / "pretrained"  # a run's folder: weights that come with the kit, and their history
 FAST = "fast"  # a folder in it: the same network, distilled to a few steps
-KITS = ("pretrained", "pretrained-fast")  # how both are called under runs/
+KITS = {"pretrained": "", "pretrained-fast": FAST}  # how both are called under runs/, and where they are in PRETRAINED
 EXPORTED = "ema_latest.safetensors"  # how they are called in a run's folder
 GUIDE = "guide."  # before the names of a guide's tensors in an exported file
 OWN: list[str] = []  # the names of a student's functions that were called in the place of the kit's (see `course.own`)
@@ -224,12 +224,12 @@ def newest_run(runs: Path, ignored: tuple[str, ...] = ()) -> Path | None:
     return max(own, key=lambda path: path.stat().st_mtime).parent if own else None
 
 
-def unpack_pretrained(runs: Path, name: str = KITS[0]) -> Path | None:
+def unpack_pretrained(runs: Path, name: str = "pretrained") -> Path | None:
     """Puts weights that come with the kit, one of KITS, into a run's folder under `runs`, and returns that.
 
     None where the kit came without them.
     """
-    source = PRETRAINED / FAST if name == KITS[1] else PRETRAINED
+    source = PRETRAINED / KITS[name]
     if not (source / EXPORTED).is_file():
         return None
     for file in ("history.jsonl", EXPORTED):
@@ -243,7 +243,7 @@ def unpack_pretrained(runs: Path, name: str = KITS[0]) -> Path | None:
 
 def is_the_kits(weights: Path) -> bool:
     """Whether these are weights that come with the kit, under whatever name."""
-    kits = [path for path in (PRETRAINED / EXPORTED, PRETRAINED / FAST / EXPORTED) if path.is_file()]
+    kits = [path for folder in KITS.values() if (path := PRETRAINED / folder / EXPORTED).is_file()]
     return weights.is_file() and digest(weights) in map(digest, kits)
 
 
