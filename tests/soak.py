@@ -45,10 +45,10 @@ class Kit:
         with np.load(SAMPLE) as arrays:
             np.savez(folder / "digits.npz", x_train=arrays["images"][:digits], x_test=arrays["images"][-64:])
 
-    def start(self, *arguments, launcher: Sequence[str] = (), **options) -> subprocess.Popen:
-        """`python -m hwkit …`, or with a launcher before it, such as `-m accelerate…`."""
+    def start(self, *arguments, launcher: Sequence[str] = (), module="hwkit", **options) -> subprocess.Popen:
+        """`python -m hwkit …`, or another module; or with a launcher before it, such as `-m accelerate…`."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HWKIT")}
-        command = [sys.executable, *launcher, "-m", "hwkit", *map(str, arguments)]
+        command = [sys.executable, *launcher, "-m", module, *map(str, arguments)]
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -48,14 +48,14 @@ def kit(tmp_path_factory) -> Kit:
     return Kit(tmp_path_factory.mktemp("kit") / "kit")
 
 
-def launch(kit: Kit, *arguments) -> subprocess.Popen:
+def launch(kit: Kit, *arguments, **more) -> subprocess.Popen:
     """Two processes by `accelerate launch`, which takes `--multi_gpu` for more than one; `--device cpu` is stronger.
 
     So is the recipe's precision than the launcher's (or that of somebody's accelerate configuration).
     """
     options = ["--num_machines", "1", "--mixed_precision", "bf16", "--dynamo_backend", "no", "--main_process_port", "0"]
     launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options, "--num_processes", "2"]
-    return kit.start(*arguments, "--device", "cpu", launcher=launcher)
+    return kit.start(*arguments, "--device", "cpu", launcher=launcher, **more)
 
 
 def difference(a: dict, b: dict) -> float:
@@ -98,6 +98,38 @@ def test_two_processes_sample_the_same_folder_as_one(kit, vivid_checkpoint, tmp_
     assert said.count("Images: 23") == 1 and "(18 new)" in said
     assert {f.name: f.read_bytes() for f in two.iterdir()} == {f.name: f.read_bytes() for f in one.iterdir()}
     assert two.with_name("two.json").read_text() == one.with_name("one.json").read_text()
+
+
+WATCHED = """
+import atexit, pathlib, sys
+
+def left():
+    names = [task.joinpath("comm").read_text() for task in pathlib.Path("/proc/self/task").iterdir()]
+    print("threads of gloo left:", sum("gloo" in name for name in names), flush=True)
+
+atexit.register(left)  # what is registered first runs last
+from hwkit.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of threads are read from /proc")
+@pytest.mark.parametrize("command", ["train", "sample", "refused"])
+def test_no_thread_of_gloo_is_left_when_python_ends(kit, folder, vivid_checkpoint, tmp_path, command):
+    """One that still lets go of a tensor then would abort the process, once in thousands of times."""
+    (kit.folder / "watched.py").write_text(WATCHED)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "essay.txt").write_text("mine")
+    sampling = ["sample", "--checkpoint", vivid_checkpoint, "--steps", 2, "--n", 4, "--folder"]
+    arguments = {
+        "train": ["train", "smoke", "--epochs", 1, "--source", folder, "--run", tmp_path / "run"],
+        "sample": [*sampling, tmp_path / "new"],
+        "refused": [*sampling, tmp_path / "full"],
+    }
+    launched = launch(kit, *arguments[command], module="watched")
+    said, _ = launched.communicate(timeout=120)
+    assert (launched.returncode == 0) == (command != "refused"), said
+    assert said.count("threads of gloo left: 0") == 2, said
 
 
 def test_what_the_first_process_refuses_all_refuse_in_one_sentence(kit, vivid_checkpoint, tmp_path):

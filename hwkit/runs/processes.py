@@ -1,6 +1,8 @@
 """One process or, under `accelerate launch`, several: who writes, and which part of the work is whose."""
 
+import atexit
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Sequence
 
@@ -43,12 +45,25 @@ class Several(Single):
     """One of the processes that `accelerate launch` (or torchrun) has started."""
 
     def __init__(self, device: str):
+        # Before the group is made: its functions would keep it as the default of an argument, for ever.
+        import torch.distributed.nn.functional  # noqa: F401
         from accelerate import Accelerator
 
         # The recipe decides on precision and compilation, not somebody's accelerate configuration.
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", dynamo_backend="no")
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
         self.data_parallel = self.accelerator.prepare_model
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Leaves the group and waits for its threads, when this process ends.
+
+        A thread of gloo that still holds a tensor of Python's, when Python is gone, aborts the process
+        (https://github.com/pytorch/pytorch/issues/190489).
+        """
+        self.accelerator.free_memory()  # the wrapped networks, which hold the group
+        gc.collect()
+        self.accelerator.end_training()
 
     @contextlib.contextmanager
     def guarded(self):
