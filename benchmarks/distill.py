@@ -81,7 +81,7 @@ def drawn(nets: Networks, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def taught(nets: Networks, x_s: Tensor, s: Tensor) -> Tensor:
     """x̂_0 of the teacher, guided."""
     good, bad = nets.teacher.model(x_s, s).float(), nets.teacher.guide.model(x_s, s).float()
-    return torch.lerp(bad, good, GUIDANCE["dpm++sde"]).clamp(-1, 1)
+    return torch.lerp(bad, good, GUIDANCE).clamp(-1, 1)
 
 
 def critic_loss(nets: Networks, x_0: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ def table(n: int, seed: int) -> None:
     """Prints the digit-FID of n images of a seed for each of TRIED, and what as many real digits score."""
     denoise = load_denoiser(PRETRAINED / EXPORTED)
     for steps, guidance, power in TRIED:
-        sampler = Sampler("dpm++sde", steps, guidance=guidance, power=power).resolve(denoise.schedule.T, guided=True)
+        sampler = Sampler("dpm++sde", steps, guidance=guidance, power=power)
+        sampler = sampler.resolve(denoise.schedule.T, denoise.guidance)
         point = measure(denoise, sampler, n, seed, batch=100, device="cpu")
         value = f"{point.value:.2f} ± {point.error:.2f}"
         print(f"{steps} steps, weight {guidance}, power {power}: {value}, {point.seconds:.0f} s", flush=True)

@@ -26,7 +26,7 @@ from hwkit.runs.checkpoint import load_denoiser
 from hwkit.runs.generate import images
 from hwkit.runs.guide import train_guide
 from hwkit.runs.run import train
-from hwkit.sampling import Sampler
+from hwkit.sampling import GUIDANCE, Sampler
 from hwkit.show.figures import preview, sample_sheet, save
 
 KITS = Sampler("dpm++sde")  # the default: guided, where the weights have a guide
@@ -54,7 +54,7 @@ def contenders(recipe: str) -> list[Contender]:
         Contender(
             recipe,
             f"the kit's recipe {recipe}, its guide",
-            str(KITS.resolve(own.T, True)),
+            str(KITS.resolve(own.T, GUIDANCE)),
             trained_by_the_kit(own, True),
         ),
         Contender(f"original, network of {recipe}", about, str(ORIGINAL_SAMPLER), trained_by_the_kit(original, False)),

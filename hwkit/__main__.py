@@ -47,8 +47,9 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     ),
     "eta": (float, None, "of ddim (by default 0) and dpm++sde (1): 0 adds no noise, 1 as much as ddpm"),
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
-    "guidance": (float, None, "weight of the guide in the weights, 1 for none; by default 1.3 for dpm++sde, else 1"),
-    "power": (float, None, "above 1, steps are short where little noise is left; by default 1.25 for dpm++sde, else 1"),
+    "guidance": (float, None, "weight of the guide in the weights, 1 for none; for dpm++sde by default what they say"),
+    "export guidance": (float, None, "the weight with which its guide is used by default; 1 where it is not needed"),
+    "power": (float, None, "above 1, steps are short where little noise is left; by default 1.25 with a guide, else 1"),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),
     "precision": (PRECISIONS, "auto", "of the convolutions; auto: the quicker of fp32 and bf16 on this CPU"),
@@ -213,12 +214,16 @@ class Commands:
         way = f"python -m http.server --bind 127.0.0.1 --directory {out}"
         print(say("Page: {out} ({size:.1f} MB). To see it: {way}", out=out, size=size / 1e6, way=way))
 
-    def export(run, checkpoint, out, onnx):
+    def export(run, checkpoint, out, guidance, onnx):
         """Writes weights to hand on, at half the size. Example: python -m hwkit export --run runs/mine --out gift"""
-        from hwkit.runs.checkpoint import EXPORTED, export, load
+        from hwkit.runs.checkpoint import EXPORTED, export, load, recipe_of
+        from hwkit.sampling import GUIDANCE, Sampler
 
         file, history = (out or run / "export") / EXPORTED, run / "history.jsonl"
         content = load(checkpoint)
+        if guidance is not None:
+            Sampler(guidance=guidance).resolve(recipe_of(content).T, GUIDANCE if "guide" in content else None)
+            content.get("guide", {})["guidance"] = guidance
         if onnx:
             from hwkit.runs.onnx_export import export_onnx
 

@@ -87,7 +87,7 @@ class Denoiser:
 
     def __init__(self, model: nn.Module, schedule: Schedule, prediction: Prediction, clip: bool = True):
         self.model, self.schedule, self.prediction, self.clip = model, schedule, prediction, clip
-        self.guide: Denoiser | None = None  # a worse one that came with it, for `Guided`; not used here
+        self.guide = self.guidance = None  # a worse denoiser that came with it, and the weight for `Guided`
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:

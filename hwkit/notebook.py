@@ -197,7 +197,7 @@ def make_images(run: Path, n: int, sampler: Sampler = Sampler("dpm++sde"), seed:
 def seconds_an_image(weights: Path, sampler: Sampler, device="cpu") -> float:
     """How long an image takes, measured on two steps of images in blocks, as `generate` makes them."""
     denoise = load_denoiser(weights, device)
-    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+    sampler = sampler.resolve(denoise.schedule.T, denoise.guidance)
     make = partial(images, denoise, replace(sampler, steps=min(2, sampler.steps)), 0, device=device)
     make(range(1, 11))  # the first evaluation is slower
     blocks = [range(1, 101)] * (torch.get_num_threads() if torch.device(device).type == "cpu" else 1)

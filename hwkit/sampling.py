@@ -21,8 +21,7 @@ from hwkit.solvers import dpm_solver_step, unipc_step
 
 STEPS = {"ddim": 50, "ddpm": None, "dpm++": 15, "dpm++sde": 16, "unipc": 15}  # by default; None is all T
 ETA = {"ddim": 0.0, "dpm++sde": 1.0}  # fresh noise by default, of the samplers that have the choice
-GUIDANCE = {"dpm++sde": 1.3}  # weight of the guide by default, where the weights have one; of other samplers none (1)
-POWER = {"dpm++sde": 1.25}  # of the spacing of times by default (see `times`); of other samplers 1, even
+GUIDED, GUIDANCE = ("dpm++sde",), 1.3  # those that a guide leads by default, and its weight, unless the weights say one
 
 
 class Frame(NamedTuple):
@@ -115,16 +114,15 @@ class Sampler:
     steps: int | None = None  # network evaluations an image; by default as in STEPS
     eta: float | None = None  # of ddim and dpm++sde: 0 adds no noise, 1 as much as ddpm; by default as in ETA
     variance: Literal["posterior", "beta"] = "posterior"  # of ddpm
-    guidance: float | None = None  # weight in `Guided`, 1 without it; by default as in GUIDANCE
-    power: float | None = None  # of the times' spacing (see `times`); by default as in POWER
+    guidance: float | None = None  # weight in `Guided`, 1 without it; by default as the weights say, see GUIDED
+    power: float | None = None  # of the times' spacing (see `times`); by default as in `spacing`
 
     def __post_init__(self):
         if self.name not in STEPS:
             text = "sampler is {name!r}, but must be one of {names}."
             raise ValueError(say(text, name=self.name, names=listing(STEPS)))
-        for name, default in (("eta", ETA.get(self.name, 0.0)), ("power", POWER.get(self.name, 1.0))):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)  # as a frozen dataclass must
+        if self.eta is None:
+            object.__setattr__(self, "eta", ETA.get(self.name, 0.0))  # as a frozen dataclass must
         if not 0 <= self.eta <= (self.name in ETA):
             text = "eta is {eta} with {name}: 0 to 1 with one of {names}, else 0."
             raise ValueError(say(text, **vars(self), names=listing(ETA)))
@@ -133,30 +131,29 @@ class Sampler:
             raise ValueError(say(text, **vars(self)))
         if self.guidance is not None and not 1 <= self.guidance <= 10:
             raise ValueError(say("guidance is {guidance}, but must be between 1 (none) and 10.", **vars(self)))
-        if not 1 <= self.power <= 3:
+        if self.power is not None and not 1 <= self.power <= 3:
             raise ValueError(say("power is {power}, but must be between 1 (times evenly spaced) and 3.", **vars(self)))
 
-    def resolve(self, T: int, guided: bool = False) -> "Sampler":
-        """With the default steps and guidance filled in; guided: whether the weights have a guide.
+    def resolve(self, T: int, guidance: float | None = None) -> "Sampler":
+        """With its defaults filled in; guidance: what the weights ask for (see `Denoiser`), None if they have no guide.
 
         ValueError where the steps do not fit T, and for guidance without a guide.
         """
         steps = self.steps if self.steps is not None else min(STEPS[self.name] or T, T)
-        times(T, steps, power=self.power)
-        guidance = self.guidance if self.guidance is not None else GUIDANCE.get(self.name, 1.0) if guided else 1.0
-        if guidance != 1 and not guided:
+        weight = self.guidance or (guidance if self.name in GUIDED else None) or 1.0
+        if guidance is None and weight != 1:
             text = "guidance is {guidance:g}, but these weights have no guide: leave it out."
-            raise ValueError(say(text, guidance=guidance))
-        return replace(self, steps=steps, guidance=guidance)
+            raise ValueError(say(text, guidance=weight))
+        power = self.power or spacing(self.name, weight)
+        times(T, steps, power=power)
+        return replace(self, steps=steps, guidance=weight, power=power)
 
     @property
     def step(self) -> Callable[..., Tensor]:
         """The step function that `sample` takes."""
-        if self.name == "ddpm":
-            return partial(ddpm_step, variance=self.variance)
-        if self.name == "ddim":
-            return partial(ddim_step, eta=self.eta)
-        return unipc_step if self.name == "unipc" else partial(dpm_solver_step, eta=self.eta)
+        if self.name in ("ddpm", "unipc"):
+            return partial(ddpm_step, variance=self.variance) if self.name == "ddpm" else unipc_step
+        return partial(ddim_step if self.name == "ddim" else dpm_solver_step, eta=self.eta)
 
     @property
     def needs_noise(self) -> bool:
@@ -165,9 +162,14 @@ class Sampler:
 
     def __str__(self) -> str:
         chosen = f" η={self.eta:g}" * (self.eta != ETA.get(self.name, 0.0))
-        chosen += f" power {self.power:g}" * (self.power != POWER.get(self.name, 1.0))
+        chosen += f" power {self.power:g}" if self.power not in (None, spacing(self.name, self.guidance)) else ""
         led = f" guided {self.guidance:g}" if self.guidance not in (None, 1) else ""
         return f"{self.name}-{self.steps}" + chosen + " β" * (self.variance == "beta") + led
+
+
+def spacing(name: str, guidance: float | None) -> float:
+    """The power of a sampler's times by default (see `times`): 1.25 for one of GUIDED with a guide, else 1, even."""
+    return 1.25 if name in GUIDED and guidance not in (None, 1) else 1.0
 
 
 def trajectory(
@@ -177,10 +179,8 @@ def trajectory(
 
     fresh: a source of the steps' noise, other than the images' own generators, which x_T always comes from.
     """
-    schedule, guide = denoise.schedule, getattr(denoise, "guide", None)
-    sampler = sampler.resolve(schedule.T, guide is not None)
-    noise = ImageNoise(seed, numbers, device=device)
+    schedule, noise = denoise.schedule, ImageNoise(seed, numbers, device=device)
+    sampler = sampler.resolve(schedule.T, getattr(denoise, "guidance", None))
     ts = times(schedule.T, sampler.steps, through, sampler.power)
-    fresh = (fresh or noise) if sampler.needs_noise else None
-    led = denoise if sampler.guidance == 1 else Guided(denoise, guide, sampler.guidance)
-    return sample(led, noise(), ts, schedule.alpha_bar, sampler.step, fresh)
+    led = denoise if sampler.guidance == 1 else Guided(denoise, denoise.guide, sampler.guidance)
+    return sample(led, noise(), ts, schedule.alpha_bar, sampler.step, (fresh or noise) if sampler.needs_noise else None)

@@ -10,6 +10,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import measure, quality, rows, table
 from benchmarks.measure import Line
+from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
+from hwkit.sampling import Sampler
 
 MACHINE = measure.machine()
 LINE = Line("1", "training", 3.348, "×", 3, True, 3.1, 3.6)
@@ -97,6 +99,11 @@ def test_finished_contenders_are_not_trained_again(tmp_path, monkeypatch, digits
     assert again[2].value == pytest.approx(found["peer"]["value"] / found["ours"]["value"])
     quality.quality(replace(scale, minutes=1), tmp_path, entries[:2])  # other minutes: all over again
     assert trained[3:] == ["ours", "plain"]
+
+
+def test_the_kits_default_is_that_of_its_weights():
+    asked = load_denoiser(PRETRAINED / EXPORTED).guidance
+    assert Sampler("dpm++sde").resolve(830, asked) == rows.DEFAULT_SAMPLER
 
 
 def test_an_unknown_row_is_refused():

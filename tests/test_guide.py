@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY, vivid_unet
 
+from hwkit.__main__ import main
 from hwkit.diffusion import Guided
 from hwkit.grade import provenance
 from hwkit.measure.curve import curve
@@ -178,10 +179,43 @@ def test_training_goes_on_from_weights_with_a_guide(guided, digits, tmp_path):
 
 
 def test_guidance_is_the_default_of_the_stochastic_solver_where_there_is_a_guide():
-    assert SDE.resolve(30, guided=True).guidance == 1.3 and SDE.resolve(30).guidance == 1
+    assert SDE.resolve(30, 1.3).guidance == 1.3 and SDE.resolve(30).guidance == 1
     for name in ("ddim", "ddpm", "unipc", "dpm++"):
-        assert Sampler(name, 6).resolve(30, guided=True).guidance == 1
-    assert Sampler("ddim", 6, guidance=2).resolve(30, guided=True).guidance == 2
+        assert Sampler(name, 6).resolve(30, 1.3).guidance == 1
+    assert Sampler("ddim", 6, guidance=2).resolve(30, 1.3).guidance == 2
+
+
+def test_weights_say_how_much_they_are_guided_and_whoever_samples_may_say_otherwise(vivid, tmp_path, capsys):
+    put_guide(vivid)
+    plain = checkpoint.load_denoiser(vivid)
+    gift = tmp_path / "gift"
+    assert main(["export", "--checkpoint", str(vivid), "--out", str(gift), "--guidance", "1"]) == 0
+    given = checkpoint.load_denoiser(gift)
+    assert (plain.guidance, given.guidance) == (1.3, 1.0) and given.guide is not None
+    assert SDE.resolve(30, given.guidance) == SDE.resolve(30) != SDE.resolve(30, plain.guidance)
+    assert replace(SDE, guidance=2).resolve(30, given.guidance).guidance == 2
+    for path, weight in ((gift, 2.5), (tmp_path / "again", None)):  # another one, and what the weights say goes along
+        asked = [] if weight is None else ["--guidance", str(weight)]
+        assert main(["export", "--checkpoint", str(gift), "--out", str(path), *asked]) == 0
+        assert checkpoint.load_denoiser(path).guidance == 2.5
+    assert main(["export", "--checkpoint", str(gift), "--out", str(gift), "--guidance", "0.5"]) == 2
+    assert "guidance is 0.5, but must be between 1 (none) and 10" in capsys.readouterr().err
+    assert checkpoint.load_denoiser(gift).guidance == 2.5, "what is there stays"
+
+
+def test_only_weights_with_a_guide_can_say_how_much(vivid, tmp_path, capsys):
+    assert main(["export", "--checkpoint", str(vivid), "--out", str(tmp_path / "gift"), "--guidance", "2"]) == 2
+    assert "these weights have no guide: leave it out" in capsys.readouterr().err and not (tmp_path / "gift").exists()
+
+
+@pytest.mark.parametrize("weight", [0.5, 99, float("nan"), "much", [1.3]])
+def test_weights_that_ask_for_an_impossible_guidance_are_refused(vivid, weight):
+    put_guide(vivid)
+    content = torch.load(vivid, weights_only=True)
+    content["guide"]["guidance"] = weight
+    torch.save(content, vivid)
+    with pytest.raises(ValueError, match="written by another version of hwkit"):
+        checkpoint.load(vivid)
 
 
 @pytest.mark.parametrize("weight", [0.9, -1, 11, float("nan")])

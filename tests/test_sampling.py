@@ -386,14 +386,17 @@ def test_image_noise_is_standard_normal():
 
 def test_the_defaults_are_those_that_the_kits_numbers_were_measured_with():
     names = ("ddim", "ddpm", "dpm++", "dpm++sde", "unipc")
-    found = {name: Sampler(name).resolve(830, guided=True) for name in names}
-    assert {name: (s.steps, s.eta, s.guidance, s.power) for name, s in found.items()} == {
+    expected = {
         "ddim": (50, 0, 1, 1),
         "ddpm": (830, 0, 1, 1),
         "dpm++": (15, 0, 1, 1),
-        "dpm++sde": (16, 1, 1.3, 1.25),
+        "dpm++sde": (16, 1, 1, 1),
         "unipc": (15, 0, 1, 1),
     }
+    for asked in (None, 1.0, 1.3):  # no guide; one that is not needed, as the kit's weights say; and another
+        found = {name: Sampler(name).resolve(830, asked) for name in names}
+        led = {"dpm++sde": (16, 1, 1.3, 1.25)} if asked == 1.3 else {}
+        assert {name: (s.steps, s.eta, s.guidance, s.power) for name, s in found.items()} == expected | led
 
 
 @pytest.mark.parametrize(
@@ -407,7 +410,10 @@ def test_the_defaults_are_those_that_the_kits_numbers_were_measured_with():
         (Sampler("dpm++sde", 20), "dpm++sde-20"),
         (Sampler("dpm++sde", 20, eta=0.5), "dpm++sde-20 η=0.5"),
         (Sampler("dpm++sde", 20, eta=0), "dpm++sde-20 η=0"),
-        (Sampler("dpm++sde", 20, power=1.0), "dpm++sde-20 power 1"),
+        (Sampler("dpm++sde", 20, power=1.25), "dpm++sde-20 power 1.25"),
+        (Sampler("dpm++sde", 20, guidance=1.3, power=1.25), "dpm++sde-20 guided 1.3"),
+        (Sampler("dpm++sde", 20, guidance=1.3, power=1.0), "dpm++sde-20 power 1 guided 1.3"),
+        (Sampler("ddim", 20, guidance=1.3, power=1.0), "ddim-20 guided 1.3"),
     ],
 )
 def test_a_sampler_in_words_leaves_nothing_out(sampler, words):
@@ -479,6 +485,7 @@ def test_another_power_is_refused(power):
         (Sampler("ddpm", variance="beta"), partial(ddpm_step, variance="beta")),
         (Sampler("dpm++"), dpm_solver_step),
         (Sampler("dpm++sde"), partial(dpm_solver_step, eta=1.0)),
+        (Sampler("dpm++sde", power=1.25), partial(dpm_solver_step, eta=1.0)),
         (Sampler("dpm++sde", eta=0.3), partial(dpm_solver_step, eta=0.3)),
         (Sampler("unipc"), unipc_step),
     ],
@@ -489,7 +496,7 @@ def test_a_trajectory_is_the_loop_over_the_samplers_step(sampler, step):
     schedule = linear(30)
     denoise = Denoiser(lambda x, t: torch.tanh(x.roll(1, -1) + math.sin(int(t[0]))), schedule, "x0")
     noise, sampler = ImageNoise(3, [5, 9]), replace(sampler, steps=6)
-    ts = [30, 24, 18, 13, 8, 3, 0] if sampler.name == "dpm++sde" else [30, 25, 20, 15, 10, 5, 0]
+    ts = [30, 24, 18, 13, 8, 3, 0] if sampler.power else [30, 25, 20, 15, 10, 5, 0]
     expected = sample(denoise, noise(), ts, schedule.alpha_bar, step, noise)
     for ours, theirs in zip(trajectory(denoise, sampler, 3, [5, 9]), expected, strict=True):
         assert ours.t == theirs.t and torch.equal(ours.x_t, theirs.x_t)

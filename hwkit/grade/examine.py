@@ -125,7 +125,7 @@ class Bench:
     def kits_images(self, sampler: Sampler, seed: int, count: int) -> np.ndarray:
         """A few images of the kit's weights, uint8 (N, 3, 28, 28); kept for the next submission with this seed."""
         path, denoise = self.settings.kit, self.kit[0]
-        sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+        sampler = sampler.resolve(denoise.schedule.T, denoise.guidance)
         if self.fast and sampler == self.fast[2]:
             path, denoise, _ = self.fast
         numbers = np.linspace(1, self.settings.images, count).round().astype(int).tolist()
@@ -514,12 +514,12 @@ class Work:
 
     def kits_pictures(self) -> tuple:
         """Images that the kit's weights make: as the submission says, by the kit's defaults, or with likely seeds."""
-        T, guided = self.bench.kit[0].schedule.T, self.bench.kit[0].guide is not None
+        T, guidance = self.bench.kit[0].schedule.T, self.bench.kit[0].guidance
         settings, kinds, found = self.bench.settings, {}, []
         if self.made.sampler:
             with contextlib.suppress(ValueError, TypeError):  # one that is none hides nothing: the others are tried
-                kinds[self.made.sampler.resolve(T, guided), self.made.seed] = settings.again
-        usual, *others = (sampler.resolve(T, guided) for sampler in DEFAULTS)
+                kinds[self.made.sampler.resolve(T, guidance), self.made.seed] = settings.again
+        usual, *others = (sampler.resolve(T, guidance) for sampler in DEFAULTS)
         fast = [self.bench.fast[2]] if self.bench.fast else []
         for sampler in (usual, *others, *fast):
             kinds.setdefault((sampler, 0), settings.again)

@@ -198,7 +198,7 @@ def again(denoise: Denoiser, made: Origin, pictures: Mapping[int, np.ndarray], c
     if not pictures:
         return Again(trouble=say("No image is called by its number, such as 00001.png, so none could be made again."))
     try:
-        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+        sampler = made.sampler.resolve(denoise.schedule.T, denoise.guidance)
         numbers = chosen(list(pictures), count, drawn_by, sampler.steps)
         remade = remake(denoise, sampler, made.seed, numbers, made.precision)
     except (ValueError, TypeError) as error:  # distilled weights refuse times when they are asked for one

@@ -21,7 +21,7 @@ from hwkit.sampling import GUIDANCE, Sampler
 
 SAMPLERS = [Sampler("dpm++sde", n, guidance=1.0) for n in (10, 15, 20, 30)]
 SAMPLERS += [Sampler("ddim", n) for n in (10, 20, 50)] + [Sampler("unipc", n) for n in (10, 15, 20)]
-GUIDED = [Sampler("dpm++sde", n, guidance=GUIDANCE["dpm++sde"]) for n in (8, 12, 16, 24)]
+GUIDED = [Sampler("dpm++sde", n, guidance=GUIDANCE) for n in (8, 12, 16, 24)]
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,8 @@ def curve(
     kept = Curve.read(path) if Path(path).is_file() else so_far
     if all(getattr(kept, key) == getattr(so_far, key) for key in ("checkpoint_sha256", "images", "seed")):
         so_far = kept
-    guided = denoise.guide is not None
-    chosen = SAMPLERS + GUIDED * guided + [Sampler("ddpm")] * ddpm
-    for sampler in [s.resolve(T, guided) for s in chosen if (s.steps or T) <= T]:
+    chosen = SAMPLERS + GUIDED * (denoise.guide is not None) + [Sampler("ddpm")] * ddpm
+    for sampler in [s.resolve(T, denoise.guidance) for s in chosen if (s.steps or T) <= T]:
         points = {point.sampler: point for point in so_far.points}
         point = points.pop(str(sampler), None) or measure(denoise, sampler, n, seed, batch, device)
         so_far = replace(so_far, points=(*points.values(), point))

@@ -22,7 +22,7 @@ from hwkit.language import say
 from hwkit.mnist.folder import meant
 from hwkit.mnist.sources import DATA
 from hwkit.recipe import RECIPES, Recipe
-from hwkit.sampling import times
+from hwkit.sampling import GUIDANCE, Sampler, times
 from hwkit.unet import UNet, UNetConfig
 
 FORMAT, BEFORE = "hwkit-2", "hwkit-1"
@@ -46,7 +46,8 @@ def save(path: Path, recipe: Recipe, weights: Mapping, **facts) -> None:
 def export(content: Mapping, path: Path) -> None:
     """Writes a loaded checkpoint's weights in half precision, with its facts, as safetensors: half the size.
 
-    Those of its guide, where it has one, are among them, as `guide.…`.
+    Those of its guide, where it has one, are among them, as `guide.…`. The guide's fact "guidance" is the weight with
+    which it is used by default, in the place of `sampling.GUIDANCE`.
     """
     facts = {name: value for name, value in content.items() if name not in ("weights", "ema", "resume")}
     weights = dict(content["weights"])
@@ -93,6 +94,7 @@ def load(path: Path | str) -> dict:
     try:
         content = _upgraded(content) if content["format"] == BEFORE else content
         recipe_of(content)
+        Sampler(guidance=content.get("guide", {}).get("guidance"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         text = "{path} was written by another version of hwkit, with another recipe ({error})."
         raise ValueError(say(text, path=path, error=error)) from error
@@ -167,7 +169,9 @@ def load_denoiser(path: Path | str, device: torch.device | str = "cpu") -> Denoi
     """The network of a checkpoint, in eval mode on `device`, ready to sample, with its guide. Raises as `load` does."""
     content = load(path)
     denoise = _denoiser(content, path, device)
-    denoise.guide = _denoiser(content["guide"], path, device) if "guide" in content else None
+    if "guide" in content:
+        denoise.guide = _denoiser(content["guide"], path, device)
+        denoise.guidance = content["guide"].get("guidance", GUIDANCE)
     return denoise
 
 

@@ -24,7 +24,7 @@ from hwkit.mnist.folder import encode_png, file_name
 from hwkit.runs.checkpoint import OWN, best_of, digest, load_denoiser, versions
 from hwkit.runs.processes import processes
 from hwkit.runs.speed import quickest_precision
-from hwkit.sampling import POWER, Sampler, trajectory
+from hwkit.sampling import Sampler, spacing, trajectory
 from hwkit.training import autocast
 
 MADE_BY = {"checkpoint", "checkpoint_sha256", "sampler", "seed"}  # what a manifest says of its images
@@ -116,7 +116,7 @@ def generate(
             raise ValueError(say(text, flag=name, value=value, least=least))
     world = processes(torch.device(device).type)
     denoise = load_denoiser(path, device)
-    sampler = sampler.resolve(denoise.schedule.T, denoise.guide is not None)
+    sampler = sampler.resolve(denoise.schedule.T, denoise.guidance)
     manifest = {"checkpoint": path.name, "checkpoint_sha256": digest(path), "sampler": asdict(sampler), "seed": seed}
     manifest |= {"batch": batch, "device_noise": device_noise, "versions": versions(), "precision": precision}
     with contextlib.ExitStack() as lock:
@@ -231,8 +231,8 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
         raise ValueError(say(text, folder=folder, hashes=" → ".join(hashes)))
     then, wanted = choices(before), choices(now)
     wrong = {flag: value for flag, value in then.items() if flag in wanted and value != wanted[flag]}
-    if "--sampler" in wrong and wrong.get("--power") == POWER.get(then["--sampler"], 1.0):
-        del wrong["--power"]  # comes with that sampler
+    if {"--sampler", "--guidance"} & wrong.keys() and then["--power"] == spacing(then["--sampler"], then["--guidance"]):
+        wrong.pop("--power", None)  # comes with these
     if wrong:
         leave = [flag for flag, value in wrong.items() if value is False]
         add = [flag if value is True else f"{flag} {value}" for flag, value in wrong.items() if value is not False]

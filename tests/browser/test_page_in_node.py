@@ -77,11 +77,7 @@ def schedule_cases() -> list:
 
 def time_cases() -> list:
     pairs = [(T, steps) for T in (7, 40, 830, 1000) for steps in range(1, min(T, 110) + 1)] + [(830, 830), (830, 829)]
-    return [
-        {"T": T, "steps": steps, "power": power, "times": times(T, steps, power=power)}
-        for T, steps in pairs
-        for power in (1.0, 1.25)
-    ]
+    return [{"T": T, "steps": steps, "times": times(T, steps)} for T, steps in pairs]
 
 
 def noise_cases() -> list:

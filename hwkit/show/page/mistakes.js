@@ -20,10 +20,10 @@ export function strided(T, steps) {
 
 /**
  * The times that a sampler goes through.
- * @param {number} T @param {number} steps @param {Mistake[]} made @param {number} power
+ * @param {number} T @param {number} steps @param {Mistake[]} made
  */
-export function times_with(T, steps, made, power = 1) {
-  return made.includes("strides") ? strided(T, steps) : times(T, steps, power)
+export function times_with(T, steps, made) {
+  return made.includes("strides") ? strided(T, steps) : times(T, steps)
 }
 
 /** "noise": √β of noise after the last step too. @param {Step} step @param {Mistake[]} made @returns {Step} */

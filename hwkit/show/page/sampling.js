@@ -14,22 +14,16 @@ import { ddim_step, ddpm_step, dpm_solver_step } from "./steps.js"
 /** Fresh noise by default, of the samplers that have the choice. @type {Record<string, number>} */
 export const ETA = { ddim: 0, "dpm++sde": 1 }
 
-/** Of the spacing of times by default; of other samplers 1, even. @type {Record<string, number>} */
-export const POWER = { "dpm++sde": 1.25 }
-
 /**
- * `steps` + 1 falling times from T to 0, both included: evenly spaced, or as T (1 − i/steps)^power.
- * @param {number} T @param {number} steps @param {number} power above 1 they lie closer where little noise is left
+ * `steps` + 1 falling times from T to 0, both included, evenly spaced.
+ * @param {number} T @param {number} steps
  */
-export function times(T, steps, power = 1) {
+export function times(T, steps) {
   if (!(steps >= 1 && steps <= T)) throw new RangeError(`${steps} steps do not fit T = ${T}`)
   const stride = -T / steps
-  const ts = Array.from({ length: steps + 1 }, (_, i) => {
-    const even = 2 * i < steps + 1 ? T + stride * i : -stride * (steps - i)
-    return round_to_even(power === 1 ? even : T * (even / T) ** power)
-  })
-  for (let i = steps - 1; i >= 0; i--) ts[i] = Math.max(ts[i], ts[i + 1] + 1) // all are different
-  return ts
+  return Array.from({ length: steps + 1 }, (_, i) =>
+    round_to_even(2 * i < steps + 1 ? T + stride * i : -stride * (steps - i)),
+  )
 }
 
 /** As torch and Python round: halves to the even neighbour. @param {number} x */

@@ -5,7 +5,7 @@
 
 import { Classifier, Denoiser, Trouble, has_webgpu, load_denoiser, product, start } from "./network.js"
 import { ImageNoise } from "./noise.js"
-import { needs_noise, POWER, sample, step_of, times } from "./sampling.js"
+import { needs_noise, sample, step_of, times } from "./sampling.js"
 import { step_with, times_with } from "./mistakes.js"
 import { SCHEDULES } from "./schedule.js"
 
@@ -78,8 +78,7 @@ const KINDS = {
     const first = source.draw()
     const from = request.from ?? schedule.T
     const steps = Math.min(Math.max(Math.round(((sampler.steps || own.T) * from) / schedule.T), 1), from)
-    const power = POWER[sampler.name] ?? 1
-    const through = request.x_t ? times(from, steps, power) : times_with(schedule.T, steps, made, power)
+    const through = request.x_t ? times(from, steps) : times_with(schedule.T, steps, made)
     const noise = needs_noise(sampler) || made.includes("noise") ? () => source.draw() : null
     const step = step_with(step_of(sampler), made)
     const denoise = (/** @type {any} */ x_t, /** @type {number} */ t, /** @type {number} */ s) => {
