@@ -11,7 +11,7 @@ from hwkit.runs.checkpoint import EXPORTED, PRETRAINED, load_denoiser
 from hwkit.sampling import Sampler
 
 TRIED = [(20, 1.0, 1.0), (20, 1.0, 1.25), (20, 1.3, 1.0), (20, 1.5, 1.0)]  # steps, weight of the guide, power of times
-TRIED += [(16, 1.2, 1.25), (16, 1.3, 1.25), (16, 1.3, 1.5)]
+TRIED += [(16, 1.2, 1.25), (16, 1.3, 1.25), (16, 1.3, 1.5), (16, 1.0, 1.25), (16, 1.0, 1.0)]
 
 
 def table(n: int, seed: int) -> None:

@@ -263,6 +263,15 @@ def test_a_folder_begun_without_guidance_goes_on_without_it_or_says_how(vivid, t
     generate(vivid, folder, 2, replace(SDE, guidance=1.0), progress=False)
     with pytest.raises(ValueError, match=r"were made with guidance 1.0: add --guidance 1.0, or"):
         generate(vivid, folder, 3, SDE, progress=False)
+    for began, way in (  # the spacing that comes with the guidance is not asked for, another is
+        (SDE, "guidance 1.3: add --guidance 1.3, or"),
+        (replace(SDE, power=1.0), "guidance 1.3, power 1.0: add --guidance 1.3 --power 1.0, or"),
+        (replace(SDE, guidance=1.0, power=1.5), "power 1.5: add --power 1.5, or"),
+    ):
+        generate(vivid, tmp_path / way, 1, began, progress=False)
+        now = replace(SDE, guidance=1.0) if began.guidance is None else replace(SDE, guidance=1.0, power=1.25)
+        with pytest.raises(ValueError, match=f"were made with {way}"):
+            generate(vivid, tmp_path / way, 2, now, progress=False)
     manifest = tmp_path / "made.json"
     content = json.loads(manifest.read_text())
     assert content["sampler"].pop("guidance") == 1.0  # as before there were guides

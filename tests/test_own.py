@@ -177,15 +177,17 @@ def test_ones_own_times_are_whole_numbers_of_python_whatever_holds_them(form):
     assert mine == kits and all(type(t) is int for t in mine)
 
 
-def test_ones_own_times_are_even_so_the_stochastic_solver_does_not_ask_them():
+def test_ones_own_times_are_even_so_uneven_ones_are_the_kits():
     def times(T, steps):
         return forms.times_by_round(T, steps)
 
-    kits = Sampler("dpm++sde").resolve(830)
+    guided = Sampler("dpm++sde").resolve(830, 1.3)
     with own(times):
-        assert Sampler("dpm++sde").resolve(830) == kits and OWN == []
-        Sampler("ddim").resolve(830)
-        assert OWN == ["times"]
+        assert Sampler("dpm++sde").resolve(830, 1.3) == guided and OWN == []
+        for name in ("ddim", "dpm++sde"):
+            OWN.clear()
+            Sampler(name).resolve(830)
+            assert OWN == ["times"]
 
 
 def test_afterwards_the_kit_is_itself_again_even_after_an_error():

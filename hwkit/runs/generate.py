@@ -231,8 +231,9 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
         raise ValueError(say(text, folder=folder, hashes=" → ".join(hashes)))
     then, wanted = choices(before), choices(now)
     wrong = {flag: value for flag, value in then.items() if flag in wanted and value != wanted[flag]}
-    if {"--sampler", "--guidance"} & wrong.keys() and then["--power"] == spacing(then["--sampler"], then["--guidance"]):
-        wrong.pop("--power", None)  # comes with these
+    if {"--sampler", "--guidance"} & wrong.keys():  # with which the power changes, unless it is named
+        usual = then["--power"] == spacing(then["--sampler"], then["--guidance"])
+        wrong = {flag: then[flag] for flag in then if (not usual if flag == "--power" else flag in wrong)}
     if wrong:
         leave = [flag for flag, value in wrong.items() if value is False]
         add = [flag if value is True else f"{flag} {value}" for flag, value in wrong.items() if value is not False]
