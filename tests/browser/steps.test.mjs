@@ -35,8 +35,7 @@ test("the time of a share of the image is where the schedule has it", () => {
 })
 
 test("times", () => {
-  for (const { T, steps, times: expected } of cases.times)
-    assert.deepEqual(times(T, steps), expected, `${T}, ${steps}`)
+  for (const { T, steps, times: expected } of cases.times) assert.deepEqual(times(T, steps), expected, `${T}, ${steps}`)
   assert.throws(() => times(10, 11), RangeError)
   assert.throws(() => times(10, 0), RangeError)
 })
