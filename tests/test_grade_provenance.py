@@ -174,7 +174,7 @@ def handed_in(made: Path) -> dict[int, np.ndarray]:
 
 def test_images_are_made_again_by_what_the_manifest_says(weights, made):
     told = origin(None, read_manifest(made))
-    assert told == Origin(Sampler("ddim", 3, 1.0, guidance=1.0), 7, "fp32", digest(weights), False)
+    assert told == Origin(Sampler("ddim", 3, 1.0, guidance=1.0, power=1.0), 7, "fp32", digest(weights), False)
     found = again(load_denoiser(weights), told, handed_in(made), 5, "ab" * 32)
     assert len(found.numbers) == 5 and (found.equal, found.near, found.other) == (5, 0, 0) and found.share == 1
 
