@@ -99,8 +99,8 @@ for seed, way in ways.items():
     print(f"one in ten before {high}, nine in ten before {low}")
 
 # %% [markdown]
-# **What to expect.** Half of the last changes come before $t = 560$ to 580, and nine in ten before 530 to 360
-# ("before" on the way, so at larger $t$). With eight ways for a seed these numbers jump: 356, 533 and 450 for the
+# **What to expect.** Half of the last changes come before $t = 550$ to 570, and nine in ten before 540 to 470
+# ("before" on the way, so at larger $t$). With eight ways for a seed these numbers jump: 538, 471 and 543 for the
 # three. In $x_t$ most people see a digit first in the column $t = 356$. So most guesses change for the last time while
 # the eye still sees nothing, but not all of them: look for a late one with the slider. The classifier names even a
 # grey blur, so its earliest changes say little; the last one counts.
@@ -125,8 +125,8 @@ for seed, way in ways.items():
 
 # %% [markdown]
 # **What to expect.** The copies are 0.000 apart: with $\eta = 0$ all that follows is a function of $x_t$, so a row
-# would show the same image eight times. But it is *not* the end of the way, which went on with fresh noise: 0.46 to
-# 0.63 away for a fork at $t = 631$ (another digit, or another hand), 0.12 to 0.20 for one at 365 (the same digit, in a
+# would show the same image eight times. But it is *not* the end of the way, which went on with fresh noise: 0.57 to
+# 0.63 away for a fork at $t = 631$ (another digit, or another hand), 0.12 to 0.18 for one at 365 (the same digit, in a
 # slightly other hand). So "no randomness" does not mean "nothing is open" at $t$: it means that one of the possible
 # ends is taken, always the same one.
 
@@ -154,11 +154,11 @@ for seed, way in ways.items():
     print()
 
 # %% [markdown]
-# **What to expect.** Two different images of the same digit are 0.63 to 0.73 apart. A fork at $t = 498$ ends 0.39 to
-# 0.45 from its way, at 398 0.25 to 0.27, at 299 0.16, at 100 0.06. So it falls to half between $t = 498$ and 398, and
+# **What to expect.** Two different images of the same digit are 0.51 to 0.67 apart. A fork at $t = 498$ ends 0.37 to
+# 0.44 from its way, at 398 0.25 to 0.26, at 299 0.16 to 0.17, at 100 0.05 to 0.06. So it falls to half between $t = 498$ and 398, and
 # goes on falling to the end. The class was decided earlier: in Act 4 of the notebook its share rises most between 564
 # and 432. First the digit, then the hand, last the soft edge of the strokes: coarse to fine, as in Choi et al. (2022).
-# Other seeds move these numbers by 0.03, but that of two ways by 0.05, as it depends on which digits there are.
+# Other seeds move these numbers by up to 0.07, and that of two ways by twice as much, as it depends on which digits there are.
 
 # %% [markdown]
 # ## Exercise 4 (code)

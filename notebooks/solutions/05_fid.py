@@ -202,8 +202,8 @@ for name, cloud in clouds.items():
     told("intercept", limits)
 
 # %% [markdown]
-# **What to expect.** For the 10,000 images by `dpm++sde` from the kit's weights: the whole has 0.37, $c$ is about 670
-# and the intercept 0.30 ± 0.01, so 0.07 lower. For the 5,000 real digits it is 0.15 ± 0.02 and not 0, partly as they
+# **What to expect.** For the 10,000 images by `dpm++sde` from the kit's weights: the whole has 0.19, $c$ is about 700
+# and the intercept 0.11 ± 0.00, so 0.07 to 0.08 lower. For the 5,000 real digits it is 0.15 ± 0.02 and not 0, partly as they
 # hold each digit equally often, and MNIST does not. So about 0.07 of the value of 10,000 images, and 0.7 of that of
 # 1,000, is there only because they are few. The two $c$ are nearly equal here; for images that vary less, or more,
 # than digits they need not be. (Another seed divides the images otherwise; that is the ±. It is not the error that

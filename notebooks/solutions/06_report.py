@@ -164,10 +164,10 @@ for name, said in report.run_rows(practice / "runs"):
     print(f"{name}: {said.split(';')[0]}")
 
 # %% [markdown]
-# **What to expect.** Digit-FID 92 ± 4 with $T = 830$ and 94 ± 7 with $T = 1000$ (after seconds of training there are
-# no digits, hence the high values). The two means differ by 2, and the seeds of one $T$ by up to 7: so *nothing* can
+# **What to expect.** Digit-FID 96 ± 6 with $T = 830$ and 95 ± 11 with $T = 1000$ (after seconds of training there are
+# no digits, hence the high values). The two means differ by 1, and the ± of the seeds is 6 and 11: so *nothing* can
 # be said of $T$ from these six runs, and from one run for each nothing at all, whichever came out lower. With 10
-# minutes of training the values are near 7 (README), and how far seeds differ then must be measured again. What you
+# minutes of training the values are near 1 (README), and how far seeds differ then must be measured again. What you
 # may write without more runs: "one run each; the difference is not larger than seeds may make it", or the two values
 # with no verdict. The table also shows what can be said for certain: $\sqrt{\bar\alpha_T}$ is 0.0150 and 0.0064, so
 # both start close enough to pure noise.
