@@ -152,16 +152,16 @@ figures.labelled_rows({name: made[:12] for name, made in rows.items()})
 #
 # | first seed | 50 steps, η = 0 | 50 steps, η = 1 | 10 steps, η = 0 | 10 steps, η = 1 |
 # | --- | --- | --- | --- | --- |
-# | 0 | 9.0 | 6.8 | 9.7 | 7.8 |
-# | 1 | 6.9 | 7.2 | 7.7 | 7.5 |
-# | 2 | 7.5 | 7.8 | 9.0 | 8.9 |
+# | 0 | 9.0 | 6.2 | 9.9 | 8.1 |
+# | 1 | 7.1 | 7.7 | 7.6 | 6.9 |
+# | 2 | 10.1 | 7.1 | 10.5 | 10.3 |
 #
-# Each is ± 1.3 to 1.8, and no difference in a row is clearly larger than that. If fresh noise does harm with ten steps,
-# it is less than what its correcting gains. To see a difference of 0.5 you need some thousand images (Act 5 has ± 0.26
-# with 1,000), or `dpm++sde`, whose gain is larger.
+# Each is ± 1.3 to 2.1, so a difference of two ± 2 to 3, and no difference in a row is clearly larger than that. If fresh
+# noise does harm with ten steps, it is less than what its correcting gains. To see a difference of 0.5 you need some
+# thousand images (Act 5 has ± 0.27 with 1,000), or `dpm++sde`, whose gain is larger.
 #
-# The other effect can be told. With ten steps and $\eta = 1$ the images are darker: 30.1, 30.3 and 28.9 in the mean
-# (seeds 0, 1, 2), with $\eta = 0$ 32.9, 34.1 and 31.3; real digits have 33.5. It is the "no mistake" of Act 5: a long
+# The other effect can be told. With ten steps and $\eta = 1$ the images are darker: 30.6, 30.8 and 29.4 in the mean
+# (seeds 0, 1, 2), with $\eta = 0$ 33.1, 34.3 and 31.0; real digits have 33.5. It is the "no mistake" of Act 5: a long
 # step of first order with noise makes the spread too small, and strokes get thinner.
 
 # %% [markdown]
@@ -317,11 +317,12 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# **What to expect.** DDIM's distance is divided by 1.3 to 2.0, which is first order: a factor of 2, once the steps are short.
-# The step of second order has factors from 2.2 to 2.6 first (5 to 10 steps are too few for any law), then 3.5 to 4.0,
-# then 4.3. More than 4 is no miracle: "exact" stands for a finite number of steps of a solver with the same kind of
-# error, which goes the same way, so part of it cancels (that alone makes it 4.1). From ten steps on your points should lie on those of
-# `DPM++(2M)` if you wrote that method, and near them if you wrote another of second order. If your line is as flat as
+# **What to expect.** DDIM's distance is divided by 1.7 to 2.1, which is first order: a factor of 2, once the steps are
+# short. The step of second order has factors from 3.0 to 3.4 first (5 to 10 steps are too few for any law), then 3.3 to
+# 4.3, and 3.7 to 3.9. More than 4 is possible: "exact" stands for a finite number of steps of a solver with the same kind
+# of error, which goes the same way, so part of it cancels (with 40 steps that alone makes it 4.1). In the notebook's plot,
+# too, your points should lie on those of `DPM++(2M)` from ten steps on if you wrote that method, and near them if you
+# wrote another of second order. If your line is as flat as
 # DDIM's, look at `past`: is it the guess of the *newest* entry that you use, and is the middle taken in $\lambda$?
 
 # %% [markdown]
