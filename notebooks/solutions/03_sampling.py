@@ -322,8 +322,8 @@ figure
 # 4.3, and 3.7 to 3.9. More than 4 is possible: "exact" stands for a finite number of steps of a solver with the same kind
 # of error, which goes the same way, so part of it cancels (with 40 steps that alone makes it 4.1). In the notebook's plot,
 # too, your points should lie on those of `DPM++(2M)` from ten steps on if you wrote that method, and near them if you
-# wrote another of second order. If your line is as flat as
-# DDIM's, look at `past`: is it the guess of the *newest* entry that you use, and is the middle taken in $\lambda$?
+# wrote another of second order. If your line is as flat as DDIM's, look at `past`: is it the guess of the *newest* entry
+# that you use, and is the middle taken in $\lambda$?
 
 # %% [markdown]
 # ## Exercise 6 (code)
