@@ -407,10 +407,10 @@ for seed in SEEDS:
 figures.labelled_rows(rows)
 
 # %% [markdown]
-# **What to expect.** With $t - 1$ there is nothing to be seen: the pixels move by 0.1 to 0.2 of 255. So the most common of these
+# **What to expect.** With $t - 1$ there is nothing to be seen: the pixels move by 0.1 to 0.3 of 255. So the most common of these
 # mistakes, counting from 0 in one place and from 1 in another, shows neither in the loss nor in the images.
 #
 # With $t - 50$ there is. The network thinks its input cleaner than it is, and takes noise for ink: ragged strokes, and
-# specks around them. The images get brighter by 4 to 5 of 255 with each seed, and there are fewer black pixels. With
-# $t + 50$ it takes ink for noise: strokes get thinner, the images darker by 3 to 5 of 255, and some turn into another
+# specks around them. The images get brighter by 5 to 6 of 255 with each seed, and there are fewer black pixels. With
+# $t + 50$ it takes ink for noise: strokes get thinner, the images darker by 3 to 4 of 255, and some turn into another
 # digit. These look clean, and are wrong all the same.
