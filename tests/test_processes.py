@@ -116,7 +116,7 @@ sys.exit(main())
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of threads are read from /proc")
 @pytest.mark.parametrize("command", ["train", "sample", "refused"])
 def test_no_thread_of_gloo_is_left_when_python_ends(kit, folder, vivid_checkpoint, tmp_path, command):
-    """One that still lets go of a tensor then would abort the process, once in thousands of times."""
+    """One that still lets go of a tensor then may abort the process, as happened once in CI."""
     (kit.folder / "watched.py").write_text(WATCHED)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "essay.txt").write_text("mine")
