@@ -223,7 +223,8 @@ class Commands:
         content = load(checkpoint)
         if guidance is not None:
             Sampler(guidance=guidance).resolve(recipe_of(content).T, GUIDANCE if "guide" in content else None)
-            content.get("guide", {})["guidance"] = guidance
+            if "guide" in content:
+                content["guide"]["guidance"] = guidance
         if onnx:
             from hwkit.runs.onnx_export import export_onnx
 

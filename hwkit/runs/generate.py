@@ -231,9 +231,10 @@ def compare(folder: Path, before: dict | None, now: dict) -> None:
         raise ValueError(say(text, folder=folder, hashes=" → ".join(hashes)))
     then, wanted = choices(before), choices(now)
     wrong = {flag: value for flag, value in then.items() if flag in wanted and value != wanted[flag]}
-    if {"--sampler", "--guidance"} & wrong.keys():  # with which the power changes, unless it is named
-        usual = then["--power"] == spacing(then["--sampler"], then["--guidance"])
-        wrong = {flag: then[flag] for flag in then if (not usual if flag == "--power" else flag in wrong)}
+    if {"--sampler", "--guidance"} & wrong.keys():  # the power that comes with them need not be named, another must be
+        wrong.pop("--power", None)
+        if then["--power"] != spacing(then["--sampler"], then["--guidance"]):
+            wrong["--power"] = then["--power"]
     if wrong:
         leave = [flag for flag, value in wrong.items() if value is False]
         add = [flag if value is True else f"{flag} {value}" for flag, value in wrong.items() if value is not False]
