@@ -49,7 +49,11 @@ FLAGS = {  # type, default, help; where a command means something else by a flag
     "variance": (Literal["posterior", "beta"], "posterior", "of ddpm"),
     "guidance": (float, None, "weight of the guide in the weights, 1 for none; for dpm++sde by default what they say"),
     "export guidance": (float, None, "the weight with which its guide is used by default; 1 where it is not needed"),
-    "power": (float, None, "above 1, steps are short where little noise is left; by default 1.25 with a guide, else 1"),
+    "power": (
+        float,
+        None,
+        "above 1, steps are short where little noise is left; by default 1.25 for a guided dpm++sde, else 1",
+    ),
     "seed": (int, 0, "image k depends on (seed, k) only"),
     "batch": (int, 100, "images made together"),
     "precision": (PRECISIONS, "auto", "of the convolutions; auto: the quicker of fp32 and bf16 on this CPU"),
